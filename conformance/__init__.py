@@ -1,0 +1,1 @@
+"""Conformance harness for the system libvirt daemon in a container."""

@@ -1,0 +1,34 @@
+"""What can go wrong, told apart by whom it says something about."""
+
+
+class HarnessError(Exception):
+    """The harness, the engine or the machine broke; this says nothing about the image (verdict *error*).
+
+    Args:
+        message: what happened, in one sentence.
+        remedy: what the reader can do about it; shown on a line of its own.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  what to do: {self.remedy}" if self.remedy else self.message
+
+
+class EngineError(HarnessError):
+    """The container engine cannot be reached, refuses, or went away."""
+
+
+class MediaError(HarnessError):
+    """A boot medium could not be fetched, verified or built."""
+
+
+class ContractError(HarnessError):
+    """contract.toml, a mode, a feature or a cause is not what it should be."""
+
+
+class ImageFailure(AssertionError):
+    """The image under test did something wrong; says nothing about the harness (verdict *fails*)."""

@@ -1,0 +1,28 @@
+"""Where the project keeps what it makes."""
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The checkout: the image, the suites, the contract and the recorded results are data next to the package."""
+
+CONTRACT = PROJECT / "contract.toml"
+IMAGE = PROJECT / "image"
+ISOS = PROJECT / "fixtures" / "isos"
+README = PROJECT / "README.md"
+RESULTS = PROJECT / "results"
+
+
+def cache() -> Path:
+    """Return the cache folder: ``$CONFORMANCE_CACHE``, else ``libvirt-conformance`` in the user's cache.
+
+    It holds downloads, built media and the private engine's data; all of it can be deleted at any time
+    while nothing runs.
+    """
+    override = os.environ.get("CONFORMANCE_CACHE")
+    if override:
+        folder = Path(override)
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "libvirt-conformance"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

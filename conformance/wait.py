@@ -1,0 +1,52 @@
+"""Waiting with a deadline: every wait says what it waited for and what it saw instead."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class DeadlineExpired(AssertionError):
+    """A wait ended without what it waited for.
+
+    Args:
+        what: what was waited for, as a noun phrase.
+        seconds: the deadline, in seconds.
+        seen: what was there instead.
+    """
+
+    def __init__(self, what: str, seconds: float, seen: str) -> None:
+        super().__init__(f"waited {seconds:g} s for {what}; instead: {seen or 'nothing was seen'}")
+        self.what = what
+        self.seen = seen
+
+
+def wait_for(
+    what: str,
+    ask: Callable[[], T | None],
+    *,
+    seconds: float,
+    interval: float = 0.1,
+    seen: Callable[[], str] = lambda: "",
+) -> T:
+    """Call ``ask`` until it answers something other than None or False, and return that.
+
+    Args:
+        what: what is waited for, as a noun phrase; part of the error.
+        ask: the question; an exception ends the wait at once.
+        seconds: deadline in seconds.
+        interval: pause between two questions, in seconds.
+        seen: describes the state at expiry, for the error.
+
+    Raises:
+        DeadlineExpired: ``ask`` had no answer within ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = ask()
+        if answer is not None and answer is not False:
+            return answer
+        if time.monotonic() >= deadline:
+            raise DeadlineExpired(what, seconds, seen())
+        time.sleep(interval)
