@@ -1,0 +1,268 @@
+"""The contract: the documentation's claims as data, checked when they are read."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from conformance import paths
+from conformance.errors import ContractError
+
+Need = Literal["required", "recommended", "discretionary", "optional"]
+Permission = Annotated[str, Field(pattern=r"^[0-7]{3}$")]
+"""A permission mode in octal, as the documentation gives it."""
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageClaims(_Data):
+    """How the image under test is reached."""
+
+    port: int = Field(ge=1, le=65535)
+    path: str
+
+
+class Parameter(_Data):
+    """A build parameter of the image."""
+
+    name: str
+    default: str
+    description: str
+
+
+class Volume(_Data):
+    """A folder that the image exposes as a volume."""
+
+    path: str
+    name: str
+    """Under this name the rendered commands keep the volume."""
+    permission: Permission
+    description: str
+
+
+class Feature(_Data):
+    """One thing that the documentation claims."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    title: str
+    claim: str
+    pending: str = ""
+    """Why nothing can be asked yet; empty for a feature with a suite."""
+
+    @property
+    def marker(self) -> str:
+        """Return the pytest marker that selects this feature."""
+        return self.id.replace("-", "_")
+
+
+class _Exposure(_Data):
+    id: str
+    function: str
+    documented: Need
+
+
+class Device(_Exposure):
+    """A device node of the host."""
+
+    kind: Literal["device"]
+    path: str
+    permission: Permission
+
+
+class Mount(_Exposure):
+    """A folder of the host, writable."""
+
+    kind: Literal["mount"]
+    source: str
+    target: str
+    permission: Permission
+
+
+class Capability(_Exposure):
+    """A Linux capability; its id is the name without ``CAP_``."""
+
+    kind: Literal["capability"]
+
+
+class SecurityOption(_Exposure):
+    """A value of Docker's ``--security-opt``."""
+
+    kind: Literal["security-option"]
+    option: str
+
+
+class CgroupNamespace(_Exposure):
+    """A value of Docker's ``--cgroupns``."""
+
+    kind: Literal["cgroup-namespace"]
+    value: Literal["host", "private"]
+
+
+class Network(_Exposure):
+    """A value of Docker's ``--network`` that is not a bridge."""
+
+    kind: Literal["network"]
+    value: Literal["host"]
+
+
+class Privileged(_Exposure):
+    """Docker's ``--privileged``."""
+
+    kind: Literal["privileged"]
+
+
+Exposure = Annotated[
+    Device | Mount | Capability | SecurityOption | CgroupNamespace | Network | Privileged,
+    Field(discriminator="kind"),
+]
+
+
+class ModeClaims(_Data):
+    """A named set of exposures, as the contract writes it: by their ids."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    summary: str
+    exposures: tuple[str, ...]
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
+class Cause(_Data):
+    """Why something fails, and how that reason is recognised."""
+
+    id: str
+    pattern: str
+    explanation: str
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
+
+    def explains(self, text: str) -> bool:
+        """Say whether this cause is visible in an error's text."""
+        return re.search(self.pattern, text) is not None
+
+
+class KnownFailure(_Data):
+    """An expectation: this feature fails in these modes, for this cause."""
+
+    feature: str
+    modes: tuple[str, ...]
+    cause: str
+    source: str
+    checks: tuple[str, ...] = ()
+    """Names of the suite's tests that fail; empty for all of them."""
+
+
+Named = TypeVar("Named", Feature, ModeClaims, Cause)
+
+
+class Contract(_Data):
+    """Everything that the documentation claims."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    image: ImageClaims
+    parameters: tuple[Parameter, ...]
+    volumes: tuple[Volume, ...]
+    features: tuple[Feature, ...]
+    exposures: tuple[Exposure, ...]
+    modes: tuple[ModeClaims, ...]
+    causes: tuple[Cause, ...] = ()
+    known_failures: tuple[KnownFailure, ...] = Field(default=(), alias="known-failures")
+
+    @model_validator(mode="after")
+    def _refers_to_what_exists(self) -> "Contract":
+        features = {feature.id for feature in self.features}
+        exposures = {exposure.id for exposure in self.exposures}
+        modes = {mode.id for mode in self.modes}
+        causes = {cause.id for cause in self.causes}
+        for kind, ids in (
+            ("feature", [feature.id for feature in self.features]),
+            ("exposure", [exposure.id for exposure in self.exposures]),
+            ("mode", [mode.id for mode in self.modes]),
+            ("cause", [cause.id for cause in self.causes]),
+        ):
+            for twice in {one for one in ids if ids.count(one) > 1}:
+                raise ValueError(f"{kind} {twice!r} is defined twice")
+        for mode in self.modes:
+            _known("exposure", mode.exposures, exposures, f"mode {mode.id!r}")
+        for failure in self.known_failures:
+            where = f"known failure of {failure.feature!r}"
+            _known("feature", [failure.feature], features, where)
+            _known("mode", failure.modes, modes, where)
+            _known("cause", [failure.cause], causes, where)
+        return self
+
+    @cached_property
+    def _exposure_by_id(self) -> dict[str, Exposure]:
+        return {exposure.id: exposure for exposure in self.exposures}
+
+    def feature(self, feature_id: str) -> Feature:
+        """Return a feature; raises ContractError that lists the known ones."""
+        return _find("feature", feature_id, self.features)
+
+    def mode(self, mode_id: str) -> ModeClaims:
+        """Return a mode; raises ContractError that lists the known ones."""
+        return _find("mode", mode_id, self.modes)
+
+    def cause(self, cause_id: str) -> Cause:
+        """Return a cause; raises ContractError that lists the known ones."""
+        return _find("cause", cause_id, self.causes)
+
+    def exposures_of(self, mode: ModeClaims) -> tuple[Exposure, ...]:
+        """Return the exposures of a mode, in the contract's order."""
+        return tuple(self._exposure_by_id[exposure_id] for exposure_id in mode.exposures)
+
+    def known_failure(self, feature: str, mode: str, check: str) -> KnownFailure | None:
+        """Return the expectation that this check of the feature fails in the mode, if there is one."""
+        for failure in self.known_failures:
+            if failure.feature == feature and mode in failure.modes and (not failure.checks or check in failure.checks):
+                return failure
+        return None
+
+    def recognise(self, text: str) -> Cause | None:
+        """Return the first cause that is visible in an error's text."""
+        return next((cause for cause in self.causes if cause.explains(text)), None)
+
+
+def _known(kind: str, wanted: Iterable[str], known: set[str], where: str) -> None:
+    for one in wanted:
+        if one not in known:
+            raise ValueError(f"{where} names the {kind} {one!r}, which does not exist; known: {', '.join(sorted(known))}")
+
+
+def _find(kind: str, wanted: str, known: Sequence[Named]) -> Named:
+    for one in known:
+        if one.id == wanted:
+            return one
+    raise ContractError(f"no {kind} is called {wanted!r}", f"choose one of: {', '.join(one.id for one in known)}")
+
+
+def load(path: Path = paths.CONTRACT) -> Contract:
+    """Read and check a contract.
+
+    Raises:
+        ContractError: the file cannot be read, is no TOML, or names something that does not exist.
+    """
+    try:
+        return Contract.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ContractError(f"cannot read the contract {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path.name} is not TOML: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            ".".join(str(part) for part in problem["loc"]) + (": " if problem["loc"] else "") + problem["msg"]
+            for problem in error.errors()
+        )
+        raise ContractError(f"{path.name}: {problems}") from error

@@ -1,0 +1,217 @@
+"""Modes: a named set of exposures, rendered as an engine call, a ``docker run`` line and a Compose file.
+
+All three renderings are made from the one :class:`Mode`, so that what a reader copies from the README is what
+was judged.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from conformance.contract import (
+    Capability,
+    CgroupNamespace,
+    Contract,
+    Device,
+    Exposure,
+    Mount,
+    Network,
+    Privileged,
+    SecurityOption,
+)
+
+STOP_TIMEOUT = 60
+"""Seconds that the engine waits after SIGTERM; longer than the image gives its guests to shut down."""
+
+DEFAULT_CAPABILITIES = frozenset(
+    "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP"
+    " SETUID SYS_CHROOT".split()
+)
+"""What Docker grants without being asked (Docker's documentation, "Runtime privilege and Linux capabilities")."""
+
+SYSTEM_PATHS = "systempaths=unconfined"
+"""Only Docker's command line knows this option; the API is told by empty lists of masked and read-only paths."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a container may touch its host.
+
+    Attributes:
+        id: the mode's name in the contract.
+        summary: one sentence for tables and help.
+        exposures: what the container is given, in the contract's order.
+        environment: variables that the image needs in this mode.
+        port: the container's API port.
+        volumes: container path by volume name; what the rendered commands keep between containers.
+    """
+
+    id: str
+    summary: str
+    exposures: tuple[Exposure, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    port: int = 16509
+    volumes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def capabilities(self) -> list[str]:
+        """Return the capabilities that are added to the engine's default set."""
+        return [exposure.id for exposure in self.exposures if isinstance(exposure, Capability)]
+
+    @property
+    def devices(self) -> list[str]:
+        """Return the paths of exposed devices."""
+        return [exposure.path for exposure in self.exposures if isinstance(exposure, Device)]
+
+    @property
+    def mounts(self) -> list[Mount]:
+        """Return the exposed folders of the host."""
+        return [exposure for exposure in self.exposures if isinstance(exposure, Mount)]
+
+    @property
+    def security_options(self) -> list[str]:
+        """Return the values of ``--security-opt``."""
+        return [exposure.option for exposure in self.exposures if isinstance(exposure, SecurityOption)]
+
+    @property
+    def unmasked(self) -> bool:
+        """Say whether no path under /proc and /sys is masked or read-only."""
+        return self.privileged or SYSTEM_PATHS in self.security_options
+
+    @property
+    def privileged(self) -> bool:
+        """Say whether this is ``--privileged``."""
+        return any(isinstance(exposure, Privileged) for exposure in self.exposures)
+
+    @property
+    def cgroup_namespace(self) -> str:
+        """Return ``host``, ``private``, or nothing for the engine's own choice."""
+        return next((exposure.value for exposure in self.exposures if isinstance(exposure, CgroupNamespace)), "")
+
+    @property
+    def host_network(self) -> bool:
+        """Say whether the container is in its host's network."""
+        return any(isinstance(exposure, Network) for exposure in self.exposures)
+
+    def exposes(self, path: str) -> bool:
+        """Say whether a device is exposed, by itself or by ``--privileged``."""
+        return self.privileged or path in self.devices
+
+    def engine_call(
+        self,
+        image: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        volumes: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        network: str = "default",
+        host_port: int | None = None,
+        port: int | None = None,
+    ) -> dict[str, Any]:
+        """Render the container as a body for the engine's ``POST /containers/create``.
+
+        Args:
+            image: the image's tag or id.
+            environment: variables beside the mode's own.
+            volumes: container path by volume name; none are kept unless given.
+            labels: the container's labels.
+            network: the bridge network to be on; without effect in the host's network.
+            host_port: where the API is published on the loopback address; 0 lets the engine choose,
+                None takes the same number as inside.
+            port: the API's port in the container, if not the contract's.
+        """
+        port = port or self.port
+        host_config: dict[str, Any] = {
+            "Privileged": self.privileged,
+            "CapAdd": self.capabilities or None,
+            "Devices": [
+                {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"} for path in self.devices
+            ],
+            "Binds": [f"{mount.source}:{mount.target}:rw" for mount in self.mounts]
+            + [f"{volume}:{path}" for volume, path in (volumes or {}).items()],
+            "SecurityOpt": [option for option in self.security_options if option != SYSTEM_PATHS] or None,
+            "CgroupnsMode": self.cgroup_namespace,
+            "NetworkMode": "host" if self.host_network else network,
+        }
+        if SYSTEM_PATHS in self.security_options:
+            host_config |= {"MaskedPaths": [], "ReadonlyPaths": []}
+        if not self.host_network:
+            published = port if host_port is None else host_port
+            host_config["PortBindings"] = {
+                f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(published) if published else ""}]
+            }
+        return {
+            "Image": image,
+            "Env": [f"{name}={value}" for name, value in {**self.environment, **(environment or {})}.items()],
+            "ExposedPorts": {} if self.host_network else {f"{port}/tcp": {}},
+            "Labels": dict(labels or {}),
+            "StopTimeout": STOP_TIMEOUT,
+            "HostConfig": host_config,
+        }
+
+    def docker_run(self, image: str, name: str = "libvirt") -> list[str]:
+        """Render the container as the words of a ``docker run`` command."""
+        words = ["docker", "run", "--detach", f"--name={name}", f"--stop-timeout={STOP_TIMEOUT}"]
+        if self.privileged:
+            words.append("--privileged")
+        words += [f"--device={path}" for path in self.devices]
+        words += [f"--volume={mount.source}:{mount.target}:rw" for mount in self.mounts]
+        words += [f"--cap-add={capability}" for capability in self.capabilities]
+        words += [f"--security-opt={option}" for option in self.security_options]
+        if self.cgroup_namespace:
+            words.append(f"--cgroupns={self.cgroup_namespace}")
+        if self.host_network:
+            words.append("--network=host")
+        else:
+            words.append(f"--publish=127.0.0.1:{self.port}:{self.port}")
+        words += [f"--env={key}={value}" for key, value in self.environment.items()]
+        words += [f"--volume={volume}:{path}" for volume, path in self.volumes.items()]
+        return [*words, image]
+
+    def compose(self, image: str, name: str = "libvirt") -> str:
+        """Render the container as a Compose file."""
+        service: dict[str, Any] = {
+            "image": image,
+            "container_name": name,
+            "stop_grace_period": f"{STOP_TIMEOUT}s",
+            "privileged": self.privileged or None,
+            "devices": [f"{path}:{path}" for path in self.devices],
+            "cap_add": self.capabilities,
+            "security_opt": self.security_options,
+            "cgroup": self.cgroup_namespace or None,
+            "network_mode": "host" if self.host_network else None,
+            "ports": [] if self.host_network else [f"127.0.0.1:{self.port}:{self.port}"],
+            "environment": dict(self.environment),
+            "volumes": [f"{mount.source}:{mount.target}:rw" for mount in self.mounts]
+            + [f"{volume}:{path}" for volume, path in self.volumes.items()],
+        }
+        document: dict[str, Any] = {"services": {name: {key: value for key, value in service.items() if value}}}
+        if self.volumes:
+            document["volumes"] = {volume: {"name": volume} for volume in self.volumes}
+        return yaml.safe_dump(document, sort_keys=False, width=200)
+
+
+def shell(words: list[str]) -> str:
+    """Join a command's words for a README: quoted for a shell, an option a line."""
+    head, options, image = words[:2], words[2:-1], words[-1]
+    return " \\\n  ".join([" ".join(head), *(shlex.quote(option) for option in options), shlex.quote(image)])
+
+
+def of(contract: Contract, mode_id: str) -> Mode:
+    """Make a mode of the contract.
+
+    Raises:
+        ContractError: the contract has no such mode.
+    """
+    claims = contract.mode(mode_id)
+    return Mode(
+        id=claims.id,
+        summary=claims.summary,
+        exposures=contract.exposures_of(claims),
+        environment=claims.environment,
+        port=contract.image.port,
+        volumes={volume.name: volume.path for volume in contract.volumes},
+    )
