@@ -238,7 +238,9 @@ class Contract(_Data):
 def _known(kind: str, wanted: Iterable[str], known: set[str], where: str) -> None:
     for one in wanted:
         if one not in known:
-            raise ValueError(f"{where} names the {kind} {one!r}, which does not exist; known: {', '.join(sorted(known))}")
+            raise ValueError(
+                f"{where} names the {kind} {one!r}, which does not exist; known: {', '.join(sorted(known))}"
+            )
 
 
 def _find(kind: str, wanted: str, known: Sequence[Named]) -> Named:

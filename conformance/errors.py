@@ -32,3 +32,7 @@ class ContractError(HarnessError):
 
 class ImageFailure(AssertionError):
     """The image under test did something wrong; says nothing about the harness (verdict *fails*)."""
+
+
+class Unsupported(Exception):
+    """This host cannot be asked: no usable KVM, or an engine that cannot grant what the mode needs."""

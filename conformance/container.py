@@ -1,0 +1,319 @@
+"""The container under test: its whole life, from the engine call to nothing left behind."""
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import docker.errors
+import libvirt
+import requests
+
+from conformance import effective, hypervisor, labels
+from conformance.contract import Device
+from conformance.errors import EngineError, ImageFailure, Unsupported
+from conformance.mode import STOP_TIMEOUT, Mode
+from conformance.wait import wait_for
+
+READY_SECONDS = 60
+"""From the container's start to libvirt's first answer; generous, since a verdict depends on it."""
+
+COMMAND_SECONDS = 30
+
+CANNOT_GRANT = re.compile(r"unable to apply caps: operation not permitted", re.IGNORECASE)
+"""Docker before 23 refuses --privileged where its own root lacks a capability."""
+
+NO_DEVICE = re.compile(r'gathering device information while adding custom device "(?P<path>[^"]+)": no such file')
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended in a container: its exit status and what it wrote."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Return standard output as text."""
+        return self.stdout.decode(errors="replace")
+
+
+class Container:
+    """A container of the image under test, in one mode.
+
+    Args:
+        client: the engine.
+        mode: how it may touch its host.
+        image: the image's tag or id.
+        run: the run's id, for the label.
+        network: the bridge network to be on; ignored in the host's network.
+        environment: variables beside the mode's own.
+        volumes: container path by name of a volume to keep.
+        port: the API's port, if not the contract's; in the host's network a free one avoids a conflict.
+        path: the URI's path at which libvirt is reached.
+    """
+
+    def __init__(
+        self,
+        client: docker.DockerClient,
+        mode: Mode,
+        image: str,
+        *,
+        run: str,
+        network: str = "default",
+        environment: Mapping[str, str] | None = None,
+        volumes: Mapping[str, str] | None = None,
+        port: int | None = None,
+        path: str = "/system",
+    ) -> None:
+        self.client = client
+        self.mode = mode
+        self.image = image
+        self.path = path
+        self.port = port or mode.port
+        self.absent: list[str] = []
+        """Devices that the mode exposes and the host does not have."""
+        self.id = ""
+        self._connection: libvirt.virConnect | None = None
+        self._environment = dict(environment or {}) | ({"TCP_PORT": str(port)} if port else {})
+        self._options: dict[str, Any] = {
+            "labels": {labels.RUN: run},
+            "network": network,
+            "volumes": volumes,
+            "host_port": 0,
+            "port": self.port,
+        }
+
+    # ------------------------------------------------------------------------------------- life
+
+    def start(self) -> "Container":
+        """Create the container if there is none, and start it.
+
+        A device that the host does not have is left out and noted in :attr:`absent`: what needs it is judged
+        on its own, and the rest of the mode can still be asked.
+
+        Raises:
+            Unsupported: the engine cannot grant what the mode asks for.
+            EngineError: the engine refused for another reason, or is gone.
+        """
+        with _engine_errors():
+            while True:
+                if not self.id:
+                    self._create()
+                try:
+                    self.client.api.start(self.id)
+                except docker.errors.APIError as error:
+                    reason = error.explanation or str(error)
+                    missing = NO_DEVICE.search(reason)
+                    self.remove()
+                    if missing and missing["path"] not in self.absent:
+                        self.absent.append(missing["path"])
+                        continue
+                    if CANNOT_GRANT.search(reason):
+                        raise Unsupported(
+                            "the engine cannot grant what the mode asks for: its own root lacks a capability"
+                            f" ({reason.strip()})"
+                        ) from error
+                    raise EngineError(f"the engine does not start the container: {reason.strip()}") from error
+                return self
+
+    def _create(self) -> None:
+        exposures = tuple(
+            exposure
+            for exposure in self.mode.exposures
+            if not (isinstance(exposure, Device) and exposure.path in self.absent)
+        )
+        mode = dataclasses.replace(self.mode, exposures=exposures)
+        body = mode.engine_call(self.image, environment=self._environment, **self._options)
+        created = self.client.api.create_container_from_config(body)  # type: ignore[no-untyped-call]
+        self.id = str(created["Id"])
+
+    def wait_until_ready(self, seconds: float = READY_SECONDS) -> "libvirt.virConnect":
+        """Wait until libvirt answers on the published port.
+
+        Raises:
+            ImageFailure: the container ended before libvirt answered.
+            DeadlineExpired: libvirt never answered.
+        """
+        last: list[str] = [""]
+
+        def ask() -> "libvirt.virConnect | None":
+            if not self.running:
+                raise ImageFailure(f"the container ended before libvirt answered\n{self.describe()}")
+            try:
+                return hypervisor.connect(self.uri, seconds=15)
+            except libvirt.libvirtError as error:
+                last[0] = str(error)
+                return None
+
+        self._connection = wait_for(
+            f"libvirt to answer at {self.uri}",
+            ask,
+            seconds=seconds,
+            interval=0.05,
+            seen=lambda: f"{last[0]}\n{self.describe()}",
+        )
+        return self._connection
+
+    @property
+    def connection(self) -> "libvirt.virConnect":
+        """Return the open connection, opening it first where there is none or it was lost.
+
+        Raises:
+            ImageFailure: the container is not running.
+        """
+        if self._connection is not None and self._connection.isAlive():
+            return self._connection
+        return self.wait_until_ready()
+
+    def disconnect(self) -> None:
+        """Close the connection; guests that were started to live as long as it are destroyed."""
+        if self._connection is not None:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.close()
+            self._connection = None
+
+    def stop(self, seconds: int = STOP_TIMEOUT) -> int:
+        """Ask the container to end by SIGTERM, and kill it after ``seconds``; returns its exit status."""
+        self.disconnect()
+        if not self.id:
+            return 0
+        with _engine_errors():
+            self.client.api.stop(self.id, timeout=seconds)
+            return int(self.inspect()["State"]["ExitCode"])
+
+    def kill(self) -> None:
+        """End the container by SIGKILL."""
+        with _engine_errors():
+            self.client.api.kill(self.id)
+            self.client.api.wait(self.id, timeout=COMMAND_SECONDS)
+        self.disconnect()
+
+    def remove(self) -> None:
+        """Remove the container and its anonymous volumes; does nothing where there is none."""
+        self.disconnect()
+        if self.id:
+            with _engine_errors(), contextlib.suppress(docker.errors.NotFound):
+                self.client.api.remove_container(self.id, v=True, force=True)
+            self.id = ""
+
+    # ------------------------------------------------------------------------------------- state
+
+    def inspect(self) -> dict[str, Any]:
+        """Return what the engine says of the container."""
+        with _engine_errors():
+            return dict(self.client.api.inspect_container(self.id))
+
+    @property
+    def name(self) -> str:
+        """Return the name that the engine gave the container."""
+        return str(self.inspect()["Name"]).lstrip("/")
+
+    @property
+    def running(self) -> bool:
+        """Say whether the engine sees the container running."""
+        return bool(self.inspect()["State"]["Running"])
+
+    @property
+    def address(self) -> str:
+        """Return the container's IPv4 address on its bridge network; empty in the host's network."""
+        networks = self.inspect()["NetworkSettings"]["Networks"].values()
+        return next((str(network["IPAddress"]) for network in networks if network["IPAddress"]), "")
+
+    @property
+    def uri(self) -> str:
+        """Return the libvirt URI under which the API is published on the loopback address."""
+        port = str(self.port)
+        if not self.mode.host_network:
+            published = self.inspect()["NetworkSettings"]["Ports"].get(f"{self.port}/tcp")
+            # A container that has ended has no published port; the wait then says that it ended.
+            port = published[0]["HostPort"] if published else port
+        return f"qemu+tcp://127.0.0.1:{port}{self.path}"
+
+    def log(self, lines: int = 30) -> str:
+        """Return the newest lines of the container's log: the image's start-up and libvirtd."""
+        with _engine_errors():
+            return str(self.client.api.logs(self.id, tail=lines).decode(errors="replace"))
+
+    def describe(self) -> str:
+        """Say what the engine and the log show; for errors."""
+        try:
+            state = self.inspect()["State"]
+            return (
+                f"the engine says: {state['Status']}, exit status {state['ExitCode']} {state['Error']}\n"
+                f"newest log lines:\n{self.log()}"
+            )
+        except EngineError as error:
+            return str(error)
+
+    def run(self, *command: str, seconds: int = COMMAND_SECONDS) -> Done:
+        """Run a command in the container.
+
+        Args:
+            command: its words; no shell.
+            seconds: deadline; the engine's own exec call has none.
+
+        Raises:
+            ImageFailure: the container is not running, or the command outlived its deadline.
+        """
+        with _engine_errors():
+            try:
+                created = self.client.api.exec_create(self.id, ["timeout", "-k", "1", str(seconds), *command])
+                output = self.client.api.exec_start(created["Id"], demux=True)
+                status = int(self.client.api.exec_inspect(created["Id"])["ExitCode"])
+            except docker.errors.APIError as error:
+                raise ImageFailure(
+                    f"{' '.join(command)}: cannot run in the container: {error.explanation}\n{self.describe()}"
+                ) from error
+        if status in (124, 137):
+            raise ImageFailure(f"{' '.join(command)}: still running after {seconds} s")
+        return Done(status, output[0] or b"", output[1] or b"")
+
+    def state(self) -> effective.State:
+        """Read what the container may really do."""
+        done = self.run("sh", "-c", effective.SCRIPT, "sh", *self.mode.devices)
+        return effective.parse(done.text, self.id)
+
+    def verify(self, *, cgroup_version: int, apparmor: bool) -> None:
+        """Compare the container with its mode before any cell counts.
+
+        Raises:
+            Unsupported: the engine granted less than was asked for.
+            EngineError: it granted more, so that results would be too good.
+        """
+        found = [
+            difference
+            for difference in effective.compare(
+                self.mode, self.state(), cgroup_version=cgroup_version, apparmor=apparmor
+            )
+            if difference.what not in self.absent
+        ]
+        if not found:
+            return
+        text = "; ".join(difference.text for difference in found)
+        if all(difference.lacking for difference in found):
+            raise Unsupported(f"the container is less than mode {self.mode.id} declares: {text}")
+        raise EngineError(
+            f"the container is not what mode {self.mode.id} declares: {text}",
+            "look for an engine configuration that changes what containers get, such as default capabilities",
+        )
+
+
+@contextlib.contextmanager
+def _engine_errors() -> Iterator[None]:
+    """Turn the errors of the engine's API into the harness's own."""
+    try:
+        yield
+    except docker.errors.NotFound as error:
+        raise EngineError("the container or network is gone: someone else removed it") from error
+    except docker.errors.DockerException as error:
+        raise EngineError(f"the engine refused: {error}") from error
+    except requests.exceptions.RequestException as error:
+        raise EngineError(
+            f"the engine went away: {error}", "look at the engine's own log, start it again, and run again"
+        ) from error

@@ -1,0 +1,161 @@
+"""What a running container may really do, beside what its mode declares.
+
+No cell is trusted before the two agree: an engine that grants less than it was asked for, or more, would give
+verdicts about another mode.
+"""
+
+from dataclasses import dataclass
+
+from conformance.mode import DEFAULT_CAPABILITIES, Mode
+
+CAPABILITIES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
+    " NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT"
+    " SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP"
+    " MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+).split()
+"""By their numbers (linux/capability.h)."""
+
+MASKED_PATHS = (
+    "/proc/asound /proc/acpi /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/timer_stats"
+    " /proc/sched_debug /proc/scsi /sys/firmware"
+).split()
+READ_ONLY_PATHS = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
+"""Docker's defaults (moby, oci/defaults.go); what does not exist on a kernel is left out by the runtime."""
+
+SCRIPT = r"""
+sed -n 's/^\(CapBnd\|Seccomp\):[[:space:]]*/\1 /p' /proc/1/status
+echo "LastCap $(cat /proc/sys/kernel/cap_last_cap)"
+echo "Label $(tr -d '\0' </proc/1/attr/current 2>/dev/null)"
+sed 's/^/Cgroup /' /proc/1/cgroup
+sed 's/^/Mount /' /proc/1/mountinfo
+for path in "$@"; do [ -c "$path" ] && echo "Device $path"; done
+true
+"""
+"""Run by ``sh`` in the container, with the paths of devices as arguments."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What PID 1 of a container may do.
+
+    Attributes:
+        capabilities: its bounding set, without ``CAP_``.
+        last_capability: number of the last capability that the kernel knows.
+        seccomp: whether system calls are filtered.
+        label: what the security module says of it; empty without one.
+        host_cgroups: whether it sees its place among the host's control groups.
+        masked: paths that the engine hides or makes read-only by default, and that are so here.
+        mounts: mount points that are writable.
+        devices: character devices that are there, of those asked for.
+    """
+
+    capabilities: frozenset[str]
+    last_capability: int
+    seccomp: bool
+    label: str
+    host_cgroups: bool
+    masked: frozenset[str]
+    mounts: frozenset[str]
+    devices: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which a container is not what its mode declares.
+
+    Attributes:
+        what: the exposure or property.
+        text: what was asked for and what is there.
+        lacking: the engine granted less than was asked for; otherwise more.
+    """
+
+    what: str
+    text: str
+    lacking: bool
+
+
+def parse(output: str, container_id: str) -> State:
+    """Read the output of :data:`SCRIPT`."""
+    fields: dict[str, list[str]] = {}
+    for line in output.splitlines():
+        key, _, value = line.partition(" ")
+        fields.setdefault(key, []).append(value.strip())
+    bounding = int(fields["CapBnd"][0], 16)
+    read_only: set[str] = set()
+    writable: set[str] = set()
+    mounted: set[str] = set()
+    for mount in fields.get("Mount", []):
+        # proc(5): 36 35 98:0 /root /mount/point options ...
+        point, options = mount.split()[4:6]
+        mounted.add(point)
+        # A later mount at the same point covers the earlier one.
+        (writable if "rw" in options.split(",") else read_only).add(point)
+        (read_only if "rw" in options.split(",") else writable).discard(point)
+    return State(
+        capabilities=frozenset(name for number, name in enumerate(CAPABILITIES) if bounding >> number & 1),
+        last_capability=int(fields["LastCap"][0]),
+        seccomp=fields["Seccomp"][0] != "0",
+        label=fields.get("Label", [""])[0],
+        host_cgroups=any(container_id in line for line in fields.get("Cgroup", [])),
+        masked=frozenset(
+            [path for path in MASKED_PATHS if path in mounted] + [path for path in READ_ONLY_PATHS if path in read_only]
+        ),
+        mounts=frozenset(writable),
+        devices=frozenset(fields.get("Device", [])),
+    )
+
+
+def compare(mode: Mode, state: State, *, cgroup_version: int, apparmor: bool) -> list[Difference]:
+    """Compare a container with its mode.
+
+    Args:
+        mode: what was asked for.
+        state: what is there.
+        cgroup_version: the host's, 1 or 2: it decides the engine's own choice of a cgroup namespace.
+        apparmor: whether the engine confines containers by AppArmor.
+
+    Returns:
+        The differences; empty when the container is what the mode declares.
+    """
+    known = frozenset(CAPABILITIES[: state.last_capability + 1])
+    asked = known if mode.privileged else DEFAULT_CAPABILITIES | frozenset(mode.capabilities)
+    found = [
+        Difference(name, f"capability {name} was not granted", True) for name in sorted(asked - state.capabilities)
+    ]
+    found += [
+        Difference(name, f"capability {name} was granted unasked", False) for name in sorted(state.capabilities - asked)
+    ]
+
+    filtered = not (mode.privileged or "seccomp=unconfined" in mode.security_options)
+    if state.seccomp != filtered:
+        found.append(
+            Difference("seccomp", f"system calls are {'' if state.seccomp else 'not '}filtered", lacking=state.seccomp)
+        )
+
+    if apparmor:
+        confined = not (mode.privileged or "apparmor=unconfined" in mode.security_options)
+        if confined != (state.label not in ("", "unconfined")):
+            found.append(Difference("apparmor", f"the container's AppArmor label is {state.label!r}", not confined))
+
+    host_cgroups = (mode.cgroup_namespace or ("host" if cgroup_version == 1 else "private")) == "host"
+    if state.host_cgroups != host_cgroups:
+        seen = "host" if state.host_cgroups else "private"
+        found.append(Difference("cgroup namespace", f"the cgroup namespace is {seen}", lacking=host_cgroups))
+
+    if mode.unmasked and state.masked:
+        found.append(Difference("systempaths", f"still masked or read-only: {', '.join(sorted(state.masked))}", True))
+    if not mode.unmasked and not state.masked:
+        found.append(Difference("systempaths", "nothing is masked or read-only", False))
+
+    found += [
+        Difference(path, f"device {path} is not in the container", True)
+        for path in mode.devices
+        if path not in state.devices
+    ]
+    found += [
+        Difference(mount.target, f"{mount.source} is not mounted writable at {mount.target}", True)
+        for mount in mode.mounts
+        if mount.target not in state.mounts
+    ]
+    return found

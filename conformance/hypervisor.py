@@ -1,0 +1,82 @@
+"""The connection to libvirt: opened with a deadline, watched by keep-alive, its event loop in a thread."""
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import libvirt
+
+from conformance.wait import DeadlineExpired
+
+T = TypeVar("T")
+
+KEEPALIVE_SECONDS = 5
+KEEPALIVE_COUNT = 4
+"""A daemon that is silent for 25 s closes the connection, so that no call waits for ever."""
+
+_loop = threading.Lock()
+_started = False
+
+
+def start_event_loop() -> None:
+    """Run libvirt's event loop in a daemon thread; once a process.
+
+    A console stream delivers nothing and keep-alive does nothing unless the default loop was registered
+    before the connection was opened.
+    """
+    global _started
+    with _loop:
+        if _started:
+            return
+        libvirt.virEventRegisterDefaultImpl()
+        # libvirt prints every error on stderr by itself; here each error is an exception already.
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+
+        def turn() -> None:
+            while True:
+                libvirt.virEventRunDefaultImpl()
+
+        threading.Thread(target=turn, name="libvirt-events", daemon=True).start()
+        _started = True
+
+
+def with_deadline(what: str, call: Callable[[], T], seconds: float) -> T:
+    """Make a blocking call in a thread, and give up after ``seconds``.
+
+    Raises:
+        DeadlineExpired: the call was still running; its thread is left behind.
+    """
+    answer: list[T] = []
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            answer.append(call())
+        except BaseException as error:  # handed to the caller, whatever it is
+            failure.append(error)
+
+    thread = threading.Thread(target=body, name=what, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failure:
+        raise failure[0]
+    if not answer:
+        raise DeadlineExpired(what, seconds, "no answer")
+    return answer[0]
+
+
+def connect(uri: str, seconds: float = 15) -> "libvirt.virConnect":
+    """Open a connection with keep-alive.
+
+    Args:
+        uri: for example ``qemu+tcp://127.0.0.1:16509/system``.
+        seconds: deadline.
+
+    Raises:
+        libvirt.libvirtError: the daemon refused or nothing listens.
+        DeadlineExpired: something listens, and does not answer.
+    """
+    start_event_loop()
+    connection: libvirt.virConnect = with_deadline(f"an answer from {uri}", lambda: libvirt.open(uri), seconds)
+    connection.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
+    return connection

@@ -1,0 +1,86 @@
+"""What the probe guest says of itself: JSON lines on its serial console."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.errors import ImageFailure
+
+MARK = "@probe "
+"""Begins each report on the console; whatever else is there is the firmware's, the loader's or the kernel's."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the report.
+
+    Attributes:
+        name: what it is about, such as ``disk`` or ``lease``.
+        facts: what the guest saw.
+    """
+
+    name: str
+    facts: dict[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        """Return a fact; raises ImageFailure where the guest did not state it."""
+        if key not in self.facts:
+            raise ImageFailure(f"the guest's {self.name!r} report does not state {key!r}: {self.facts}")
+        return self.facts[key]
+
+
+class Report:
+    """The events that one boot reported, in the order of their numbers.
+
+    Lines of another boot (another nonce) and lines that are damaged are kept apart: they are no evidence.
+    """
+
+    def __init__(self, console: str, nonce: str) -> None:
+        self.events: list[Event] = []
+        self.foreign: list[str] = []
+        for line in _marked(console):
+            try:
+                facts = json.loads(line)
+                if facts.pop("nonce") != nonce or facts.pop("seq") != len(self.events):
+                    raise ValueError
+                self.events.append(Event(facts.pop("event"), facts))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                self.foreign.append(line)
+
+    @property
+    def complete(self) -> bool:
+        """Say whether the guest got to its end."""
+        return bool(self.events) and self.events[-1].name == "end"
+
+    def failures(self, *steps: str) -> list[str]:
+        """Return what the guest says went wrong in the given steps, or in any."""
+        return [
+            f"{event['step']}: {event['message']}"
+            for event in self.events
+            if event.name == "failure" and (not steps or event["step"] in steps)
+        ]
+
+    def __contains__(self, name: str) -> bool:
+        return any(event.name == name for event in self.events)
+
+    def __getitem__(self, name: str) -> Event:
+        """Return an event; raises ImageFailure with what was reported instead."""
+        for event in self.events:
+            if event.name == name:
+                return event
+        told = "; ".join(self.failures()) or "no failure"
+        raise ImageFailure(
+            f"the guest did not report {name!r}; it reported {', '.join(event.name for event in self.events)} and {told}"
+        )
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return the events for a record."""
+        return [{"event": event.name, **event.facts} for event in self.events]
+
+
+def _marked(console: str) -> Iterator[str]:
+    for line in console.splitlines():
+        _, mark, rest = line.partition(MARK)
+        if mark:
+            yield rest.strip()
