@@ -1,0 +1,289 @@
+"""The container engine: reached within a deadline, or refused with a reason."""
+
+import importlib.util
+import json
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import docker
+import requests
+from docker.context import ContextAPI
+from docker.errors import DockerException
+from docker.utils import kwargs_from_env
+
+from conformance.errors import EngineError
+
+T = TypeVar("T")
+
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+API_NEEDED = (1, 41)
+"""Docker 20.10: the first with cgroup namespaces and cgroup v2 (Docker's API version history)."""
+
+CONNECT_SECONDS = 15
+CALL_SECONDS = 120
+
+
+class NoEngineError(EngineError):
+    """Nothing answers at the engine's address; another engine could be started without fighting this one."""
+
+
+@dataclass(frozen=True)
+class HostFingerprint:
+    """What makes a host different from another one, as far as the image is concerned."""
+
+    kernel: str
+    cgroup_version: int
+    """0 where the engine does not say."""
+    security: tuple[str, ...]
+    """What the engine confines containers with: ``apparmor``, ``seccomp``, ``selinux``, ``rootless`` and so on."""
+    engine: str
+    os: str
+    arch: str
+    cpu: str
+    """The CPU's model name, empty if it could not be asked."""
+    cpus: int
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that has answered."""
+
+    client: docker.DockerClient
+    host: str
+    """The address, as DOCKER_HOST takes it."""
+    info: Mapping[str, Any]
+    """The engine's own description (``GET /info``)."""
+    name: str
+    """Product and version, such as ``docker 20.10.24+dfsg1``."""
+
+    def fingerprint(self, image: str | None = None) -> HostFingerprint:
+        """Describe the engine's host.
+
+        Args:
+            image: any image with a ``cat``; on a remote engine a throw-away container of it is asked for the
+                CPU's model, which the engine does not tell.
+        """
+        return HostFingerprint(
+            kernel=str(self.info.get("KernelVersion", "")),
+            cgroup_version=int(self.info.get("CgroupVersion") or 0),
+            security=tuple(sorted(_option_name(option) for option in self.info.get("SecurityOptions") or ())),
+            engine=self.name,
+            os=str(self.info.get("OperatingSystem", "")),
+            arch=str(self.info.get("Architecture", "")),
+            cpu=self._cpu(image),
+            cpus=int(self.info.get("NCPU") or 0),
+        )
+
+    @property
+    def local(self) -> bool:
+        """Say whether the engine runs on this very machine; a forwarded socket alone proves nothing."""
+        here = platform.uname()
+        there = (self.info.get("Name"), self.info.get("KernelVersion"))
+        return self.host.startswith("unix:") and there == (here.node, here.release)
+
+    def _cpu(self, image: str | None) -> str:
+        if self.local:
+            return _model_name(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+        if image is None:
+            return ""
+        try:
+            output: bytes = self.client.containers.run(
+                image, entrypoint=["cat", "/proc/cpuinfo"], command=[], network_mode="none", remove=True
+            )
+        except (DockerException, requests.RequestException):
+            return ""  # a nicety: not worth a run
+        return _model_name(output.decode(errors="replace"))
+
+
+def address(environ: Mapping[str, str] = os.environ) -> tuple[str, bool]:
+    """Return the engine's address (DOCKER_HOST, the Docker context, or the default) and whether the user chose it.
+
+    Raises:
+        EngineError: the current context does not exist or cannot be read.
+    """
+    if environ.get("DOCKER_HOST"):
+        return environ["DOCKER_HOST"], True
+    name = environ.get("DOCKER_CONTEXT") or _configured_context(environ)
+    if name in ("", "default"):
+        return DEFAULT_HOST, False
+    try:
+        context = ContextAPI.get_context(name)
+    except Exception as error:  # docker-py lets through whatever a broken file makes Python say
+        raise EngineError(f"the Docker context {name!r} cannot be read: {error}", "docker context ls") from error
+    if context is None or not context.Host:
+        raise EngineError(
+            f"the Docker context {name!r} does not exist",
+            "choose another: docker context use default; or set DOCKER_HOST",
+        )
+    return str(context.Host), True
+
+
+def connect(host: str | None = None, *, seconds: int = CONNECT_SECONDS) -> Engine:
+    """Return the engine at an address, by default at the one that :func:`address` finds.
+
+    Args:
+        host: the address, as DOCKER_HOST takes it: ``unix://``, ``tcp://`` or ``ssh://``.
+        seconds: within how many seconds it has to have answered.
+
+    Raises:
+        NoEngineError: nothing answers there.
+        EngineError: an engine is there, but refuses, is too old, is not an engine, or does not answer in time.
+    """
+    wanted = host or address()[0]
+    try:
+        return _within(seconds, lambda: _open(wanted, seconds))
+    except TimeoutError as error:
+        raise EngineError(
+            f"the engine at {wanted} took the connection but did not answer within {seconds:g} s",
+            "restart it (sudo systemctl restart docker), or set DOCKER_HOST to another one",
+        ) from error
+    except (DockerException, requests.RequestException, OSError, ValueError, TypeError) as error:
+        raise _explain(wanted, error, seconds) from error
+
+
+def _open(host: str, seconds: int) -> Engine:
+    if host.startswith("ssh://") and importlib.util.find_spec("paramiko") is None:
+        raise EngineError(
+            f"docker-py reaches {host} only with the package paramiko",
+            ".venv/bin/pip install paramiko; or forward the engine's socket with ssh -L and set DOCKER_HOST to it",
+        )
+    options: dict[str, Any] = {**kwargs_from_env({**os.environ, "DOCKER_HOST": host})}
+    options["base_url"] = host  # kwargs_from_env rewrites tcp:// to https:// as a hint that docker-py does not need
+    if host.startswith("ssh://"):
+        options["use_ssh_client"] = True  # the user's own ssh knows the user's keys and hosts
+    client = docker.DockerClient(timeout=seconds, version="auto", **options)
+    version = client.version()
+    info = client.info()
+    if not isinstance(version, dict) or not isinstance(info, dict):
+        raise ValueError("the answer is not an engine's")
+    api_version = tuple(int(part) for part in str(version.get("ApiVersion", "0")).split("."))
+    name = _product(version)
+    if api_version < API_NEEDED:
+        raise EngineError(
+            f"the engine at {host} ({name}) speaks API {version.get('ApiVersion')};"
+            f" {'.'.join(map(str, API_NEEDED))} is needed",
+            "upgrade it to Docker 20.10 or later, or set DOCKER_HOST to another engine",
+        )
+    client.api.timeout = CALL_SECONDS
+    return Engine(client, host, info, name)
+
+
+def _explain(host: str, error: Exception, seconds: float) -> EngineError:
+    """Turn what docker-py, requests or the operating system said into what happened and what to do."""
+    causes = tuple(_causes(error))
+    text = " ".join(str(cause) for cause in causes)
+    path = host.removeprefix("unix://")
+    elsewhere = "or set DOCKER_HOST to an engine that runs"
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if caused_by(PermissionError):
+        return EngineError(
+            f"the engine's socket {path} may not be opened by this user",
+            'sudo usermod -aG docker "$USER", then log in again (members of that group are as good as root);'
+            " for one run: sudo -g docker ./run matrix",
+        )
+    if caused_by(FileNotFoundError) and host.startswith("unix://"):
+        return NoEngineError(
+            f"no engine: the socket {path} does not exist", f"start one: sudo systemctl start docker; {elsewhere}"
+        )
+    if caused_by(ConnectionRefusedError):
+        return NoEngineError(
+            f"no engine: nothing listens at {host}", f"start it: sudo systemctl start docker; {elsewhere}"
+        )
+    if caused_by(requests.exceptions.SSLError) or "TLS" in text or "HTTPS server" in text:
+        return EngineError(
+            f"the engine at {host} and this machine do not agree on TLS: {_last(causes)}",
+            "set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH to the folder with ca.pem, cert.pem and key.pem,"
+            " or unset both for an engine without TLS",
+        )
+    if caused_by(requests.exceptions.Timeout, TimeoutError):
+        return EngineError(
+            f"the engine at {host} did not answer within {seconds:g} s",
+            "restart it (sudo systemctl restart docker), or set DOCKER_HOST to another one",
+        )
+    if "resolve" in text or "Name or service not known" in text:
+        return EngineError(f"the host of {host} cannot be found by name", f"correct DOCKER_HOST, {elsewhere}")
+    if host.startswith("ssh://"):
+        return EngineError(
+            f"no engine through {host}: {_last(causes)}", "try: ssh HOST docker version (it must not ask anything)"
+        )
+    return EngineError(
+        f"what answers at {host} is no usable engine: {_last(causes)}", f"correct DOCKER_HOST, {elsewhere}"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and everything behind it, also what libraries pass on as an argument only."""
+    seen: list[BaseException] = []
+    todo: list[BaseException] = [error]
+    while todo:
+        one = todo.pop()
+        if any(one is other for other in seen):
+            continue
+        seen.append(one)
+        yield one
+        todo += [more for more in (one.__cause__, one.__context__, *one.args) if isinstance(more, BaseException)]
+
+
+def _last(causes: tuple[BaseException, ...]) -> str:
+    return str(causes[-1]).strip().splitlines()[0] if str(causes[-1]).strip() else type(causes[-1]).__name__
+
+
+def _within(seconds: float, do: Callable[[], T]) -> T:
+    """Call ``do`` with a deadline of its own: timeouts of sockets start anew with every byte, and ssh has none.
+
+    Raises:
+        TimeoutError: ``do`` had not ended after ``seconds``; its thread is left alone.
+    """
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(do())
+        except BaseException as error:
+            failure.append(error)  # the caller's to handle, in its own thread
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise TimeoutError
+    return outcome[0]
+
+
+def _configured_context(environ: Mapping[str, str]) -> str:
+    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME") or "/") / ".docker")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(config.get("currentContext", "")) if isinstance(config, dict) else ""
+
+
+def _product(version: Mapping[str, Any]) -> str:
+    """Return product and version; Podman says in its first component that it is not Docker."""
+    components = version.get("Components") or ()
+    first = str(components[0].get("Name", "")) if components else ""
+    return f"{'podman' if 'podman' in first.lower() else 'docker'} {version.get('Version', '')}".strip()
+
+
+def _option_name(option: str) -> str:
+    """Return ``seccomp`` for ``name=seccomp,profile=default``."""
+    return option.split(",")[0].removeprefix("name=")
+
+
+def _model_name(cpuinfo: str) -> str:
+    for line in cpuinfo.splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return ""
