@@ -70,9 +70,8 @@ class Report:
             if event.name == name:
                 return event
         told = "; ".join(self.failures()) or "no failure"
-        raise ImageFailure(
-            f"the guest did not report {name!r}; it reported {', '.join(event.name for event in self.events)} and {told}"
-        )
+        names = ", ".join(event.name for event in self.events)
+        raise ImageFailure(f"the guest did not report {name!r}; it reported {names or 'nothing'} and {told}")
 
     def as_json(self) -> list[dict[str, Any]]:
         """Return the events for a record."""

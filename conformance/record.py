@@ -1,0 +1,128 @@
+"""Records: one JSON line for each verdict, written as it falls."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from conformance.errors import HarnessError
+from conformance.verdict import Verdict
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Host(_Data):
+    """Where the engine ran."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    fingerprint: dict[str, str | int]
+
+
+class Image(_Data):
+    """What was judged."""
+
+    tag: str
+    id: str
+    base: str
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class Record(_Data):
+    """One verdict.
+
+    Attributes:
+        run: which run; its id sorts by time.
+        checks: names of all checks that the feature has in this mode, so that a reader can tell a whole
+            answer from a part of it.
+        cause: id of a cause in the contract, where one was recognised.
+        reason: why it is not simply *works*, in one line.
+        accel: how the guests ran; none where no guest was needed.
+        seconds: how long the check took.
+        evidence: what was seen.
+    """
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    run: str
+    time: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    host: Host
+    image: Image
+    mode: str
+    feature: str
+    check: str
+    checks: tuple[str, ...]
+    verdict: Verdict
+    cause: str = ""
+    reason: str = ""
+    accel: Literal["kvm", "tcg"] | None = None
+    seconds: float = Field(ge=0)
+    evidence: dict[str, Any] = Field(default_factory=dict)
+
+
+class Recorder:
+    """Appends records to a run's own file, each of them whole and on disk before the next check starts.
+
+    Args:
+        folder: where the records are kept, for example ``results/``.
+        host: the host's name, part of the file's name.
+        run: the run's id, part of the file's name.
+    """
+
+    def __init__(self, folder: Path, host: str, run: str) -> None:
+        self.path = folder / f"{host}-{run}.jsonl"
+        self.records: list[Record] = []
+
+    def append(self, record: Record) -> None:
+        """Write one record.
+
+        Raises:
+            HarnessError: it cannot be written; nothing of it is left in the file, and the error carries it.
+        """
+        self.records.append(record)
+        line = record.model_dump_json(by_alias=True) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                whole = file.tell()
+                try:
+                    file.write(line.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    # Half a line would make the whole file unreadable.
+                    file.truncate(whole)
+                    raise
+        except OSError as error:
+            raise HarnessError(
+                f"cannot write the record to {self.path}: {error.strerror}; it was: {line.strip()}",
+                "make room or give another folder with --results, and run again",
+            ) from error
+
+
+def read(folder: Path) -> Iterator[Record]:
+    """Read all records of a folder, oldest run first.
+
+    Raises:
+        HarnessError: a line is not a record of this schema; names the file and the line.
+    """
+    files = sorted(folder.glob("*.jsonl"))
+    records = [record for file in files for record in read_file(file)]
+    yield from sorted(records, key=lambda record: record.run)
+
+
+def read_file(file: Path) -> Iterator[Record]:
+    """Read the records of one file; raises HarnessError as :func:`read` does."""
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            yield Record.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise HarnessError(
+                f"{file.name}:{number} is not a record: {where}: {first['msg']}",
+                "mend or remove the line; records are written by runs only",
+            ) from error

@@ -1,0 +1,75 @@
+"""Verdicts: what evidence means beside the expectation."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import libvirt
+
+from conformance.contract import Cause, Contract
+from conformance.errors import HarnessError
+
+
+class Verdict(StrEnum):
+    """What a check found out.
+
+    Only ``works``, ``fails``, ``known-failure`` and ``fixed`` make a claim about the image.
+    """
+
+    WORKS = "works"
+    FAILS = "fails"
+    KNOWN_FAILURE = "known-failure"
+    FIXED = "fixed"
+    UNSUPPORTED = "unsupported"
+    NOT_RUN = "not-run"
+    ERROR = "error"
+
+    @property
+    def decided(self) -> bool:
+        """Say whether this makes a claim."""
+        return self in (Verdict.WORKS, Verdict.FAILS, Verdict.KNOWN_FAILURE, Verdict.FIXED)
+
+    @property
+    def bad(self) -> bool:
+        """Say whether somebody has to look at it."""
+        return self in (Verdict.FAILS, Verdict.FIXED, Verdict.ERROR)
+
+
+_GRAVITY = (
+    Verdict.ERROR,
+    Verdict.FAILS,
+    Verdict.FIXED,
+    Verdict.KNOWN_FAILURE,
+    Verdict.NOT_RUN,
+    Verdict.UNSUPPORTED,
+    Verdict.WORKS,
+)
+"""A cell of several checks is worth its gravest: it works only where every check of it did."""
+
+
+class KnownFailure(Exception):
+    """Raised in place of a failure whose documented cause was recognised; nothing else may count as one."""
+
+    def __init__(self, cause: Cause, error: BaseException) -> None:
+        super().__init__(f"{cause.explanation} [{error}]")
+        self.cause = cause
+
+
+def gravest(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return what a cell of these checks is worth; not-run without any."""
+    return min(verdicts, key=_GRAVITY.index, default=Verdict.NOT_RUN)
+
+
+def blames_image(error: BaseException) -> bool:
+    """Say whether an exception is evidence against the image.
+
+    That is what a suite asserts and what libvirt answers; anything else broke in the harness or the engine.
+    """
+    return isinstance(error, AssertionError | libvirt.libvirtError) and not isinstance(error, HarnessError)
+
+
+def recognised(contract: Contract, expected_cause: str, error: BaseException) -> KnownFailure | None:
+    """Return the known failure that an exception is, if its cause is the expected one."""
+    cause = contract.cause(expected_cause)
+    if blames_image(error) and cause.explains(str(error)):
+        return KnownFailure(cause, error)
+    return None
