@@ -1,0 +1,446 @@
+"""A private Docker engine for machines where none answers: own data, own socket, nothing left behind.
+
+Runs at the same time share it: each holds a shared lock while it works, and the last one out stops the engine. A run
+that was killed leaves the engine to the next run, which finds, uses and stops it.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from conformance import paths, traces
+from conformance.engine import NoEngineError, address, connect
+from conformance.errors import EngineError, HarnessError
+from conformance.wait import DeadlineExpired, wait_for
+
+Progress = Callable[[str], None]
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+LOCK_SECONDS = 180.0
+"""Longer than another run can take to start or to stop the engine."""
+
+SOCKET_PATH_BYTES = 107
+"""What fits into sockaddr_un.sun_path beside its final zero (unix(7))."""
+
+_PROGRAMS = ("dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "docker-proxy")
+
+_REMEDIES = (
+    ("cgroup", "the control groups are not mounted: sudo apt-get install cgroupfs-mount, or start systemd"),
+    ("no space left", "make room on the disk of the engine's folder, or set CONFORMANCE_CACHE to a folder elsewhere"),
+    ("iptables", "dockerd needs iptables and a kernel with its modules: sudo apt-get install iptables"),
+    (
+        "operation not permitted",
+        "this root lacks privileges, as in a container: start an engine outside and set DOCKER_HOST",
+    ),
+    ("permission denied", "this root lacks privileges, as in a container: start an engine outside and set DOCKER_HOST"),
+    ("overlay", "the cache must lie on a file system that overlay2 can use, such as ext4: set CONFORMANCE_CACHE"),
+)
+
+
+@contextlib.contextmanager
+def engine(progress: Progress) -> Iterator[str]:
+    """Yield the address of an engine that answers: the user's, else a private one for as long as this lasts.
+
+    While a private engine is in use, SIGTERM and SIGHUP end the block as SIGINT does: by KeyboardInterrupt.
+
+    Raises:
+        EngineError: the user's engine refuses or does not answer, or no private one can be started.
+    """
+    host, chosen = address()
+    try:
+        connect(host)
+    except NoEngineError:
+        if chosen:
+            raise
+    else:
+        yield host
+        return
+    private = PrivateEngine(paths.cache().resolve() / "engine", progress)
+    with _signals_interrupt():
+        try:
+            private.enter()
+            yield private.host
+        finally:
+            with _undisturbed():
+                private.leave()
+
+
+@dataclass
+class PrivateEngine:
+    """The engine whose data lies in ``folder``, as one of its users sees it."""
+
+    folder: Path
+    progress: Progress
+    _user: IO[str] | None = field(default=None, init=False)
+    """Holds this user's share of the lock."""
+
+    @property
+    def socket(self) -> Path:
+        """Return where the engine listens."""
+        return self.folder / "docker.sock"
+
+    @property
+    def host(self) -> str:
+        """Return the engine's address, as DOCKER_HOST takes it."""
+        return f"unix://{self.socket}"
+
+    @property
+    def log(self) -> Path:
+        """Return where dockerd writes its log."""
+        return self.folder / "dockerd.log"
+
+    def enter(self) -> None:
+        """Become a user of the engine; the first one starts it.
+
+        Raises:
+            EngineError: it cannot be started.
+        """
+        self._check()
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        with self._alone():
+            user = (self.folder / "users.lock").open("w")
+            fcntl.flock(user, fcntl.LOCK_SH)  # at once: the exclusive one is held only by who is alone
+            self._user = user
+            self._ensure()
+
+    def leave(self) -> None:
+        """Stop being a user of the engine; the last one stops it. Does nothing for who is none."""
+        if self._user is None:
+            return
+        with self._user as user, self._alone():
+            self._user = None
+            try:
+                fcntl.flock(user, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.progress("another run uses the private engine: it stays until that one ends")
+            else:
+                if self._pids():
+                    self.progress("stopping the private engine")
+                self.stop()
+
+    def stop(self) -> None:
+        """Stop the engine, its containers and helpers, and take away every trace of them but the data.
+
+        Raises:
+            EngineError: something could not be taken away.
+        """
+        for pid in self._pids("dockerd"):
+            _kill(pid, signal.SIGTERM)
+        try:
+            wait_for("the engine's end", lambda: not self._pids(), seconds=STOP_SECONDS)
+        except DeadlineExpired:
+            self._kill_all()
+        shutil.rmtree(self.folder / "exec", ignore_errors=True)
+        for leftover in (self.socket, self.folder / "docker.pid"):
+            leftover.unlink(missing_ok=True)
+        before = self._before()
+        if before is not None and not other_engines(self._pids()):
+            traces.remove(before)
+        self._before_file.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------------------------------------- starting
+
+    def _ensure(self) -> None:
+        if self._pids("dockerd"):
+            try:
+                connect(self.host)
+            except EngineError:
+                self.progress("the private engine of an earlier run does not answer: it is replaced")
+                self.stop()
+            else:
+                self.progress("using the private engine that already runs")
+                return
+        elif self._pids():
+            self.progress("taking away what a killed private engine left behind")
+            self.stop()
+        self._check_neighbours()
+        self.progress(f"no container engine answers: starting a private one in {self.folder}")
+        if self._before() is None:
+            self._before_file.write_text(traces.look().to_json(), encoding="utf-8")
+        try:
+            self._start()
+        except BaseException:
+            with _undisturbed():
+                self.stop()
+            raise
+
+    def _check(self) -> None:
+        """Say beforehand what would make the start fail."""
+        if shutil.which("dockerd", path=_path()) is None:
+            raise EngineError(
+                "no container engine answers, and dockerd is not installed to start a private one",
+                "sudo apt-get install docker.io, or set DOCKER_HOST to an engine",
+            )
+        if os.geteuid() != 0:
+            raise EngineError(
+                "no container engine answers, and only root can start a private one",
+                "start the system's: sudo systemctl start docker; or run as root: sudo ./run matrix",
+            )
+        longest = self.folder / "exec" / "containerd" / "containerd.sock.ttrpc"
+        if len(os.fsencode(longest)) > SOCKET_PATH_BYTES:
+            raise EngineError(
+                f"the path of the private engine's sockets is too long: {longest}",
+                f"set CONFORMANCE_CACHE to a folder so short that this has at most {SOCKET_PATH_BYTES} bytes",
+            )
+
+    @staticmethod
+    def _check_neighbours() -> None:
+        for pid, command in other_engines(()).items():
+            raise EngineError(
+                f"another Docker engine runs on this machine (process {pid}: {' '.join(command)})"
+                f" but does not answer at {address()[0]}; a second one would overwrite its firewall rules",
+                "set DOCKER_HOST to the address after its -H or --host, or stop it",
+            )
+
+    def _start(self) -> None:
+        config = self.folder / "daemon.json"
+        config.write_text("{}\n", encoding="ascii")  # the system's may name folders and addresses of its own
+        (self.folder / "docker.pid").unlink(missing_ok=True)
+        command = [
+            # In mounts of its own: whatever dockerd mounts is gone with its last process, also if that is killed.
+            *("unshare", "--mount", "--propagation", "slave"),
+            "dockerd",
+            f"--config-file={config}",
+            f"--data-root={self.folder / 'data'}",
+            f"--exec-root={self.folder / 'exec'}",
+            f"--pidfile={self.folder / 'docker.pid'}",
+            f"--host={self.host}",
+            f"--group={os.getegid()}",
+            "--shutdown-timeout=5",
+        ]
+        with self.log.open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PATH": _path()},
+                start_new_session=True,  # a terminal's ctrl-C must not stop it before its containers were taken down
+            )
+
+        def answers() -> bool:
+            if process.poll() is not None:
+                raise self._failed(f"ended with status {process.returncode}")
+            try:
+                connect(self.host, seconds=5)
+            except EngineError:
+                return False
+            return True
+
+        try:
+            wait_for("the private engine", answers, seconds=START_SECONDS, interval=0.2)
+        except DeadlineExpired as error:
+            raise self._failed(f"did not answer within {START_SECONDS:g} s") from error
+        # Reaps it as soon as it ends: a zombie would count as running for whoever looks at its process ID.
+        threading.Thread(target=process.wait, daemon=True).start()
+
+    def _failed(self, how: str) -> EngineError:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        last = "\n".join(f"    {line}" for line in lines[-8:])
+        why = next((line for line in reversed(lines) if "failed to start daemon" in line), last).lower()
+        remedy = next((remedy for word, remedy in _REMEDIES if word in why), f"read {self.log}")
+        return EngineError(f"the private engine {how}; its last words:\n{last}", remedy)
+
+    # ------------------------------------------------------------------------------------------------- processes
+
+    def _pids(self, *programs: str) -> list[int]:
+        """Return the engine's own processes; the command line says so, not a file that may be out of date."""
+        inside = f"{self.folder}/"
+        return [
+            pid
+            for pid, command in processes().items()
+            if Path(command[0]).name in (programs or _PROGRAMS) and any(inside in part for part in command)
+        ]
+
+    def _kill_all(self) -> None:
+        """Kill what did not end by itself, and the containers that hang on it."""
+        doomed = _with_descendants(self._pids())
+        for pid in doomed:
+            _kill(pid, signal.SIGKILL)
+        wait_for(
+            "the end of killed processes",
+            lambda: not self._pids(),
+            seconds=STOP_SECONDS,
+            seen=lambda: f"still running: {self._pids()}",
+        )
+
+    # ------------------------------------------------------------------------------------------------- state
+
+    @property
+    def _before_file(self) -> Path:
+        return self.folder / "host-before.json"
+
+    def _before(self) -> traces.Host | None:
+        """Return how the host was before the engine; None if that was not kept, or in another life of the machine."""
+        try:
+            before = traces.Host.from_json(self._before_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return before if before.boot == traces.boot() else None
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock under which the engine is started and stopped."""
+        with (self.folder / "change.lock").open("w") as lock:
+
+            def taken() -> bool:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+                return True
+
+            try:
+                wait_for("another run to start or stop the private engine", taken, seconds=LOCK_SECONDS)
+            except DeadlineExpired as error:
+                raise EngineError(str(error), f"which process holds it? fuser -v {self.folder}/change.lock") from error
+            yield
+
+
+def processes() -> dict[int, list[str]]:
+    """Return the command lines of all processes that have one; zombies and kernel threads have none."""
+    found: dict[int, list[str]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # ended meanwhile
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if words[0]:
+                    found[int(entry.name)] = words[:-1]
+    return found
+
+
+def other_engines(own: Sequence[int]) -> dict[int, list[str]]:
+    """Return the Docker engines in this network namespace that are not our own; they share its firewall chains."""
+    here = _network_of("self")
+    found: dict[int, list[str]] = {}
+    for pid, command in processes().items():
+        if Path(command[0]).name == "dockerd" and pid not in own:
+            with contextlib.suppress(OSError):
+                if _network_of(str(pid)) == here:
+                    found[pid] = command
+    return found
+
+
+def _network_of(process: str) -> int:
+    return Path("/proc", process, "ns/net").stat().st_ino
+
+
+def run(command: Sequence[str], progress: Progress) -> int:
+    """Run a command with DOCKER_HOST set to an engine that answers, and return its exit status.
+
+    Raises:
+        EngineError: there is no engine and none can be started.
+        HarnessError: the command cannot be started.
+    """
+    with engine(progress) as host:
+        try:
+            child = subprocess.Popen(command, env={**os.environ, "DOCKER_HOST": host})
+        except OSError as error:
+            raise HarnessError(f"cannot run {command[0]}: {error.strerror}") from error
+        try:
+            status = child.wait()
+        except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, Terminated):
+                child.send_signal(
+                    signal.SIGINT
+                )  # a terminal's ctrl-C has reached it already, and a second one kills it
+            try:
+                child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            raise
+        return status if status >= 0 else 128 - status
+
+
+def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
+    """Run the command after ``--`` with an engine; return its exit status, 2 for a usage error."""
+    command = list(arguments[1:] if arguments[:1] == ("--",) else arguments)
+    if not command:
+        print("usage: python -m conformance.private_engine -- COMMAND [ARGUMENT...]", file=sys.stderr)  # noqa: T201
+        return 2
+
+    def say(line: str) -> None:
+        print(f"engine: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+    try:
+        return run(command, say)
+    except HarnessError as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP; a KeyboardInterrupt, because that is what pytest and everybody else cleans up after."""
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise Terminated(signal.Signals(number).name)
+
+    with _handlers(dict.fromkeys((signal.SIGTERM, signal.SIGHUP), interrupt)):
+        yield
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let an end that has begun come to its end: it has deadlines of its own."""
+    with _handlers(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)):
+        yield
+
+
+@contextlib.contextmanager
+def _handlers(
+    wanted: dict[signal.Signals, Callable[[int, FrameType | None], None] | signal.Handlers],
+) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers only there
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _with_descendants(pids: Sequence[int]) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                # proc(5): the second field is the name in parentheses and may hold anything, the fourth the parent
+                parent = int((entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found = list(pids)
+    for pid in found:  # grows while it is walked through
+        found += [child for child in children.get(pid, ()) if child not in found]
+    return found
+
+
+def _path() -> str:
+    """Return PATH with the administrator's folders, which an ordinary login on Debian lacks."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""What a Docker engine leaves on its host when it stops, and taking that away again.
+
+A stopped dockerd leaves its bridge, its firewall chains and rules, IP forwarding switched on, empty control groups and
+(up to 20.10) a key. None of it is undone by dockerd itself.
+"""
+
+import contextlib
+import json
+import re
+import shlex
+import socket
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from conformance.errors import EngineError
+
+_TOOLS = ("iptables", "ip6tables")
+_SYSCTLS = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+_KEY = Path("/etc/docker/key.json")
+_DOCKERS_LINK = re.compile(r"docker0|br-[0-9a-f]{12}")
+_DOCKERS_RULE = re.compile(
+    r"\bDOCKER|\bdocker0\b|\bbr-[0-9a-f]{12}\b"
+    r"|^-A POSTROUTING -s (\S+) -d \1 .*-j MASQUERADE$"  # the hairpin rule of a published port names no bridge
+)
+
+
+@dataclass(frozen=True)
+class Host:
+    """The state of a host in what an engine changes."""
+
+    boot: str
+    """The boot's ID: a state of an earlier boot says nothing."""
+    links: tuple[str, ...]
+    sysctls: dict[str, str]
+    firewall: dict[str, dict[str, tuple[str, ...]]]
+    """Tool to table to lines, as ``iptables-save`` prints them, without counters."""
+    key: bool
+
+    def to_json(self) -> str:
+        """Return the state as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Host":
+        """Read a state; raises ValueError, KeyError or TypeError if the text is none."""
+        data = json.loads(text)
+        firewall = {
+            tool: {table: tuple(of) for table, of in tables.items()} for tool, tables in data["firewall"].items()
+        }
+        return cls(data["boot"], tuple(data["links"]), data["sysctls"], firewall, data["key"])
+
+
+def look() -> Host:
+    """Return the host's present state.
+
+    Raises:
+        EngineError: iptables is missing or does not answer.
+    """
+    return Host(
+        boot=boot(),
+        links=tuple(name for _, name in socket.if_nameindex()),  # /sys may show another network namespace
+        sysctls={name: value for name in _SYSCTLS if (value := _read(Path("/proc/sys") / name)) is not None},
+        firewall={tool: parse_rules(_run([f"{tool}-save"])) for tool in _TOOLS},
+        key=_KEY.exists(),
+    )
+
+
+def boot() -> str:
+    """Return the ID of the machine's present boot (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def remove(before: Host) -> None:
+    """Undo what a Docker engine changed since ``before``, and nothing that anybody else did.
+
+    Raises:
+        EngineError: a step failed; the others were tried all the same.
+    """
+    now = look()
+    failures: list[str] = []
+    for command in commands(before, now):
+        try:
+            _run(command)
+        except EngineError as error:
+            failures.append(error.message)
+    for name, value in before.sysctls.items():
+        if now.sysctls.get(name) != value:
+            (Path("/proc/sys") / name).write_text(value, encoding="ascii")
+    for group in [*Path("/sys/fs/cgroup").glob("docker"), *Path("/sys/fs/cgroup").glob("*/docker")]:
+        with contextlib.suppress(OSError):  # in use, or not ours to remove
+            group.rmdir()
+    if not before.key:
+        _KEY.unlink(missing_ok=True)
+    if failures:
+        raise EngineError("the private engine left traces on this host: " + "; ".join(failures))
+
+
+def commands(before: Host, now: Host) -> list[list[str]]:
+    """Return the commands that take Docker's links and firewall entries away that were not there before."""
+    todo: list[list[str]] = []
+    for tool, tables in now.firewall.items():
+        for table, lines in tables.items():
+            base = [tool, "--wait", "10", "--table", table]
+            old = before.firewall.get(tool, {}).get(table, ())
+            added = [line for line in lines if line not in old and _DOCKERS_RULE.search(line)]
+            chains = [line[1:].split()[0] for line in added if line.startswith(":")]
+            rules = [shlex.split(line) for line in added if line.startswith("-A ")]
+            # First nothing may refer to a chain any more, neither from outside nor from another of its kind.
+            todo += [[*base, "-D", *rule[1:]] for rule in rules if rule[1] not in chains]
+            todo += [[*base, "--flush", chain] for chain in chains]
+            todo += [[*base, "--delete-chain", chain] for chain in chains]
+            if table == "filter" and ":FORWARD DROP" in lines and ":FORWARD DROP" not in old:
+                todo.append([*base, "--policy", "FORWARD", "ACCEPT"])
+    todo += [
+        ["ip", "link", "delete", link]
+        for link in now.links
+        if link not in before.links and _DOCKERS_LINK.fullmatch(link)
+    ]
+    return todo
+
+
+def parse_rules(saved: str) -> dict[str, tuple[str, ...]]:
+    """Return what ``iptables-save`` printed, by table, without comments and counters."""
+    tables: dict[str, tuple[str, ...]] = {}
+    table = ""
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            table = line[1:].strip()
+            tables[table] = ()
+        elif line.startswith((":", "-A ")):
+            tables[table] += (re.sub(r" \[\d+:\d+\]$", "", line.strip()),)
+    return tables
+
+
+def _run(command: list[str]) -> str:
+    shown = shlex.join(command)
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+    except FileNotFoundError as error:
+        raise EngineError(f"{command[0]} is missing", "sudo apt-get install iptables iproute2") from error
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(
+            f"{shown} did not end within 30 s", "does another program hold the firewall's lock?"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        raise EngineError(f"{shown}: {error.stderr.strip() or f'status {error.returncode}'}") from error
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
