@@ -1,0 +1,96 @@
+#!/bin/bash
+# What the mode gives of the host: capabilities, kernel settings, control groups, modules and devices.
+# A step that the mode does not allow is one warning that names the missing exposure and what will not work.
+
+declare -rA CAPABILITY=([DAC_OVERRIDE]=1 [NET_ADMIN]=12 [NET_RAW]=13 [SYS_MODULE]=16 [SYS_PTRACE]=19 [SYS_ADMIN]=21)
+
+read_capabilities() {
+    local key value
+    while read -r key value; do
+        [[ $key == CapEff: ]] && effective=$((16#$value))
+    done </proc/self/status
+}
+can() { ((effective >> CAPABILITY[$1] & 1)); }
+
+check_capabilities() {
+    can SYS_ADMIN || warn 'capability SYS_ADMIN is missing: domains will not start'
+    can SYS_PTRACE || warn 'capability SYS_PTRACE is missing: domains will not start'
+    can NET_ADMIN || warn 'capability NET_ADMIN is missing: virtual networks will not start'
+    can NET_RAW || warn 'capability NET_RAW is missing: virtual networks with DHCP will not start'
+    can DAC_OVERRIDE || warn 'capability DAC_OVERRIDE is missing: libvirtd cannot write what belongs to libvirt, and will not start'
+}
+
+bind_host_procsys() {
+    local why
+    [[ ! -d /host-procsys ]] || mount --bind /host-procsys /proc/sys 2>/dev/null
+    # Opened for writing, since a security module's refusal does not show in the permissions.
+    why=$({ : >>/proc/sys/net/ipv4/ip_forward; } 2>&1) && return
+    if [[ -d /host-procsys ]]; then
+        warn "/host-procsys cannot be used (${why##*: }; it takes SYS_ADMIN and no AppArmor profile): virtual networks will not start"
+    else
+        warn "/host-procsys is missing and /proc/sys cannot be written (${why##*: }): virtual networks will not start"
+    fi
+}
+
+check_cgroups() {
+    local folder=/sys/fs/cgroup
+    [[ -d $folder/cpu ]] && folder=$folder/cpu # cgroup v1 mounts each controller by itself
+    if [[ ! -w $folder ]]; then
+        warn '/sys/fs/cgroup is not mounted read-write: domains will not start'
+    elif [[ -e $folder/cgroup.controllers && $(</proc/self/cgroup) == 0::/ ]]; then
+        warn 'the cgroup namespace is private (not --cgroupns host): domains will not start'
+    fi
+}
+
+# Loads the module behind a device that the host lacks; bridge, NAT and filter modules are loaded by the kernel itself.
+# A container's /dev is a snapshot from its start, so that the node has to be made as well.
+load_module() { # MODULE NODE
+    local module=$1 node=$2 numbers=/sys/class/misc/${2##*/}/dev why major minor
+    [[ ! -e $node && ! -e $numbers ]] || return 0
+    can SYS_MODULE && [[ -d /lib/modules/$(</proc/sys/kernel/osrelease) ]] || return 0
+    if ! why=$(modprobe "$module" 2>&1); then
+        warn "kernel module $module cannot be loaded (${why##*: }): there is no $node"
+    elif [[ -e $numbers ]]; then
+        log info "loaded the kernel module $module"
+        IFS=: read -r major minor <"$numbers"
+        mkdir -p "${node%/*}" && mknod "$node" c "$major" "$minor"
+        can_open "$node" || rm -f "$node"
+    fi
+}
+
+load_modules() {
+    local cpu
+    cpu=$(</proc/cpuinfo)
+    [[ $cpu == *' vmx '* ]] && load_module kvm_intel /dev/kvm
+    [[ $cpu == *' svm '* ]] && load_module kvm_amd /dev/kvm
+    load_module tun /dev/net/tun
+}
+
+can_open() { [[ -c $1 ]] && { : <>"$1"; } 2>/dev/null; }
+qemu_may_use() { setpriv --reuid libvirt --regid libvirt --init-groups test -r "$1" -a -w "$1"; }
+
+# Where QEMU's user may not use /dev/kvm, libvirt probes QEMU again and again: 13 s for each domain start.
+open_kvm() {
+    local gid group
+    if ! can_open /dev/kvm; then
+        warn '/dev/kvm is missing or unusable: guests run under emulation only'
+    elif qemu_may_use /dev/kvm; then
+        return
+    elif [[ $(</proc/mounts) == *' /dev devtmpfs '* ]]; then # the host's own node: join its group, change nothing
+        read -r gid group < <(stat --format='%g %G' /dev/kvm)
+        [[ $group == UNKNOWN ]] && group=kvm-host && groupadd --gid "$gid" kvm-host
+        ((gid > 0)) && usermod --append --groups "$group" libvirt
+    else
+        chgrp kvm /dev/kvm && chmod 660 /dev/kvm
+    fi
+    [[ ! -e /dev/kvm ]] || qemu_may_use /dev/kvm ||
+        warn '/dev/kvm is closed to the user libvirt: guests do not run under KVM, and each domain start takes seconds'
+}
+
+open_tun() {
+    if ! can_open /dev/net/tun; then
+        warn '/dev/net/tun is missing or unusable: domains with a network interface will not start'
+    elif [[ $(</proc/mounts) != *' /dev devtmpfs '* ]]; then
+        chmod 666 /dev/net/tun # as everywhere: what may be done with it is a matter of NET_ADMIN
+    fi
+}

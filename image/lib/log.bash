@@ -1,0 +1,39 @@
+#!/bin/bash
+# Output: one line an event, as `TIME LEVEL COMPONENT: TEXT`, for the entrypoint and for libvirtd.
+
+now() { printf '%(%FT%T)T.%sZ' "${EPOCHREALTIME%.*}" "${EPOCHREALTIME:11:3}"; }
+log() { printf '%s %s entrypoint: %s\n' "$(now)" "$1" "$2"; } # LEVEL TEXT
+warn() { log warning "$1"; }
+
+# Gives every event of libvirtd one line in the same format, and remembers its last error. An event's text may go on
+# over several lines; it is held back for a moment to see whether it does.
+relay_libvirtd() {
+    local line stamp level=error text='' result parts
+    local event='^([0-9-]{10}) ([0-9:.]{12})\+0000: [0-9]+: (debug|info|warning|error) : (.*)$'
+    while true; do
+        IFS= read -r ${text:+-t 0.05} line
+        result=$?
+        if [[ $line =~ $event ]]; then
+            parts=("${BASH_REMATCH[@]}") # print_event matches, too
+            [[ -z $text ]] || print_event "$stamp" "$level" "$text"
+            stamp="${parts[1]}T${parts[2]}Z" level=${parts[3]} text=${parts[4]}
+        elif [[ -n $line ]]; then # more of the same event, or a message from before libvirtd's log was open
+            [[ -n $text ]] || stamp=$(now)
+            text+=${text:+ | }$line
+        elif ((result != 0)) && [[ -n $text ]]; then
+            print_event "$stamp" "$level" "$text"
+            text=''
+        fi
+        ((result == 0 || result > 128)) || break # above 128: nothing came in time
+    done
+}
+
+print_event() { # STAMP LEVEL TEXT
+    local level=$2
+    # Said at every start and stop in a container, which has neither D-Bus nor a firmware to ask.
+    local harmless='DBus not available|virGDBusGetSystemBus|udevGetDMIData|dmidecode|Configured security driver "none"'
+    [[ $3 =~ $harmless ]] && level=info
+    printf '%s %s libvirtd: %s\n' "$1" "$level" "$3"
+    # This one only repeats that there was an error before it.
+    [[ $level != error || $3 == *'Driver state initialization failed' ]] || printf '%s\n' "$3" >"$LAST_ERROR"
+}
