@@ -53,7 +53,6 @@ class Container:
         run: the run's id, for the label.
         network: the bridge network to be on; ignored in the host's network.
         environment: variables beside the mode's own.
-        volumes: container path by name of a volume to keep.
         port: the API's port, if not the contract's; in the host's network a free one avoids a conflict.
         path: the URI's path at which libvirt is reached.
     """
@@ -67,7 +66,6 @@ class Container:
         run: str,
         network: str = "default",
         environment: Mapping[str, str] | None = None,
-        volumes: Mapping[str, str] | None = None,
         port: int | None = None,
         path: str = "/system",
     ) -> None:
@@ -81,13 +79,9 @@ class Container:
         self.id = ""
         self._connection: libvirt.virConnect | None = None
         self._environment = dict(environment or {}) | ({"TCP_PORT": str(port)} if port else {})
-        self._options: dict[str, Any] = {
-            "labels": {labels.RUN: run},
-            "network": network,
-            "volumes": volumes,
-            "host_port": 0,
-            "port": self.port,
-        }
+        self._labels = {labels.RUN: run}
+        self._volumes: dict[str, str] = {}
+        self._network = network
 
     # ------------------------------------------------------------------------------------- life
 
@@ -101,7 +95,7 @@ class Container:
             Unsupported: the engine cannot grant what the mode asks for.
             EngineError: the engine refused for another reason, or is gone.
         """
-        with _engine_errors():
+        with engine_errors():
             while True:
                 if not self.id:
                     self._create()
@@ -129,9 +123,23 @@ class Container:
             if not (isinstance(exposure, Device) and exposure.path in self.absent)
         )
         mode = dataclasses.replace(self.mode, exposures=exposures)
-        body = mode.engine_call(self.image, environment=self._environment, **self._options)
+        if not self._volumes:
+            # Volumes of a known name and label: a new container can be put on them, and they are found again.
+            self._volumes = {self._make_volume(): path for path in self.mode.volumes.values()}
+        body = mode.engine_call(
+            self.image,
+            environment=self._environment,
+            volumes=self._volumes,
+            labels=self._labels,
+            network=self._network,
+            host_port=0,
+            port=self.port,
+        )
         created = self.client.api.create_container_from_config(body)  # type: ignore[no-untyped-call]
         self.id = str(created["Id"])
+
+    def _make_volume(self) -> str:
+        return str(self.client.api.create_volume(labels=self._labels)["Name"])
 
     def wait_until_ready(self, seconds: float = READY_SECONDS) -> "libvirt.virConnect":
         """Wait until libvirt answers on the published port.
@@ -183,22 +191,42 @@ class Container:
         self.disconnect()
         if not self.id:
             return 0
-        with _engine_errors():
+        with engine_errors():
             self.client.api.stop(self.id, timeout=seconds)
             return int(self.inspect()["State"]["ExitCode"])
 
     def kill(self) -> None:
         """End the container by SIGKILL."""
-        with _engine_errors():
+        with engine_errors():
             self.client.api.kill(self.id)
             self.client.api.wait(self.id, timeout=COMMAND_SECONDS)
         self.disconnect()
 
+    def renew(self) -> None:
+        """Put a new container on the same volumes, and wait until libvirt answers.
+
+        Raises:
+            ImageFailure: it ended before libvirt answered.
+            DeadlineExpired: libvirt never answered.
+        """
+        self.stop()
+        self._remove_container()
+        self.start()
+        self.wait_until_ready()
+
     def remove(self) -> None:
-        """Remove the container and its anonymous volumes; does nothing where there is none."""
+        """Remove the container and its volumes; does nothing where there is none."""
+        self._remove_container()
+        with engine_errors():
+            for volume in self._volumes:
+                with contextlib.suppress(docker.errors.NotFound):
+                    self.client.api.remove_volume(volume, force=True)
+        self._volumes = {}
+
+    def _remove_container(self) -> None:
         self.disconnect()
         if self.id:
-            with _engine_errors(), contextlib.suppress(docker.errors.NotFound):
+            with engine_errors(), contextlib.suppress(docker.errors.NotFound):
                 self.client.api.remove_container(self.id, v=True, force=True)
             self.id = ""
 
@@ -206,7 +234,7 @@ class Container:
 
     def inspect(self) -> dict[str, Any]:
         """Return what the engine says of the container."""
-        with _engine_errors():
+        with engine_errors():
             return dict(self.client.api.inspect_container(self.id))
 
     @property
@@ -226,6 +254,15 @@ class Container:
         return next((str(network["IPAddress"]) for network in networks if network["IPAddress"]), "")
 
     @property
+    def api_addresses(self) -> frozenset[str]:
+        """Return the host's addresses on which the API can be reached."""
+        if not self.mode.host_network:
+            published = self.inspect()["NetworkSettings"]["Ports"].get(f"{self.port}/tcp") or []
+            return frozenset(one["HostIp"] for one in published)
+        listening = self.run("ss", "--no-header", "--listening", "--tcp", "--numeric", f"sport = {self.port}").text
+        return frozenset(line.split()[3].rpartition(":")[0] for line in listening.splitlines())
+
+    @property
     def uri(self) -> str:
         """Return the libvirt URI under which the API is published on the loopback address."""
         port = str(self.port)
@@ -237,7 +274,7 @@ class Container:
 
     def log(self, lines: int = 30) -> str:
         """Return the newest lines of the container's log: the image's start-up and libvirtd."""
-        with _engine_errors():
+        with engine_errors():
             return str(self.client.api.logs(self.id, tail=lines).decode(errors="replace"))
 
     def describe(self) -> str:
@@ -261,7 +298,7 @@ class Container:
         Raises:
             ImageFailure: the container is not running, or the command outlived its deadline.
         """
-        with _engine_errors():
+        with engine_errors():
             try:
                 created = self.client.api.exec_create(self.id, ["timeout", "-k", "1", str(seconds), *command])
                 output = self.client.api.exec_start(created["Id"], demux=True)
@@ -305,7 +342,7 @@ class Container:
 
 
 @contextlib.contextmanager
-def _engine_errors() -> Iterator[None]:
+def engine_errors() -> Iterator[None]:
     """Turn the errors of the engine's API into the harness's own."""
     try:
         yield

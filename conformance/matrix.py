@@ -16,14 +16,14 @@ class Cell:
     Attributes:
         verdict: the gravest of the feature's checks in the run that is shown.
         reasons: why it is not simply *works*, each once.
-        date: day of that run; none where nothing was recorded.
+        day: of that run; none where nothing was recorded.
         run: that run's id.
         accels: how its guests ran.
     """
 
     verdict: Verdict
     reasons: tuple[str, ...] = ()
-    date: date | None = None
+    day: date | None = None
     run: str = ""
     accels: frozenset[str] = frozenset()
 
@@ -35,7 +35,7 @@ class HostMatrix:
     host: Host
     image: Image
     newest_run: str
-    newest_date: date
+    newest_day: date
     cells: dict[tuple[str, str], Cell]
 
     def cell(self, feature: str, mode: str) -> Cell:
@@ -61,7 +61,7 @@ def _host(contract: Contract, records: list[Record]) -> HostMatrix:
         host=newest.host,
         image=newest.image,
         newest_run=newest.run,
-        newest_date=newest.time.date(),
+        newest_day=newest.time.date(),
         cells=cells,
     )
 
@@ -78,7 +78,7 @@ def _cell(contract: Contract, records: list[Record]) -> Cell:
     return Cell(
         verdict=verdict,
         reasons=tuple(dict.fromkeys(reason for reason in reasons if reason)),
-        date=max(record.time for record in records).date(),
+        day=max(record.time for record in records).date(),
         run=records[-1].run,
         accels=frozenset(record.accel for record in last.values() if record.accel),
     )

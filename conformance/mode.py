@@ -72,6 +72,12 @@ class Mode:
         return [exposure for exposure in self.exposures if isinstance(exposure, Mount)]
 
     @property
+    def permissions(self) -> dict[str, str]:
+        """Return the documented permission mode of each exposed path, as the path is in the container."""
+        paths = {one.path: one.permission for one in self.exposures if isinstance(one, Device)}
+        return paths | {mount.target: mount.permission for mount in self.mounts}
+
+    @property
     def security_options(self) -> list[str]:
         """Return the values of ``--security-opt``."""
         return [exposure.option for exposure in self.exposures if isinstance(exposure, SecurityOption)]

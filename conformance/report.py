@@ -29,6 +29,13 @@ class Event:
             raise ImageFailure(f"the guest's {self.name!r} report does not state {key!r}: {self.facts}")
         return self.facts[key]
 
+    def json(self, key: str) -> Any:
+        """Return a fact that is itself JSON, such as a server's reply; raises ImageFailure where it is not."""
+        try:
+            return json.loads(self[key])
+        except (TypeError, ValueError) as error:
+            raise ImageFailure(f"the guest's {self.name!r} report has no JSON in {key!r}: {self[key]!r}") from error
+
 
 class Report:
     """The events that one boot reported, in the order of their numbers.

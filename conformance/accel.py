@@ -1,0 +1,104 @@
+"""Whether the host's KVM runs a real kernel, asked beside libvirt and beside every mode.
+
+/dev/kvm existing proves little: on some nested hosts a boot sector runs under KVM and every real kernel ends in
+"KVM internal error". So bare QEMU boots the probe's kernel, as root, in a container that has the device and
+nothing else. What this container cannot do, no mode of the image can be blamed for.
+"""
+
+import contextlib
+import io
+import re
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import docker
+import docker.errors
+import requests
+
+from conformance import labels
+from conformance.container import NO_DEVICE, engine_errors
+from conformance.media import Probe
+from conformance.report import MARK
+
+BOOT_SECONDS = 40
+"""The probe's kernel takes 1 s under KVM, and 5 s where that KVM is itself emulated."""
+
+QEMU = "qemu-system-x86_64"
+
+
+@dataclass(frozen=True)
+class HostKvm:
+    """What the host's KVM can do.
+
+    Attributes:
+        usable: guests can be asked to run under it.
+        seen: what was seen, in one line.
+    """
+
+    usable: bool
+    seen: str
+
+
+def ask(client: docker.DockerClient, image: str, probe: Probe, run: str) -> HostKvm:
+    """Boot the probe's kernel under bare QEMU with KVM.
+
+    An image whose QEMU is missing or knows no KVM says nothing about the host: then KVM counts as usable, and the
+    image's own guests give the verdict.
+
+    Raises:
+        EngineError: the engine is gone.
+    """
+    command = (
+        f"timeout -k 1 {BOOT_SECONDS} {QEMU} -accel kvm -cpu host -machine q35 -m 256 -display none -nodefaults"
+        " -no-reboot -serial stdio -kernel /probe/vmlinuz -initrd /probe/initrd -append"
+    ).split()
+    with engine_errors():
+        created = client.api.create_container(
+            image,
+            entrypoint=[*command, "console=ttyS0 quiet probe.nonce=kvm"],
+            command=[],
+            labels={labels.RUN: run},
+            host_config=client.api.create_host_config(devices=["/dev/kvm:/dev/kvm:rwm"], network_mode="none"),
+            user="root",
+            healthcheck={"test": ["NONE"]},
+        )
+        try:
+            client.api.put_archive(created["Id"], "/", _media(probe))
+            try:
+                client.api.start(created["Id"])
+            except docker.errors.APIError as error:
+                if NO_DEVICE.search(error.explanation or ""):
+                    return HostKvm(False, "the host has no /dev/kvm")
+                return HostKvm(True, f"could not be asked: {error.explanation}")
+            with contextlib.suppress(requests.exceptions.ReadTimeout):
+                client.api.wait(created["Id"], timeout=BOOT_SECONDS + 20)
+            return judge(client.api.logs(created["Id"]).decode(errors="replace"))
+        finally:
+            client.api.remove_container(created["Id"], v=True, force=True)
+
+
+def judge(output: str) -> HostKvm:
+    """Read what QEMU and the guest wrote."""
+    if MARK in output and '"KVMKVMKVM' in output:
+        return HostKvm(True, "bare QEMU booted a kernel under KVM")
+    for pattern in (r"KVM internal error.*", r"Could not access KVM kernel module.*", r"ioctl\(KVM_\w+\) failed.*"):
+        found = re.search(pattern, output)
+        if found:
+            return HostKvm(False, f"bare QEMU with KVM does not boot a kernel: {found[0].strip()}")
+    if re.search(r"invalid accelerator kvm|not found|No such file|not supported by this QEMU|not allowed", output):
+        return HostKvm(True, f"could not be asked: {_last_line(output)}")
+    return HostKvm(False, f"bare QEMU with KVM does not boot a kernel: {_last_line(output)}")
+
+
+def _last_line(output: str) -> str:
+    lines: Sequence[str] = output.strip().splitlines()
+    return lines[-1].strip()[:200] if lines else f"no output in {BOOT_SECONDS} s"
+
+
+def _media(probe: Probe) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(probe.kernel, "probe/vmlinuz")
+        archive.add(probe.initrd, "probe/initrd")
+    return buffer.getvalue()

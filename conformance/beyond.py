@@ -1,0 +1,88 @@
+"""What is beyond the NAT: a bridge network of the run's own, and a server on it that tells whom it sees."""
+
+import contextlib
+
+import docker
+import docker.errors
+import docker.types
+
+from conformance import labels
+from conformance.container import engine_errors
+from conformance.media import PEER_COMMAND, PEER_PORT, Probe
+
+
+class Beyond:
+    """A run's bridge network and the server on it.
+
+    Args:
+        client: the engine.
+        probe: the media; its peer is the server's file system.
+        run: the run's id, for names and labels.
+    """
+
+    def __init__(self, client: docker.DockerClient, probe: Probe, run: str) -> None:
+        self._client = client
+        self._probe = probe
+        self._run = run
+        self.network = f"libvirt-conformance-{run}"
+        self._network_id = ""
+        self._server_id = ""
+
+    def start(self) -> "Beyond":
+        """Make the network and start the server.
+
+        Raises:
+            EngineError: the engine refused.
+        """
+        marks = {labels.RUN: self._run}
+        with engine_errors():
+            self._network_id = str(
+                self._client.api.create_network(
+                    self.network,
+                    driver="bridge",
+                    labels=marks,
+                    # Docker 28 drops what reaches a container's address from other than its own bridge, such as
+                    # a guest in host network mode; engines that do not know the option ignore it.
+                    options={"com.docker.network.bridge.gateway_mode_ipv4": "nat-unprotected"},
+                )["Id"]
+            )
+            server = self._client.api.create_container(
+                self._image(),
+                command=PEER_COMMAND,
+                labels=marks,
+                host_config=self._client.api.create_host_config(network_mode=self.network),
+            )
+            self._server_id = str(server["Id"])
+            self._client.api.start(self._server_id)
+        return self
+
+    def _image(self) -> str:
+        repository, tag = "libvirt-conformance-peer", self._probe.recipe[:12]
+        try:
+            self._client.images.get(f"{repository}:{tag}")
+        except docker.errors.ImageNotFound:
+            self._client.api.import_image_from_file(str(self._probe.peer), repository=repository, tag=tag)
+        return f"{repository}:{tag}"
+
+    @property
+    def server(self) -> str:
+        """Return where the server listens, as ``IP:PORT``."""
+        with engine_errors():
+            networks = self._client.api.inspect_container(self._server_id)["NetworkSettings"]["Networks"]
+        return f"{networks[self.network]['IPAddress']}:{PEER_PORT}"
+
+    @property
+    def gateway(self) -> str:
+        """Return the host's own address on this network: what the server sees of the host's network."""
+        with engine_errors():
+            return str(self._client.api.inspect_network(self._network_id)["IPAM"]["Config"][0]["Gateway"])
+
+    def remove(self) -> None:
+        """Remove the server and the network."""
+        with engine_errors():
+            if self._server_id:
+                with contextlib.suppress(docker.errors.NotFound):
+                    self._client.api.remove_container(self._server_id, force=True)
+            if self._network_id:
+                with contextlib.suppress(docker.errors.NotFound):
+                    self._client.api.remove_network(self._network_id)

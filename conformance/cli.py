@@ -1,0 +1,140 @@
+"""The command line: ``conformance --help``."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+
+from conformance import contract, mode, paths, private_engine, record, tables
+from conformance.errors import ContractError, HarnessError
+from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.progress import Progress
+
+EXIT_BEHIND = 1
+EXIT_USAGE = 2
+
+app = typer.Typer(
+    help="Prove with real guests what libvirt in a container can do, and write it down.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""For verbs whose words belong to another program, its --help too."""
+
+
+@app.command(context_settings=PASS_ON)
+def matrix(context: typer.Context) -> None:
+    """Run the matrix on an engine, record it, and write the README's tables; takes pytest's options.
+
+    Where no engine answers, a private one is started, and stopped at the end.
+    """
+    os.chdir(paths.PROJECT)
+    words = context.args
+    if {"-h", "--help"} & set(words):
+        raise typer.Exit(pytest.main(["suites", "--help"]))
+    with private_engine.engine(Progress()) as host:
+        os.environ["DOCKER_HOST"] = host
+        status = int(pytest.main(["suites", *words]))
+    if not {"--collect-only", "--co"} & set(words):
+        _write_tables(check=False)
+    raise typer.Exit(status)
+
+
+@app.command(name="engine", context_settings=PASS_ON)
+def engine_(context: typer.Context) -> None:
+    """Run COMMAND with DOCKER_HOST set to an engine: the one that answers, or a private one until COMMAND ends."""
+    if not context.args:
+        raise typer.BadParameter("which command? conformance engine COMMAND [ARGUMENT ...]")
+    with private_engine.engine(Progress()) as host:
+        status = subprocess.run(context.args, env=os.environ | {"DOCKER_HOST": host}, check=False).returncode
+    raise typer.Exit(status)
+
+
+@app.command()
+def modes(
+    name: Annotated[str | None, typer.Argument(help="a mode; without one, all are listed")] = None,
+    docker: Annotated[bool, typer.Option("--docker", help="print its docker run command")] = False,
+    compose: Annotated[bool, typer.Option("--compose", help="print its Compose file")] = False,
+    image: Annotated[str, typer.Option(help="the image's name in them")] = tables.IMAGE,
+) -> None:
+    """List the privilege modes, or render one as a docker run command or a Compose file."""
+    claims = contract.load()
+    if name is None:
+        if docker or compose:
+            raise typer.BadParameter("which mode? conformance modes NAME --docker|--compose")
+        width = max(len(one.id) for one in claims.modes)
+        for one in claims.modes:
+            typer.echo(f"{one.id:<{width}}  {one.summary}")
+        return
+    chosen = mode.of(claims, name)
+    if docker and compose:
+        raise typer.BadParameter("--docker or --compose, not both")
+    if docker:
+        typer.echo(mode.shell(chosen.docker_run(image)))
+    elif compose:
+        typer.echo(chosen.compose(image), nl=False)
+    else:
+        typer.echo(f"{chosen.id}: {chosen.summary}")
+        for exposure in chosen.exposures:
+            typer.echo(f"  {tables.shown(exposure):<32}{exposure.function} ({exposure.documented})")
+
+
+@app.command(name="tables")
+def tables_(
+    check: Annotated[bool, typer.Option("--check", help="change nothing; exit 1 if the README is behind")] = False,
+    readme: Annotated[Path, typer.Option(help="the document with the generated blocks")] = paths.README,
+    results: Annotated[Path, typer.Option(help="the folder of the records")] = paths.RESULTS,
+) -> None:
+    """Write the README's generated blocks from the contract and the records."""
+    _write_tables(check=check, readme=readme, results=results)
+
+
+def _write_tables(*, check: bool, readme: Path = paths.README, results: Path = paths.RESULTS) -> None:
+    claims = contract.load()
+    try:
+        before = readme.read_text(encoding="utf-8")
+    except OSError as error:
+        raise HarnessError(f"cannot read {readme}: {error.strerror}", "name another one with --readme") from error
+    after = tables.update(before, claims, record.read(results))
+    if after == before:
+        typer.echo(f"{readme.name} is up to date")
+    elif check:
+        typer.echo(f"{readme.name} is behind the contract and the records: run conformance tables", err=True)
+        raise typer.Exit(EXIT_BEHIND)
+    else:
+        # Written whole or not at all: a full disk must not cost the README.
+        beside = readme.with_suffix(".new")
+        try:
+            beside.write_text(after, encoding="utf-8")
+            beside.replace(readme)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise HarnessError(f"cannot write {readme}: {error.strerror}", "make room, and run it again") from error
+        typer.echo(f"wrote the tables into {readme.name}")
+
+
+def main() -> None:
+    """Run the command line; an error is one message that says what to do."""
+    try:
+        app()
+    except ContractError as error:
+        sys.exit(_say(error, EXIT_USAGE))
+    except HarnessError as error:
+        sys.exit(_say(error, EXIT_CANNOT_RUN))
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+
+
+def _say(error: Exception, status: int) -> int:
+    typer.echo(f"error: {error}", err=True)
+    return status
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,477 @@
+"""The pytest plugin: options, fixtures, and the way from an outcome to a verdict and a record.
+
+It does nothing in a session without tests that carry a feature's marker.
+"""
+
+import functools
+import socket
+import sys
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import libvirt
+import pytest
+from testinfra.host import Host as Inside
+
+from conformance import contract, host_network, matrix, paths, summary
+from conformance import mode as modes_
+from conformance.beyond import Beyond
+from conformance.container import Container
+from conformance.contract import Contract, Feature
+from conformance.errors import ContractError, HarnessError, Unsupported
+from conformance.guest import Firmware, Guest
+from conformance.guests import Guests, Need
+from conformance.inside import look_into
+from conformance.mode import Mode
+from conformance.progress import Progress
+from conformance.record import Record
+from conformance.run import Run, prepare
+from conformance.verdict import KnownFailure, Verdict, blames_image, recognised
+
+EXIT_NOTHING_DECIDED = 5
+"""As pytest's own for a session without tests: nothing was decided."""
+
+EXIT_CANNOT_RUN = 6
+"""The machine or its engine cannot run anything; nothing was asked."""
+
+
+@dataclass
+class Question:
+    """What one test asks, and what has become of it.
+
+    Attributes:
+        feature: what it is about.
+        mode: in which mode.
+        check: the test's name without its mode.
+        checks: the names of all tests that the feature has in this mode.
+        cause: id of the cause for which it is expected to fail; empty where it is expected to work.
+        evidence: what was seen; suites add to it.
+        boots: the guests that were used.
+        unsupported: why the host cannot be asked.
+        failure: the exception that decided.
+        started: when its set-up began, on the monotonic clock.
+    """
+
+    feature: Feature
+    mode: str
+    check: str
+    checks: tuple[str, ...]
+    cause: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    boots: list[Guest] = field(default_factory=list)
+    unsupported: str = ""
+    failure: BaseException | None = None
+    started: float = 0.0
+
+
+class Boot(Protocol):
+    """Boots a guest for some needs, or returns one that was asked for them already."""
+
+    def __call__(self, *needs: Need, firmware: Firmware = "bios") -> Guest:
+        """Return the guest; raises what :meth:`Guests.boot` raises."""
+        ...
+
+
+QUESTION = pytest.StashKey[Question]()
+RUN = pytest.StashKey[Run]()
+PROGRESS = pytest.StashKey[Progress]()
+
+# ------------------------------------------------------------------------------------------ options
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the matrix."""
+    group = parser.getgroup("conformance", "libvirt in a container")
+    group.addoption(
+        "--mode", action="append", dest="modes", metavar="NAME", help="judge in this mode; repeatable (default: all)"
+    )
+    group.addoption("--image", metavar="TAG", help="judge this image (default: build ours from image/)")
+    group.addoption(
+        "--accel",
+        choices=("auto", "kvm", "tcg"),
+        default="auto",
+        help="how guests run: under KVM, emulated, or KVM where it can run a real kernel (default)",
+    )
+    group.addoption(
+        "--results",
+        type=Path,
+        default=paths.RESULTS,
+        metavar="FOLDER",
+        help="append the records here (default: results/)",
+    )
+    group.addoption("--host-name", metavar="NAME", help="what records call this host (default: made from its engine)")
+    group.addoption(
+        "--contract", type=Path, default=paths.CONTRACT, metavar="FILE", help="the claims (default: contract.toml)"
+    )
+
+
+@functools.cache
+def _contract(path: Path) -> Contract:
+    return contract.load(path)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register one marker for each feature of the contract."""
+    try:
+        claims = _contract(config.getoption("contract"))
+    except ContractError as error:
+        raise pytest.UsageError(str(error)) from error
+    for feature in claims.features:
+        config.addinivalue_line("markers", f"{feature.marker}: {feature.claim}")
+    config.addinivalue_line("markers", "host_network: asked only in modes that are in the host's network")
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    stream: TextIO = getattr(getattr(reporter, "_tw", None), "_file", None) or sys.stderr
+    config.stash[PROGRESS] = Progress(stream, quiet=config.getoption("verbose") < 0)
+
+
+# --------------------------------------------------------------------------------------- collection
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Ask each question in each chosen mode; each mode's container is started once."""
+    if "mode" not in metafunc.fixturenames:
+        return
+    claims = _contract(metafunc.config.getoption("contract"))
+    wanted = metafunc.config.getoption("modes") or [one.id for one in claims.modes]
+    try:
+        chosen = [modes_.of(claims, mode_id) for mode_id in dict.fromkeys(wanted)]
+    except ContractError as error:
+        raise pytest.UsageError(str(error)) from error
+    if any(metafunc.definition.iter_markers("host_network")):
+        chosen = [one for one in chosen if one.host_network]
+    metafunc.parametrize("mode", chosen, ids=[one.id for one in chosen], indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note what each test asks, and what the contract expects of it."""
+    claims = _contract(config.getoption("contract"))
+    by_marker = {feature.marker: feature for feature in claims.features}
+    for item in items:
+        feature = next((by_marker[mark.name] for mark in item.iter_markers() if mark.name in by_marker), None)
+        callspec = getattr(item, "callspec", None)
+        if (
+            feature is None
+            or callspec is None
+            or "mode" not in callspec.params
+            or not isinstance(item, pytest.Function)
+        ):
+            continue
+        asked: Mode = callspec.params["mode"]
+        parameters = callspec.id.removeprefix(asked.id).removesuffix(asked.id).strip("-")
+        name = item.originalname
+        question = Question(
+            feature=feature,
+            mode=asked.id,
+            check=f"{name}[{parameters}]" if parameters else name,
+            checks=_checks(item, asked),
+        )
+        known = claims.known_failure(feature.id, asked.id, name)
+        if known:
+            question.cause = known.cause
+            item.add_marker(
+                pytest.mark.xfail(strict=True, raises=KnownFailure, reason=claims.cause(known.cause).explanation)
+            )
+        item.stash[QUESTION] = question
+
+
+def _checks(item: pytest.Function, asked: Mode) -> tuple[str, ...]:
+    """Return the names of all tests beside this one that this mode is asked, collected now or not."""
+    module = item.getparent(pytest.Module)
+    functions = {name: one for name, one in vars(module.obj if module else None).items() if name.startswith("test_")}
+    return tuple(
+        sorted(
+            name
+            for name, one in functions.items()
+            if asked.host_network or not any(mark.name == "host_network" for mark in getattr(one, "pytestmark", []))
+        )
+    )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Get everything ready before the first question, so that what is missing is said at once."""
+    config = session.config
+    if config.option.collectonly or not any(QUESTION in item.stash for item in session.items):
+        return
+    progress = config.stash[PROGRESS]
+    try:
+        config.stash[RUN] = prepare(
+            _contract(config.getoption("contract")),
+            progress,
+            tag=config.getoption("image"),
+            choice=config.getoption("accel"),
+            results=config.getoption("results"),
+            host_name=config.getoption("host_name"),
+        )
+    except HarnessError as error:
+        pytest.exit(f"error: {error}", returncode=EXIT_CANNOT_RUN)
+    finally:
+        progress.clear()
+
+
+# ----------------------------------------------------------------------------------------- fixtures
+
+
+@pytest.fixture(scope="session")
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """What this run has; whatever carries its label is gone at its end."""
+    this = request.config.stash[RUN]
+    yield this
+    this.close()
+
+
+@pytest.fixture(scope="session")
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """The mode that is asked about."""
+    chosen: Mode = request.param
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def beyond(run: Run) -> Iterator[Beyond]:
+    """A server beyond the NAT."""
+    server = Beyond(run.engine.client, run.probe, run.id)
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def host_before(run: Run, mode: Mode) -> frozenset[str]:
+    """The host's links, routes and firewall rules before the mode's container; only in the host's network."""
+    return host_network.snapshot(run.engine.client, run.image.id, run.id) if mode.host_network else frozenset()
+
+
+@pytest.fixture(scope="session")
+def _container(
+    request: pytest.FixtureRequest,
+    run: Run,
+    mode: Mode,
+    beyond: Beyond,
+    host_before: frozenset[str],  # noqa: ARG001  - must be taken before
+) -> Iterator[Container]:
+    progress = request.config.stash[PROGRESS]
+    # In the host's network the documented port may be another libvirt's.
+    container = run.container(mode, network=beyond.network, port=_free_port() if mode.host_network else None)
+    try:
+        progress(f"{mode.id}: starting the container, waiting for libvirt to answer")
+        container.start()
+        container.wait_until_ready()
+        run.verify(container)
+        yield container
+    finally:
+        progress(f"{mode.id}: stopping the container")
+        if container.id:
+            container.stop()
+        container.remove()
+        progress.clear()
+
+
+@pytest.fixture
+def container(_container: Container) -> Container:
+    """The image under test, running in the mode; started again if the test before has ended it."""
+    if not _container.running:
+        _container.start()
+        _container.wait_until_ready()
+    return _container
+
+
+@pytest.fixture
+def connection(container: Container) -> "libvirt.virConnect":
+    """libvirt, over TCP on the published port."""
+    return container.connection
+
+
+@pytest.fixture
+def inside(container: Container) -> Inside:
+    """The container seen from inside."""
+    return look_into(container)
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What the record keeps beside the guests' reports."""
+    return request.node.stash[QUESTION].evidence  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def guests(request: pytest.FixtureRequest, run: Run, _container: Container, beyond: Beyond) -> Guests:
+    """The guests of the mode's container."""
+    return Guests(_container, run.probe, beyond, run.accel_in(_container), request.config.stash[PROGRESS])
+
+
+@pytest.fixture(scope="session")
+def _kvm_guests(request: pytest.FixtureRequest, run: Run, guests: Guests, beyond: Beyond) -> Guests:
+    if run.accel == "tcg":
+        pytest.skip("KVM was not asked: --accel tcg")
+    if not run.kvm.usable:
+        raise Unsupported(run.kvm.seen)
+    if guests.accel == "kvm":
+        return guests
+    return Guests(guests.container, run.probe, beyond, "kvm", request.config.stash[PROGRESS])
+
+
+@pytest.fixture
+def boot(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Boot:  # noqa: ARG001  - must be running
+    """Boots a guest for some needs; one boot may answer several tests."""
+    return _noting(request, guests)
+
+
+@pytest.fixture
+def boot_under_kvm(request: pytest.FixtureRequest, _kvm_guests: Guests, container: Container) -> Boot:  # noqa: ARG001  - must be running
+    """The same, under KVM in any mode; a host without a usable KVM cannot be asked."""
+    return _noting(request, _kvm_guests)
+
+
+def _noting(request: pytest.FixtureRequest, guests: Guests) -> Boot:
+    question: Question = request.node.stash[QUESTION]
+
+    def boot(*needs: Need, firmware: Firmware = "bios") -> Guest:
+        guest = guests.boot(*needs, firmware=firmware)
+        question.boots.append(guest)
+        return guest
+
+    return boot
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+# ------------------------------------------------------------------------ from outcome to verdict
+
+
+def _translated(item: pytest.Item) -> Generator[None, None, None]:
+    """Let a phase of a test run, and name what ends it: a known failure, a host that cannot be asked."""
+    question = item.stash.get(QUESTION, None)
+    try:
+        yield
+    except Unsupported as error:
+        if question is None:
+            raise
+        question.unsupported = str(error)
+        pytest.skip(str(error))
+    except Exception as error:
+        if question is not None:
+            question.failure = error
+            known = recognised(_contract(item.config.getoption("contract")), question.cause, error)
+            if known:
+                raise known from error
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Translate what fixtures raise."""
+    question = item.stash.get(QUESTION, None)
+    if question is not None:
+        question.started = time.monotonic()
+    yield from _translated(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Translate what the test raises."""
+    yield from _translated(item)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Judge, record, and let pytest show a failure of the image as failed and one of the harness as error."""
+    report = yield
+    question = item.stash.get(QUESTION, None)
+    if question is None or (report.when == "setup" and report.passed) or (report.when == "teardown" and report.passed):
+        return report
+    verdict = judge(report, call, question)
+    if verdict is Verdict.FAILS:
+        report.when = "call"
+    elif verdict is Verdict.ERROR and report.when == "call":
+        report.when = "setup"
+    report.user_properties.append(("verdict", str(verdict)))
+    item.config.stash[PROGRESS].clear()
+    run = item.config.stash[RUN]
+    run.recorder.append(_record(run, question, verdict, report))
+    return report
+
+
+def judge(report: pytest.TestReport, call: pytest.CallInfo[None], question: Question) -> Verdict:
+    """Say what a phase's outcome means beside the expectation."""
+    error = call.excinfo.value if call.excinfo else None
+    if report.when == "teardown":
+        return Verdict.ERROR
+    if isinstance(error, KnownFailure):
+        return Verdict.KNOWN_FAILURE
+    if report.skipped:
+        return Verdict.UNSUPPORTED if question.unsupported else Verdict.NOT_RUN
+    if error is None:
+        return Verdict.FIXED if question.cause else Verdict.WORKS
+    return Verdict.FAILS if blames_image(error) else Verdict.ERROR
+
+
+def _record(run: Run, question: Question, verdict: Verdict, report: pytest.TestReport) -> Record:
+    cause, reason = _why(run.contract, question, verdict, report)
+    under_kvm = {bool(guest.kvm.get("enabled")) for guest in question.boots}
+    return Record(
+        run=run.id,
+        host=run.host,
+        image=run.image,
+        mode=question.mode,
+        feature=question.feature.id,
+        check=question.check,
+        checks=question.checks,
+        verdict=verdict,
+        cause=cause,
+        reason=reason,
+        accel=("kvm" if under_kvm.pop() else "tcg") if len(under_kvm) == 1 else None,
+        seconds=round(time.monotonic() - question.started, 2),
+        evidence=question.evidence | {"guests": [guest.evidence() for guest in question.boots]},
+    )
+
+
+def _why(claims: Contract, question: Question, verdict: Verdict, report: pytest.TestReport) -> tuple[str, str]:
+    """Return a recognised cause's id, and the reason in one line."""
+    match verdict:
+        case Verdict.WORKS:
+            return "", ""
+        case Verdict.FIXED:
+            return "", "works, although it is known to fail: the contract is behind"
+        case Verdict.UNSUPPORTED:
+            return "", question.unsupported
+        case Verdict.NOT_RUN:
+            return "", str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
+    text = str(question.failure or report.longrepr)
+    cause = claims.recognise(text)
+    return cause.id if cause else "", text.strip().splitlines()[0] if text.strip() else repr(question.failure)
+
+
+# -------------------------------------------------------------------------------------- the end
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Let a session that asked and decided nothing end with a non-zero status."""
+    run = session.config.stash.get(RUN, None)
+    if run is not None:
+        run.close()
+        if exitstatus == pytest.ExitCode.OK and not any(one.verdict.decided for one in run.recorder.records):
+            session.exitstatus = EXIT_NOTHING_DECIDED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show the table of this run."""
+    run = config.stash.get(RUN, None)
+    if run is None or not run.recorder.records:
+        return
+    terminalreporter.section("compatibility")
+    for host in matrix.build(run.contract, run.recorder.records):
+        terminalreporter.write_line(summary.render(run.contract, host, color=terminalreporter.hasmarkup))
+    terminalreporter.write_line(f"records: {run.recorder.path}")
+    if not any(one.verdict.decided for one in run.recorder.records):
+        terminalreporter.write_line("nothing was decided", red=True)

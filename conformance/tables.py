@@ -1,0 +1,210 @@
+"""The README's generated blocks: a pure function of the contract and the records."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from conformance import matrix, mode
+from conformance.contract import Capability, CgroupNamespace, Contract, Device, Exposure, Mount, SecurityOption
+from conformance.errors import HarnessError
+from conformance.matrix import Cell, HostMatrix
+from conformance.record import Record
+from conformance.verdict import Verdict
+
+IMAGE = "libvirt-conformance"
+"""The image's name in rendered commands."""
+
+BLOCK = re.compile(r"(?P<begin><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end of generated -->)", re.DOTALL)
+
+WORDS = {
+    Verdict.WORKS: "works",
+    Verdict.FAILS: "**fails**",
+    Verdict.KNOWN_FAILURE: "known failure",
+    Verdict.FIXED: "**fixed**",
+    Verdict.UNSUPPORTED: "unsupported",
+    Verdict.NOT_RUN: "not run",
+    Verdict.ERROR: "**error**",
+}
+
+ACCELS = {
+    frozenset({"kvm"}): "Guests ran under KVM.",
+    frozenset({"tcg"}): "Guests ran under emulation (TCG).",
+    frozenset({"kvm", "tcg"}): "Guests ran partly under KVM, partly under emulation (TCG).",
+}
+
+
+def update(text: str, contract: Contract, records: Iterable[Record]) -> str:
+    """Return a document with its generated blocks made anew.
+
+    Raises:
+        HarnessError: a block has a name that nothing generates.
+    """
+    hosts = matrix.build(contract, records)
+    makers: dict[str, Callable[[], str]] = {
+        "matrix": lambda: _matrices(contract, hosts),
+        "features": lambda: features(contract),
+        "modes": lambda: modes(contract),
+        "commands": lambda: commands(contract),
+        "parameters": lambda: parameters(contract),
+        "volumes": lambda: volumes(contract),
+        "exposures": lambda: exposures(contract),
+    }
+
+    def block(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in makers:
+            raise HarnessError(f"nothing generates a block {name!r}", f"use one of: {', '.join(makers)}")
+        return f"{found['begin']}{makers[name]()}\n{found['end']}"
+
+    return BLOCK.sub(block, text)
+
+
+def is_behind(path: Path, contract: Contract, records: Iterable[Record]) -> bool:
+    """Say whether a document's blocks are not what contract and records give."""
+    text = path.read_text(encoding="utf-8")
+    return update(text, contract, records) != text
+
+
+def _matrices(contract: Contract, hosts: Sequence[HostMatrix]) -> str:
+    if not hosts:
+        return "Nothing has been recorded yet."
+    return "\n\n".join(_matrix(contract, host) for host in hosts)
+
+
+def _matrix(contract: Contract, host: HostMatrix) -> str:
+    notes: list[str] = []
+
+    def word(cell: Cell, pending: str) -> str:
+        reasons = cell.reasons
+        if cell.verdict is Verdict.NOT_RUN and not reasons and pending:
+            reasons = (pending,)
+        marks = []
+        for reason in reasons:
+            if reason not in notes:
+                notes.append(reason)
+            marks.append(str(notes.index(reason) + 1))
+        text = WORDS[cell.verdict]
+        if cell.day and cell.run != host.newest_run:
+            text += f" ({cell.day.isoformat()})"
+        return text + (f" <sup>{', '.join(marks)}</sup>" if marks else "")
+
+    rows = [
+        [feature.title, *(word(host.cell(feature.id, claims.id), feature.pending) for claims in contract.modes)]
+        for feature in contract.features
+    ]
+    accels = frozenset(accel for cell in host.cells.values() for accel in cell.accels)
+    lines = [
+        f"**{host.host.name}**: {fingerprint(host)}.  ",
+        f"Recorded {host.newest_day.isoformat()} with {_image(host)}. {ACCELS.get(accels, 'No guest ran.')}",
+        "",
+        _table(["", *(f"`{claims.id}`" for claims in contract.modes)], rows),
+    ]
+    if notes:
+        lines += ["", *(f"{number}. {_one_line(note)}" for number, note in enumerate(notes, start=1))]
+    return "\n".join(lines)
+
+
+def fingerprint(host: HostMatrix) -> str:
+    """Say in one line where a matrix is from."""
+    facts = host.host.fingerprint
+    security = facts.get("security") or "none"
+    return (
+        f"{facts.get('os')}, kernel {facts.get('kernel')}, {facts.get('engine')}, "
+        f"cgroup v{facts.get('cgroup_version')}, security: {security}, {facts.get('cpu')}; KVM: {facts.get('kvm')}"
+    )
+
+
+def _image(host: HostMatrix) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(host.image.versions.items()))
+    return f"`{host.image.tag}`" + (f" ({versions}; base {host.image.base})" if versions else "")
+
+
+def features(contract: Contract) -> str:
+    """Say what each row claims, and which marker asks it."""
+    return _table(
+        ["Feature", "Claim", "Marker"],
+        [[feature.title, feature.claim, f"`{feature.marker}`"] for feature in contract.features],
+    )
+
+
+def modes(contract: Contract) -> str:
+    """List the modes and what each exposes."""
+    return _table(
+        ["Mode", "What it is", "Exposures"],
+        [
+            [f"`{claims.id}`", claims.summary, ", ".join(f"`{shown(e)}`" for e in contract.exposures_of(claims))]
+            for claims in contract.modes
+        ],
+    )
+
+
+def commands(contract: Contract) -> str:
+    """Give each mode's ``docker run`` line."""
+    return "\n\n".join(
+        f"`{claims.id}`:\n\n```sh\n{mode.shell(mode.of(contract, claims.id).docker_run(IMAGE))}\n```"
+        for claims in contract.modes
+    )
+
+
+def parameters(contract: Contract) -> str:
+    """List the build parameters."""
+    return _table(
+        ["Parameter", "Default", "Description"],
+        [[f"`{one.name}`", f"`{one.default}`", one.description] for one in contract.parameters],
+    )
+
+
+def volumes(contract: Contract) -> str:
+    """List the volumes with their permission modes."""
+    return _table(
+        ["Volume", "Permission mode", "Description"],
+        [[f"`{one.path}`", one.permission, one.description] for one in contract.volumes],
+    )
+
+
+def exposures(contract: Contract) -> str:
+    """List the exposures, and what the documentation says of the need for each."""
+    return _table(
+        ["Exposure", "Permission mode", "Function", "Documented as"],
+        [
+            [
+                f"`{shown(one)}`",
+                one.permission if isinstance(one, Device | Mount) else "",
+                one.function,
+                one.documented,
+            ]
+            for one in contract.exposures
+        ],
+    )
+
+
+def shown(exposure: Exposure) -> str:
+    """Return an exposure as a word of a table."""
+    match exposure:
+        case Device():
+            return exposure.path
+        case Mount() if exposure.source == exposure.target:
+            return exposure.source
+        case Mount():
+            return f"{exposure.source} at {exposure.target}"
+        case Capability():
+            return exposure.id
+        case SecurityOption():
+            return exposure.option
+        case CgroupNamespace():
+            return f"--cgroupns={exposure.value}"
+        case _:
+            return "--network=host" if exposure.kind == "network" else "--privileged"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [_row(head), _row(["---"] * len(head)), *(_row(row) for row in rows)]
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_one_line(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,56 @@
+"""The default NAT network and the default storage pool."""
+
+import xml.etree.ElementTree as ET
+
+import libvirt
+import pytest
+
+from conformance.container import Container
+
+pytestmark = pytest.mark.defaults
+
+
+def test_the_default_network_does_nat_and_starts_by_itself(connection: libvirt.virConnect) -> None:
+    network = connection.networkLookupByName("default")
+
+    assert ET.fromstring(network.XMLDesc()).find("forward[@mode='nat']") is not None
+    assert network.isPersistent()
+    assert network.autostart()
+
+
+def test_the_default_network_is_started(connection: libvirt.virConnect) -> None:
+    assert connection.networkLookupByName("default").isActive()
+
+
+def test_the_default_pool_is_started_and_starts_by_itself(connection: libvirt.virConnect) -> None:
+    pool = connection.storagePoolLookupByName("default")
+
+    assert ET.fromstring(pool.XMLDesc()).findtext("target/path") == "/var/lib/libvirt/images"
+    assert pool.isPersistent()
+    assert pool.autostart()
+    assert pool.isActive()
+
+
+def test_a_changed_network_is_not_overwritten(container: Container) -> None:
+    network = container.connection.networkLookupByName("default")
+    definition = ET.fromstring(network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE))
+    ET.SubElement(definition, "title").text = "changed by its owner"
+    container.connection.networkDefineXML(ET.tostring(definition, encoding="unicode"))
+
+    container.renew()
+
+    assert "changed by its owner" in container.connection.networkLookupByName("default").XMLDesc()
+
+
+def test_a_removed_pool_stays_removed(container: Container) -> None:
+    pool = container.connection.storagePoolLookupByName("default")
+    definition = pool.XMLDesc(libvirt.VIR_STORAGE_XML_INACTIVE)
+    pool.destroy()
+    pool.undefine()
+
+    container.renew()
+
+    try:
+        assert "default" not in [pool.name() for pool in container.connection.listAllStoragePools()]
+    finally:
+        container.connection.storagePoolDefineXML(definition).create()

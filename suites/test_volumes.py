@@ -1,0 +1,47 @@
+"""The volumes, as a user of the host finds them."""
+
+import libvirt
+import pytest
+from testinfra.host import Host
+
+from conformance.container import Container
+from conformance.run import Run
+
+pytestmark = pytest.mark.volumes
+
+IMAGES = "/var/lib/libvirt/images"
+
+
+def test_each_volume_has_its_documented_permission_mode(run: Run, inside: Host) -> None:
+    for volume in run.contract.volumes:
+        folder = inside.file(volume.path)
+        assert folder.is_directory
+        assert inside.mount_point(volume.path).exists
+        assert f"{folder.mode:o}" == volume.permission
+
+
+def test_each_volume_belongs_to_libvirt(run: Run, inside: Host) -> None:
+    for volume in run.contract.volumes:
+        assert (inside.file(volume.path).user, inside.file(volume.path).group) == ("libvirt", "libvirt")
+
+
+def test_images_that_lay_there_before_belong_to_libvirt_after_a_start(container: Container, inside: Host) -> None:
+    inside.check_output(
+        f"mkdir -p {IMAGES}/older && touch {IMAGES}/older/guest.raw && chown -R root:root {IMAGES}/older"
+    )
+
+    container.renew()
+
+    for path in (IMAGES, f"{IMAGES}/older", f"{IMAGES}/older/guest.raw"):
+        assert (inside.file(path).user, inside.file(path).group) == ("libvirt", "libvirt")
+
+
+def test_qemu_logs_into_the_log_volume(connection: libvirt.virConnect, inside: Host) -> None:
+    domain = connection.createXML(
+        "<domain type='qemu'><name>logged</name><memory unit='MiB'>32</memory>"
+        "<os><type arch='x86_64'>hvm</type></os></domain>",
+        libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY,
+    )
+    domain.destroy()
+
+    assert "guest=logged" in inside.file("/var/log/libvirt/qemu/logged.log").content_string
