@@ -1,0 +1,40 @@
+"""What the harness's own tests share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conformance import contract as contracts
+from conformance.contract import Contract
+from conformance.record import Host, Image, Record
+from conformance.verdict import Verdict
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    """The project's own contract."""
+    return contracts.load()
+
+
+@pytest.fixture
+def make_record() -> Callable[..., Record]:
+    """Makes a record; what is not given is plausible."""
+
+    def make(**changes: Any) -> Record:
+        given: dict[str, Any] = {
+            "run": "20260101T000000Z-abcdef-1",
+            "host": Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1"}),
+            "image": Image(tag="libvirt:1", id="sha256:0", base="debian:trixie-slim"),
+            "mode": "unprivileged",
+            "feature": "iso",
+            "check": "test_boot",
+            "checks": ("test_boot",),
+            "verdict": Verdict.WORKS,
+            "seconds": 1.0,
+        }
+        return Record(**(given | changes))
+
+    return make

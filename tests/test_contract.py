@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pytest
+
+from conformance import contract as contracts
+from conformance import paths
+from conformance.contract import Contract
+from conformance.errors import ContractError
+
+MINIMAL = """
+schema = 1
+parameters = []
+volumes = []
+[image]
+port = 16509
+path = "/system"
+[[features]]
+id = "api"
+title = "API"
+claim = "answers"
+[[exposures]]
+id = "SYS_ADMIN"
+kind = "capability"
+function = "much"
+documented = "required"
+[[modes]]
+id = "plain"
+summary = "a mode"
+exposures = ["SYS_ADMIN"]
+[[causes]]
+id = "refused"
+pattern = "connection refused"
+explanation = "nobody listens"
+"""
+
+
+def load(tmp_path: Path, text: str) -> Contract:
+    file = tmp_path / "contract.toml"
+    file.write_text(text)
+    return contracts.load(file)
+
+
+def test_a_minimal_contract_is_read(tmp_path: Path) -> None:
+    read = load(tmp_path, MINIMAL)
+    assert read.feature("api").marker == "api"
+    assert [exposure.id for exposure in read.exposures_of(read.mode("plain"))] == ["SYS_ADMIN"]
+
+
+@pytest.mark.parametrize(
+    ("addition", "complaint"),
+    [
+        ('[[known-failures]]\nfeature="usb"\nmodes=["plain"]\ncause="refused"\nsource="x"', "the feature 'usb'"),
+        ('[[known-failures]]\nfeature="api"\nmodes=["fast"]\ncause="refused"\nsource="x"', "the mode 'fast'"),
+        ('[[known-failures]]\nfeature="api"\nmodes=["plain"]\ncause="moon"\nsource="x"', "the cause 'moon'"),
+        ('[[modes]]\nid="odd"\nsummary="x"\nexposures=["SYS_MAGIC"]', "the exposure 'SYS_MAGIC'"),
+        ('[[modes]]\nid="plain"\nsummary="x"\nexposures=[]', "defined twice"),
+        ('[[causes]]\nid="bad"\npattern="("\nexplanation="x"', "not a regular expression"),
+        ('[[volumes]]\npath="/x"\nname="x"\npermission="9"\ndescription="x"', "permission"),
+        ("[[exposures]]\nid='x'\nkind='wish'\nfunction='x'\ndocumented='required'", "wish"),
+        ("surprise = 1", "surprise"),
+        ("[[", "not TOML"),
+    ],
+)
+def test_what_does_not_exist_is_named(tmp_path: Path, addition: str, complaint: str) -> None:
+    text = MINIMAL.replace("volumes = []\n", "") if "[[volumes]]" in addition else MINIMAL
+    text = f"{addition}\n{text}" if addition == "surprise = 1" else f"{text}\n{addition}\n"
+    with pytest.raises(ContractError, match=complaint.replace("(", r"\(")):
+        load(tmp_path, text)
+
+
+def test_a_missing_contract_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="cannot read"):
+        contracts.load(tmp_path / "none.toml")
+
+
+def test_an_unknown_name_lists_the_known_ones(contract: Contract) -> None:
+    with pytest.raises(ContractError, match="unprivileged-hostnet"):
+        contract.mode("root")
+
+
+def test_each_feature_has_a_suite_or_says_why_not(contract: Contract) -> None:
+    for feature in contract.features:
+        suite = paths.PROJECT / "suites" / f"test_{feature.marker}.py"
+        assert suite.exists() != bool(feature.pending), feature.id
+
+
+def test_known_failures_name_tests_that_exist(contract: Contract) -> None:
+    for failure in contract.known_failures:
+        suite = paths.PROJECT / "suites" / f"test_{contract.feature(failure.feature).marker}.py"
+        for check in failure.checks:
+            assert f"def {check}(" in suite.read_text(), check
+
+
+def test_a_known_failure_may_be_of_some_checks_only(tmp_path: Path) -> None:
+    read = load(
+        tmp_path,
+        MINIMAL
+        + '[[known-failures]]\nfeature="api"\nmodes=["plain"]\ncause="refused"\nsource="x"\nchecks=["test_one"]\n',
+    )
+    assert read.known_failure("api", "plain", "test_one")
+    assert read.known_failure("api", "plain", "test_two") is None
+    assert read.known_failure("api", "other", "test_one") is None
+
+
+def test_the_macvlan_cause_is_recognised_in_libvirts_own_words(contract: Contract) -> None:
+    words = "internal error: cannot open macvtap tap device /dev/tap13: No such file or directory"
+    assert contract.cause("macvtap-node-missing").explains(words)
+    assert not contract.cause("macvtap-node-missing").explains(
+        "cannot open macvtap tap device /dev/tap13: Permission denied"
+    )

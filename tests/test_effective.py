@@ -1,0 +1,89 @@
+import dataclasses
+
+from conformance import effective, mode
+from conformance.contract import Contract
+from conformance.effective import CAPABILITIES, READ_ONLY_PATHS, State
+from conformance.mode import DEFAULT_CAPABILITIES, Mode
+
+OUTPUT = """\
+CapBnd 00000000a82425fb
+Seccomp 0
+LastCap 40
+Label docker-default (enforce)
+Cgroup 0::/docker/4f0c
+Mount 1 0 0:1 / / rw,relatime - overlay overlay rw
+Mount 2 1 0:2 / /proc rw,nosuid - proc proc rw
+Mount 3 2 0:2 /sys /proc/sys ro,nosuid - proc proc rw
+Mount 4 2 0:5 / /proc/kcore rw - tmpfs tmpfs rw
+Mount 5 3 0:2 /sys /proc/sys rw - proc proc rw
+Device /dev/kvm
+"""
+
+
+def state_of(one: Mode) -> State:
+    """Return the state that a mode declares, on a host with cgroup v2 and without a security module."""
+    return State(
+        capabilities=frozenset(CAPABILITIES if one.privileged else DEFAULT_CAPABILITIES | set(one.capabilities)),
+        last_capability=40,
+        seccomp=not (one.privileged or "seccomp=unconfined" in one.security_options),
+        label="",
+        host_cgroups=one.cgroup_namespace == "host",
+        masked=frozenset() if one.unmasked else frozenset(READ_ONLY_PATHS),
+        mounts=frozenset(mount.target for mount in one.mounts),
+        devices=frozenset(one.devices),
+    )
+
+
+def differences(one: Mode, state: State, *, apparmor: bool = False) -> list[tuple[str, bool]]:
+    return [(found.what, found.lacking) for found in effective.compare(one, state, cgroup_version=2, apparmor=apparmor)]
+
+
+def test_the_scripts_output_is_read() -> None:
+    state = effective.parse(OUTPUT, container_id="4f0c")
+    assert {"SYS_ADMIN", "CHOWN"} <= state.capabilities
+    assert "NET_ADMIN" not in state.capabilities
+    assert not state.seccomp
+    assert state.label == "docker-default (enforce)"
+    assert state.host_cgroups
+    assert state.devices == {"/dev/kvm"}
+    # The later mount covers the read-only one; a masked file counts even if it is writable.
+    assert state.masked == {"/proc/kcore"}
+
+
+def test_a_container_as_declared_has_no_differences(contract: Contract) -> None:
+    for claims in contract.modes:
+        one = mode.of(contract, claims.id)
+        assert differences(one, state_of(one)) == []
+
+
+def test_each_deviation_is_seen(contract: Contract) -> None:
+    one = mode.of(contract, "unprivileged")
+    right = state_of(one)
+    for change, expected in (
+        ({"capabilities": right.capabilities - {"NET_ADMIN"}}, ("NET_ADMIN", True)),
+        ({"capabilities": right.capabilities | {"SYS_BOOT"}}, ("SYS_BOOT", False)),
+        ({"seccomp": True}, ("seccomp", True)),
+        ({"host_cgroups": False}, ("cgroup namespace", True)),
+        ({"masked": frozenset({"/proc/kcore"})}, ("systempaths", True)),
+        ({"devices": frozenset({"/dev/kvm"})}, ("/dev/net/tun", True)),
+        ({"mounts": frozenset({"/sys/fs/cgroup"})}, ("/host-procsys", True)),
+    ):
+        assert differences(one, dataclasses.replace(right, **change)) == [expected]  # type: ignore[arg-type]
+
+
+def test_privileged_means_every_capability_of_the_kernel(contract: Contract) -> None:
+    one = mode.of(contract, "privileged")
+    lacking = dataclasses.replace(state_of(one), capabilities=frozenset(CAPABILITIES) - {"SYS_RESOURCE"})
+    assert differences(one, lacking) == [("SYS_RESOURCE", True)]
+
+
+def test_apparmor_is_looked_at_only_where_the_engine_uses_it(contract: Contract) -> None:
+    one = mode.of(contract, "unprivileged")
+    assert differences(one, state_of(one), apparmor=True) == [("apparmor", False)]
+    confined = dataclasses.replace(state_of(one), label="docker-default (enforce)")
+    assert differences(one, confined, apparmor=True) == []
+    assert differences(
+        mode.of(contract, "privileged"),
+        dataclasses.replace(state_of(mode.of(contract, "privileged")), label="docker-default (enforce)"),
+        apparmor=True,
+    ) == [("apparmor", True)]

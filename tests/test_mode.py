@@ -1,0 +1,69 @@
+import pytest
+import yaml
+
+from conformance import mode
+from conformance.contract import Contract
+from conformance.mode import Mode
+
+MODES = ["unprivileged", "unprivileged-hostnet", "privileged", "required-only"]
+
+
+def words(one: Mode) -> list[str]:
+    return one.docker_run("libvirt:1")
+
+
+@pytest.fixture(params=MODES)
+def one(request: pytest.FixtureRequest, contract: Contract) -> Mode:
+    return mode.of(contract, request.param)
+
+
+def test_the_documented_modes_are_in_the_contract(contract: Contract) -> None:
+    assert {claims.id for claims in contract.modes} >= set(MODES)
+
+
+def test_the_three_renderings_agree(one: Mode) -> None:
+    call = one.engine_call("libvirt:1")["HostConfig"]
+    line = words(one)
+    service = yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]
+
+    assert [f"--cap-add={name}" for name in call["CapAdd"] or []] == [w for w in line if w.startswith("--cap-add")]
+    assert (call["CapAdd"] or []) == service.get("cap_add", [])
+    assert [d["PathOnHost"] for d in call["Devices"]] == [w[9:] for w in line if w.startswith("--device=")]
+    assert call["Privileged"] == ("--privileged" in line) == service.get("privileged", False)
+    assert (call["NetworkMode"] == "host") == ("--network=host" in line) == (service.get("network_mode") == "host")
+    assert (f"--cgroupns={call['CgroupnsMode']}" in line) == bool(call["CgroupnsMode"])
+    assert call["CgroupnsMode"] == service.get("cgroup", "")
+    for bind in call["Binds"]:
+        assert f"--volume={bind}" in line
+        assert bind in service["volumes"]
+
+
+def test_the_api_is_published_on_the_loopback_address_only(one: Mode) -> None:
+    if one.host_network:
+        assert "--env=LISTEN_ADDRESS=127.0.0.1" in words(one)
+        assert "LISTEN_ADDRESS=127.0.0.1" in one.engine_call("libvirt:1")["Env"]
+    else:
+        assert "--publish=127.0.0.1:16509:16509" in words(one)
+        (binding,) = one.engine_call("libvirt:1")["HostConfig"]["PortBindings"]["16509/tcp"]
+        assert binding["HostIp"] == "127.0.0.1"
+
+
+def test_systempaths_is_told_to_the_api_by_empty_lists(contract: Contract) -> None:
+    call = mode.of(contract, "unprivileged").engine_call("libvirt:1")["HostConfig"]
+    assert call["MaskedPaths"] == []
+    assert call["ReadonlyPaths"] == []
+    assert call["SecurityOpt"] == ["seccomp=unconfined"]
+
+
+def test_required_only_has_what_is_documented_as_required(contract: Contract) -> None:
+    required = {exposure.id for exposure in contract.exposures if exposure.documented == "required"}
+    assert {exposure.id for exposure in mode.of(contract, "required-only").exposures} == required
+
+
+def test_an_engine_chosen_port_is_asked_for_by_an_empty_string(contract: Contract) -> None:
+    call = mode.of(contract, "unprivileged").engine_call("libvirt:1", host_port=0)
+    assert call["HostConfig"]["PortBindings"]["16509/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": ""}]
+
+
+def test_words_are_quoted_for_a_shell() -> None:
+    assert mode.shell(["docker", "run", "--env=A=b c", "image"]).endswith("'--env=A=b c' \\\n  image")

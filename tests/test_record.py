@@ -1,0 +1,77 @@
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conformance import record
+from conformance.errors import HarnessError
+from conformance.record import Record, Recorder
+
+Make = Callable[..., Record]
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path, make_record: Make) -> None:
+    written = make_record(reason="a | b\nc", evidence={"guests": [{"report": []}]})
+    Recorder(tmp_path, "host", "run").append(written)
+    assert list(record.read(tmp_path)) == [written]
+
+
+def test_a_line_has_the_documented_fields(tmp_path: Path, make_record: Make) -> None:
+    recorder = Recorder(tmp_path, "host", "run")
+    recorder.append(make_record())
+    fields = json.loads(recorder.path.read_text())
+    assert {
+        "schema", "time", "host", "image", "mode", "feature", "verdict", "cause", "accel", "seconds", "evidence",
+    } <= set(fields)  # fmt: skip
+    assert set(fields["host"]) == {"name", "fingerprint"}
+
+
+def test_each_verdict_is_on_disk_as_it_falls(tmp_path: Path, make_record: Make) -> None:
+    recorder = Recorder(tmp_path / "new", "host", "run")
+    for number in range(3):
+        recorder.append(make_record())
+        assert len(recorder.path.read_text().splitlines()) == number + 1
+
+
+def test_a_full_disk_leaves_no_half_line_and_the_error_carries_the_record(
+    tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path, "host", "run")
+    recorder.append(make_record())
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(HarnessError, match=r'No space left(.|\n)*"check":"lost"'):
+            recorder.append(make_record(check="lost"))
+    assert [one.check for one in record.read(tmp_path)] == ["test_boot"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("not json", "JSON"),
+        ("{}", "Field required"),
+        ('{"schema": 2}', "schema"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named(tmp_path: Path, make_record: Make, line: str, complaint: str) -> None:
+    recorder = Recorder(tmp_path, "host", "run")
+    recorder.append(make_record())
+    with recorder.path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(HarnessError, match=rf"host-run\.jsonl:2 is not a record(.|\n)*{complaint}"):
+        list(record.read(tmp_path))
+
+
+def test_an_invented_verdict_is_refused(tmp_path: Path, make_record: Make) -> None:
+    recorder = Recorder(tmp_path, "host", "run")
+    recorder.append(make_record())
+    recorder.path.write_text(recorder.path.read_text().replace('"works"', '"mostly"'))
+    with pytest.raises(HarnessError, match="verdict"):
+        list(record.read(tmp_path))

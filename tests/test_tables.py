@@ -1,0 +1,82 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conformance import tables
+from conformance.contract import Contract
+from conformance.errors import HarnessError
+from conformance.record import Record
+from conformance.verdict import Verdict
+
+Make = Callable[..., Record]
+
+
+def block(name: str, body: str = "") -> str:
+    return f"before\n<!-- generated: {name} -->\n{body}<!-- end of generated -->\nafter\n"
+
+
+def test_only_the_blocks_change(contract: Contract) -> None:
+    text = tables.update(block("volumes", "stale\n"), contract, [])
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "stale" not in text
+    assert "| `/var/lib/libvirt/images` | 775 |" in text
+
+
+@pytest.mark.parametrize("name", ["matrix", "features", "modes", "commands", "parameters", "volumes", "exposures"])
+def test_each_block_is_stable(contract: Contract, make_record: Make, name: str) -> None:
+    once = tables.update(block(name), contract, [make_record()])
+    assert tables.update(once, contract, [make_record()]) == once
+    assert once.count("<!--") == 2
+
+
+def test_an_unknown_block_is_an_error(contract: Contract) -> None:
+    with pytest.raises(HarnessError, match="nothing generates a block 'weather'"):
+        tables.update(block("weather"), contract, [])
+
+
+def test_without_records_the_table_says_so(contract: Contract) -> None:
+    assert "Nothing has been recorded yet." in tables.update(block("matrix"), contract, [])
+
+
+def test_a_cell_shows_its_verdict_and_its_reason_once(contract: Contract, make_record: Make) -> None:
+    records = [
+        make_record(verdict=Verdict.UNSUPPORTED, reason="no KVM | here", feature="kvm", mode=mode)
+        for mode in ("unprivileged", "privileged")
+    ]
+    text = tables.update(block("matrix"), contract, records)
+    (row,) = [line for line in text.splitlines() if line.startswith("| KVM |")]
+    assert row == "| KVM | unsupported <sup>1</sup> | not run | unsupported <sup>1</sup> | not run |"
+    assert text.count("no KVM | here") == 1
+
+
+def test_a_pending_feature_says_why_it_was_not_run(contract: Contract, make_record: Make) -> None:
+    text = tables.update(block("matrix"), contract, [make_record()])
+    (row,) = [line for line in text.splitlines() if line.startswith("| Installing Windows |")]
+    assert row.count("not run <sup>") == 4
+    assert contract.feature("install-windows").pending in text
+
+
+def test_an_older_record_stands_with_its_day(contract: Contract, make_record: Make) -> None:
+    from datetime import UTC, datetime
+
+    text = tables.update(
+        block("matrix"),
+        contract,
+        [
+            make_record(run="1", time=datetime(2026, 1, 1, tzinfo=UTC)),
+            make_record(run="2", feature="nat", time=datetime(2026, 2, 2, tzinfo=UTC)),
+        ],
+    )
+    assert "| ISO boot | works (2026-01-01) |" in text
+    assert "| NAT network | works |" in text
+
+
+def test_being_behind_is_noticed(contract: Contract, make_record: Make, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(tables.update(block("matrix"), contract, [make_record()]))
+    assert not tables.is_behind(readme, contract, [make_record()])
+    assert tables.is_behind(readme, contract, [make_record(verdict=Verdict.FAILS)])
+    readme.write_text(readme.read_text().replace("| works |", "| **works** |"))
+    assert tables.is_behind(readme, contract, [make_record()])
