@@ -1,0 +1,94 @@
+"""The probe: the guest that the harness boots, and the peer that this guest talks to.
+
+Built from the pinned Debian packages of fixtures/isos/probe/recipe.toml, without root and without programs
+beside Python; the same recipe gives the same bytes. fixtures/isos/probe/README.md describes what the guest is
+told and what it reports.
+
+>>> medium = probe(progress=print)
+>>> medium.iso, medium.kernel, medium.initrd, medium.peer
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformance import paths
+from conformance.media import build, download, recipe, store
+
+RECIPE = paths.ISOS / "probe"
+
+CMDLINE = "console=ttyS0 loglevel=1 panic=-1"
+"""Kernel command line for a direct boot of ``kernel`` and ``initrd``; orders may follow. After a panic the guest
+reboots at once, so that nobody waits for it: a domain needs ``on_reboot`` destroy."""
+
+DISK_OFFSET = 1 << 20
+"""Where on the disk the guest writes its pattern, in bytes."""
+
+DISK_LENGTH = 1 << 20
+"""How long that pattern is, in bytes."""
+
+PEER_PORT = 8080
+"""The TCP port on which the peer answers."""
+
+PEER_COMMAND = ["/bin/busybox", "httpd", "-f", "-p", str(PEER_PORT), "-h", "/www"]
+"""What a container of the imported ``peer`` has to run. It answers ``/cgi-bin/whoami?QUERY`` with one line of JSON,
+``{"client": ADDRESS, "query": QUERY}``: where the request came from, as the peer sees it. It ignores SIGTERM."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The built media.
+
+    Attributes:
+        iso: boots by BIOS and by UEFI, from CD-ROM.
+        kernel: for a direct boot.
+        initrd: for a direct boot.
+        peer: tar of a root file system, for the engine's import; see :data:`PEER_COMMAND`.
+        recipe: names the media; the guest reports it from the ISO as ``marker``.
+    """
+
+    iso: Path
+    kernel: Path
+    initrd: Path
+    peer: Path
+    recipe: str
+
+
+def disk_pattern(nonce: str) -> bytes:
+    """Return what the guest with this nonce writes at :data:`DISK_OFFSET`: numbered lines, cut to length."""
+    lines = "".join(f"probe {nonce} {number}\n" for number in range(1, 100_001))
+    return lines.encode()[:DISK_LENGTH]
+
+
+def probe(
+    progress: Callable[[str], None] = lambda _: None, *, folder: Path = RECIPE, cache: Path | None = None
+) -> Probe:
+    """Return the probe's media, built unless they are in the cache already and unharmed.
+
+    Processes that build at the same time wait for each other.
+
+    Args:
+        progress: told what is being done, in a few words.
+        folder: the recipe's.
+        cache: where downloads and media are kept; the project's own cache if not given.
+
+    Raises:
+        MediaError: an input could not be fetched, or the media not be built or stored.
+    """
+    name = recipe.fingerprint(folder)
+    try:
+        cache = cache or paths.cache()
+        media = cache / "media" / name
+        with store.locked(cache / "media.lock", progress):
+            if not store.intact(media):
+                ingredients = recipe.load(folder)
+                sources = [*download.mirrors(), *((url, "Debian") for url in ingredients.fallback)]
+                packages = [
+                    (package, download.fetch(package, cache / "downloads", sources, progress))
+                    for package in ingredients.inputs
+                ]
+                progress("building the probe guest")
+                store.put(media, build.media(folder, ingredients, packages, name))
+    except OSError as error:
+        raise download.storage_error(error, cache or Path(paths.PROJECT)) from error
+    return Probe(media / "probe.iso", media / "vmlinuz", media / "initrd", media / "peer.tar", name)

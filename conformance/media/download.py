@@ -1,0 +1,188 @@
+"""Fetching pinned packages: from the machine's own Debian archive, else from where old ones are kept."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from pathlib import Path
+
+from conformance.errors import MediaError
+from conformance.media.recipe import Package
+
+STALL = 30.0
+"""Seconds without a byte after which a server is given up."""
+
+LONGEST = 900.0
+"""Seconds that one file may take."""
+
+MIRROR_VARIABLE = "CONFORMANCE_DEBIAN_MIRROR"
+
+
+class _Refused(Exception):
+    """One server did not give the file; ``kind`` is one of the keys of :data:`_REMEDIES`."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+_REMEDIES = {
+    "checksum": "if this network rewrites downloads (a portal, a proxy), use another; if the archive is right, "
+    "correct the pin in the recipe",
+    "gone": f"Debian has superseded it: pin the present version in the recipe, or set {MIRROR_VARIABLE} to an "
+    "archive that still has this one",
+    "network": f"check the network (http_proxy and https_proxy are honoured), or set {MIRROR_VARIABLE} to a Debian "
+    "archive that can be reached",
+}
+
+
+def mirrors() -> list[tuple[str, str]]:
+    """Return the Debian archives to ask, best first, as (URL with a final slash, archive label).
+
+    ``$CONFORMANCE_DEBIAN_MIRROR`` alone if it is set, else what this machine's apt is configured with; none on a
+    machine that is no Debian.
+    """
+    override = os.environ.get(MIRROR_VARIABLE)
+    if override:
+        return [(override.rstrip("/") + "/", "Debian")]
+    try:
+        answer = subprocess.run(
+            ["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages", "Origin: Debian"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    found: dict[tuple[str, str], None] = {}
+    for line in answer.splitlines():
+        uri, _, label = line.partition(" ")
+        for url in _archives(uri):
+            found.setdefault((url.rstrip("/") + "/", label))
+    return sorted(found, key=lambda mirror: "Security" in mirror[1])
+
+
+def _archives(uri: str) -> Iterator[str]:
+    """Yield the HTTP archives behind apt's name for one; Debian's cloud images name a list in a file.
+
+    Source: apt-transport-mirror(1).
+    """
+    if uri.startswith("mirror+file:"):
+        with contextlib.suppress(OSError):
+            for line in Path("/" + uri.removeprefix("mirror+file:").strip("/")).read_text().splitlines():
+                yield from _archives(line.partition("#")[0].strip().partition("\t")[0].partition(" ")[0])
+    elif uri.startswith(("http://", "https://")):
+        yield uri
+
+
+def fetch(package: Package, folder: Path, sources: list[tuple[str, str]], progress: Callable[[str], None]) -> Path:
+    """Return the package's file, fetched unless a whole one is there already.
+
+    The file appears under its final name, its checksum, only when it is complete and right; it is verified
+    again at each call. One process at a time may call this for a folder.
+
+    Args:
+        package: what to fetch.
+        folder: where downloads are kept.
+        sources: archives to ask in turn, as from :func:`mirrors`.
+        progress: told what is being done.
+
+    Raises:
+        MediaError: no source gave the right file, or it could not be stored; the remedy fits the cause.
+    """
+    path = folder / f"{package.sha256}.deb"
+    refusals: list[_Refused] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            if sha256(path) == package.sha256:
+                return path
+            progress(f"the stored {package} is damaged: fetching it again")
+            path.unlink()
+        for archive, label in sources:
+            # The security archive keeps its own pool below the same names.
+            pool = package.pool.replace("pool/", "pool/updates/", 1) if "Security" in label else package.pool
+            progress(f"fetching {package} from {archive}")
+            partial = path.with_suffix(".partial")
+            try:
+                _download(archive + pool, partial, package.sha256)
+            except _Refused as refusal:
+                refusals.append(refusal)
+            else:
+                return partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    if not sources:
+        raise MediaError(
+            f"no Debian archive is known to fetch {package} from: this machine's apt names none",
+            f"set {MIRROR_VARIABLE} to the URL of a Debian archive",
+        )
+    kind = min((refusal.kind for refusal in refusals), key=list(_REMEDIES).index)
+    said = "; ".join(str(refusal) for refusal in refusals)
+    raise MediaError(f"{package} could not be fetched: {said}", _REMEDIES[kind])
+
+
+def _download(url: str, path: Path, expected: str) -> None:
+    """Write what ``url`` answers to ``path``.
+
+    Raises:
+        _Refused: the server did not answer, has no such file, broke off, or gave another one.
+        OSError: the file could not be written.
+    """
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for block in _blocks(url):
+            digest.update(block)
+            file.write(block)
+    if digest.hexdigest() != expected:
+        raise _Refused("checksum", f"{url} has SHA-256 {digest.hexdigest()} where the recipe pins {expected}")
+
+
+def _blocks(url: str) -> Iterator[bytes]:
+    """Yield the content behind ``url``, whole or with a :class:`_Refused` at the end."""
+    deadline = time.monotonic() + LONGEST
+    received = 0
+    try:
+        # The scheme is http or https: neither mirrors() nor the recipe lets another through.
+        with urllib.request.urlopen(url, timeout=STALL) as answer:  # noqa: S310
+            length = int(answer.headers.get("Content-Length") or 0)
+            while block := answer.read(1 << 20):
+                received += len(block)
+                yield block
+                if time.monotonic() > deadline:
+                    raise _Refused("network", f"{url} took more than {LONGEST:g} s")
+    except urllib.error.HTTPError as error:
+        kind = "gone" if error.code in (404, 410) else "network"
+        raise _Refused(kind, f"{url} answered {error.code} {error.reason}") from error
+    except (OSError, HTTPException) as error:
+        raise _Refused("network", f"{url}: {getattr(error, 'reason', error)}") from error
+    if received < length:
+        raise _Refused("network", f"{url} broke off after {received} of {length} bytes")
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def storage_error(error: OSError, folder: Path) -> MediaError:
+    """Say what to do where ``folder`` cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MediaError(
+            f"no space is left for boot media in {folder}",
+            "free about 150 MB there, or point CONFORMANCE_CACHE at a folder elsewhere",
+        )
+    return MediaError(
+        f"{folder} cannot be used for boot media: {error}",
+        "give this user that folder, or point CONFORMANCE_CACHE at one of its own",
+    )

@@ -1,0 +1,76 @@
+"""Keeping built media: whole or not at all, verified before use, built by one process at a time."""
+
+import fcntl
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from conformance.errors import MediaError
+from conformance.media.download import sha256
+from conformance.wait import DeadlineExpired, wait_for
+
+CHECKSUMS = "SHA256SUMS"
+"""In each folder of media, as sha256sum writes it."""
+
+BUILD_SECONDS = 1800.0
+"""How long to wait for another process that fetches and builds."""
+
+
+@contextmanager
+def locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock file ``path``; the kernel drops it with the process, so a crash leaves nothing locked.
+
+    Raises:
+        MediaError: another process held it for :data:`BUILD_SECONDS`.
+        OSError: the file cannot be made.
+    """
+    with path.open("a") as file:
+
+        def take() -> bool:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        if not take():
+            progress("waiting for another process that builds the boot media")
+            try:
+                wait_for("the lock of the boot media", take, seconds=BUILD_SECONDS)
+            except DeadlineExpired as error:
+                raise MediaError(
+                    f"another process has been building boot media for {BUILD_SECONDS:g} s",
+                    f"end the process that holds {path} (fuser {path} names it)",
+                ) from error
+        yield
+
+
+def intact(folder: Path) -> bool:
+    """Say whether the media are all there, with the bytes that were stored."""
+    try:
+        lines = (folder / CHECKSUMS).read_text().splitlines()
+        return bool(lines) and all(sha256(folder / name) == digest for digest, name in map(str.split, lines))
+    except (OSError, ValueError):
+        return False
+
+
+def put(folder: Path, media: dict[str, bytes]) -> None:
+    """Store media under ``folder``, in place of what is there.
+
+    Raises:
+        OSError: no space, or no permission.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as temporary:
+        building = Path(temporary) / folder.name
+        building.mkdir()
+        for name, content in media.items():
+            (building / name).write_bytes(content)
+        sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in media.items())
+        (building / CHECKSUMS).write_text(sums)
+        if folder.exists():
+            shutil.rmtree(folder)
+        building.rename(folder)
