@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -364,25 +363,6 @@ def run(command: Sequence[str], progress: Progress) -> int:
         return status if status >= 0 else 128 - status
 
 
-def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
-    """Run the command after ``--`` with an engine; return its exit status, 2 for a usage error."""
-    command = list(arguments[1:] if arguments[:1] == ("--",) else arguments)
-    if not command:
-        print("usage: python -m conformance.private_engine -- COMMAND [ARGUMENT...]", file=sys.stderr)  # noqa: T201
-        return 2
-
-    def say(line: str) -> None:
-        print(f"engine: {line}", file=sys.stderr, flush=True)  # noqa: T201
-
-    try:
-        return run(command, say)
-    except HarnessError as error:
-        say(str(error))
-        return 1
-    except KeyboardInterrupt:
-        return 130
-
-
 class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP; a KeyboardInterrupt, because that is what pytest and everybody else cleans up after."""
 
@@ -440,7 +420,3 @@ def _with_descendants(pids: Sequence[int]) -> list[int]:
 def _path() -> str:
     """Return PATH with the administrator's folders, which an ordinary login on Debian lacks."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,239 @@
+"""./run on machines where something is missing: said at once, with what to do."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance import paths
+
+TOOLS = (
+    "bash", "cat", "comm", "df", "dirname", "env", "flock", "grep", "head", "mkdir", "rm", "sed", "sha256sum", "sort",
+    "stat", "tail", "touch", "tr",
+)  # fmt: skip
+
+
+NOBODY = 65534
+
+
+class Machine:
+    """A checkout with ``run`` alone, and a PATH of stubs that note how they were called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkout = folder / "checkout"
+        self.bin = folder / "bin"
+        self.home = folder / "home"
+        self.calls = folder / "calls"
+        self.unprivileged = False
+        for one in (self.checkout, self.bin, self.home):
+            one.mkdir()
+        shutil.copy(paths.PROJECT / "run", self.checkout)
+        for name in ("pyproject.toml", "constraints.txt"):
+            (self.checkout / name).write_text("")
+        script = self.checkout / "run"
+        # The real folders are kept out: what is not a stub is not there.
+        text = script.read_text()
+        for there, here in (
+            ('export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"', ":"),
+            ("python=/usr/bin/python3", f"python={self.bin}/python3"),
+            ("/var/run/docker.sock", f"{folder}/docker.sock"),
+        ):
+            assert there in text
+            text = text.replace(there, here)
+        script.write_text(text)
+        for tool in TOOLS:
+            (self.bin / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
+        self.stub("id", 'case "$1" in -u) echo 0;; *) echo root;; esac')
+        self.stub("apt-get")
+        self.stub("dpkg-query", 'shift 2; for name; do [ "$name" = "$MISSING" ] || echo "$name installed"; done')
+        self.stub("dockerd")
+        self.stub("python3", PYTHON.replace("$CALLS", str(self.calls)))
+
+    def stub(self, name: str, script: str = "") -> None:
+        stub = self.bin / name
+        stub.unlink(missing_ok=True)
+        stub.write_text(f'#!/bin/bash\necho "{name} $*" >>{self.calls}\n{script}\n')
+        stub.chmod(0o755)
+
+    def user(self) -> None:
+        """Be used by somebody who is not root, whoever runs the tests."""
+        self.unprivileged = os.geteuid() == 0
+        self.stub("id", 'case "$1" in -u) echo 1000;; *) echo joe;; esac')
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        self.calls.write_text("")
+        for one in (self.checkout, self.home, self.calls):
+            one.chmod(0o777)
+        return subprocess.run(
+            [self.checkout / "run", *arguments],
+            env={"PATH": str(self.bin), "HOME": str(self.home), "DOCKER_HOST": "tcp://192.0.2.1:2375", **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            user=NOBODY if self.unprivileged else None,
+        )
+
+    def called(self, word: str) -> list[str]:
+        return [line for line in self.calls.read_text().splitlines() if word in line]
+
+
+PYTHON = r"""
+case "$1" in
+    --version) echo Python 3.11.2 ;;
+    -m)
+        mkdir -p "$3/bin"
+        printf '#!/bin/bash\necho "pip $*" >>"$CALLS"\nexit "${PIP:-0}"\n' >"$3/bin/pip"
+        printf '#!/bin/bash\necho "conformance $*"\n' >"$3/bin/conformance"
+        printf '#!/bin/bash\necho "tox $*"\n' >"$3/bin/tox"
+        /bin/chmod +x "$3"/bin/*
+        exit "${VENV:-0}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    """A machine in a folder that every user can enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Machine(Path(folder))
+
+
+def test_hands_over_and_is_quick_the_second_time(machine: Machine) -> None:
+    done = machine.run("matrix", "-m", "kvm or uefi")
+    assert (done.returncode, done.stdout) == (0, "conformance matrix -m kvm or uefi\n")
+    assert machine.called("pip install -") or machine.called("pip install --quiet")
+    assert not machine.called("apt-get")
+    done = machine.run("test", "-e", "lint")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "tox run --current-env -e lint\n", "")
+    assert not machine.called("pip")
+
+
+def test_a_change_of_what_is_needed_is_installed(machine: Machine) -> None:
+    machine.run("matrix")
+    (machine.checkout / "constraints.txt").write_text("pytest==9\n")
+    machine.run("matrix")
+    assert machine.called("pip")
+
+
+@pytest.mark.parametrize("broken", [{"PIP": "1"}, {"VENV": "1"}])
+def test_an_unfinished_environment_is_made_anew(machine: Machine, broken: dict[str, str]) -> None:
+    done = machine.run("matrix", **broken)
+    assert done.returncode == 1
+    assert "what to do:" in done.stderr
+    (machine.checkout / ".venv" / "half").write_text("")
+    assert machine.run("matrix").returncode == 0
+    assert not (machine.checkout / ".venv" / "half").exists()
+
+
+def test_missing_packages_are_installed_and_named(machine: Machine) -> None:
+    done = machine.run("matrix", MISSING="libvirt-dev")
+    assert done.returncode == 0
+    assert "Installing Debian packages: libvirt-dev" in done.stderr
+    assert machine.called("install libvirt-dev")
+    assert not machine.called("update")
+
+
+def test_lists_of_packages_are_updated_only_if_needed(machine: Machine) -> None:
+    machine.stub("apt-get", 'case "$*" in *--simulate*) exit 100;; esac')
+    assert machine.run("matrix", MISSING="gcc").returncode == 0
+    assert [line.split()[-1] for line in machine.called("apt-get")] == ["gcc", "update", "gcc"]
+
+
+@pytest.mark.parametrize("failing", ["update", "install"])
+def test_no_mirror(machine: Machine, failing: str) -> None:
+    machine.stub("apt-get", f'echo "E: no network" >&2; case "$*" in *--simulate*|*" {failing}"*) exit 100;; esac')
+    done = machine.run("matrix", MISSING="gcc")
+    assert done.returncode == 1
+    assert "E: no network" in done.stderr
+    assert "what to do: look at the error above; if a mirror cannot be reached" in done.stderr
+    assert not (machine.checkout / ".venv").exists()
+
+
+def test_an_engine_is_installed_where_there_is_none(machine: Machine) -> None:
+    (machine.bin / "dockerd").unlink()
+    done = machine.run("matrix", MISSING="docker.io", DOCKER_HOST="")
+    assert machine.called("install docker.io")
+    assert done.returncode == 0
+
+
+def test_no_engine_for_what_needs_none(machine: Machine) -> None:
+    (machine.bin / "dockerd").unlink()
+    machine.run("test", "-e", "unit,lint", MISSING="docker.io", DOCKER_HOST="")
+    assert not machine.called("apt-get")
+
+
+def test_neither_root_nor_sudo(machine: Machine) -> None:
+    machine.user()
+    done = machine.run("matrix", MISSING="gcc")
+    assert done.returncode == 1
+    assert "have an administrator run: apt-get install --no-install-recommends gcc" in done.stderr
+    assert not machine.called("apt-get")
+
+
+def test_sudo_that_would_ask_without_a_terminal(machine: Machine) -> None:
+    machine.user()
+    machine.stub("sudo", "exit 1")
+    assert "neither root nor sudo" in machine.run("matrix", MISSING="gcc").stderr
+
+
+def test_through_sudo(machine: Machine) -> None:
+    machine.user()
+    machine.stub("sudo", '[ "$1" = -n ] || "$@"')
+    assert machine.run("matrix", MISSING="gcc").returncode == 0
+    assert machine.called("sudo env DEBIAN_FRONTEND=noninteractive apt-get")
+
+
+def test_an_engine_that_refuses(machine: Machine) -> None:
+    machine.user()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(machine.bin / "docker.sock"))
+        (machine.bin / "docker.sock").chmod(0)
+        address = f"unix://{machine.bin}/docker.sock"
+        done = machine.run("matrix", DOCKER_HOST=address)
+        assert done.returncode == 1
+        assert "usermod -aG docker joe" in done.stderr
+        machine.stub("sudo", '[ "$1" = -n ] || { while [[ "$1" == -* ]]; do shift; done; "$@"; }')
+        done = machine.run("matrix", DOCKER_HOST=address)
+        assert (done.returncode, done.stdout) == (0, "conformance matrix\n")
+
+
+def test_not_debian(machine: Machine) -> None:
+    (machine.bin / "apt-get").unlink()
+    done = machine.run("matrix")
+    assert done.returncode == 1
+    assert "This is no Debian" in done.stderr
+
+
+def test_a_full_disk(machine: Machine) -> None:
+    machine.stub("df", "echo Avail; echo 1048576")
+    done = machine.run("matrix")
+    assert done.returncode == 1
+    assert "Only 1024 MB are free" in done.stderr
+    assert "CONFORMANCE_CACHE" in done.stderr
+
+
+def test_python_too_old(machine: Machine) -> None:
+    machine.stub("python3", 'case "$1" in -c) exit 1;; *) echo Python 3.9.2;; esac')
+    done = machine.run("matrix")
+    assert done.returncode == 1
+    assert "Python 3.9.2 is too old" in done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "status"), [([], 2), (["metrix"], 2), (["--help"], 0), (["-h"], 0)])
+def test_usage(machine: Machine, arguments: list[str], status: int) -> None:
+    done = machine.run(*arguments)
+    assert done.returncode == status
+    assert "usage: ./run matrix" in (done.stderr if status else done.stdout)
+    assert not machine.calls.read_text()
+
+
+def test_no_colour_without_a_terminal(machine: Machine) -> None:
+    assert "\x1b" not in machine.run("matrix", MISSING="gcc").stderr
