@@ -1,6 +1,7 @@
 """Guests: one boot of the probe as a transient domain, and what was seen of it."""
 
 import contextlib
+import json
 import secrets
 import threading
 import time
@@ -228,10 +229,7 @@ def boot(container: Container, shape: Shape, orders: Mapping[str, str], seconds:
     console = None
     try:
         console = _Console(connection, domain)
-        answer = libvirt_qemu.qemuMonitorCommand(
-            domain, "query-kvm", libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP & 0
-        )
-        guest.kvm = _qmp_return(answer)
+        guest.kvm = _qmp(domain, "query-kvm")
         guest.open_files = _open_files(container, name)
         domain.resume()
         _watch(container, domain, console, guest, started + seconds)
@@ -279,9 +277,9 @@ def _watch(container: Container, domain: "libvirt.virDomain", console: _Console,
         raise GuestFailure(f"{error}\n{_seen(container, guest)}") from error
 
 
-def _qmp_return(answer: str) -> dict[str, Any]:
-    import json
-
+def _qmp(domain: "libvirt.virDomain", command: str) -> dict[str, Any]:
+    """Ask QEMU itself, over its monitor."""
+    answer = libvirt_qemu.qemuMonitorCommand(domain, json.dumps({"execute": command}), 0)
     return dict(json.loads(answer)["return"])
 
 

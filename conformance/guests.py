@@ -81,7 +81,8 @@ class Guests:
                 return shared
         own = self._once(firmware, wanted)
         if isinstance(own, Exception):
-            raise own
+            # Raised once for each feature that needed this boot: without the way of the last one.
+            raise own.with_traceback(None)
         return own
 
     def _once(self, firmware: Firmware, needs: frozenset[Need]) -> Made:

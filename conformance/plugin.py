@@ -20,7 +20,7 @@ from conformance import contract, host_network, matrix, paths, summary
 from conformance import mode as modes_
 from conformance.beyond import Beyond
 from conformance.container import Container
-from conformance.contract import Contract, Feature
+from conformance.contract import Cause, Contract, Feature
 from conformance.errors import ContractError, HarnessError, Unsupported
 from conformance.guest import Firmware, Guest
 from conformance.guests import Guests, Need
@@ -47,7 +47,7 @@ class Question:
         mode: in which mode.
         check: the test's name without its mode.
         checks: the names of all tests that the feature has in this mode.
-        cause: id of the cause for which it is expected to fail; empty where it is expected to work.
+        expected: the cause for which it is expected to fail; none where it is expected to work.
         evidence: what was seen; suites add to it.
         boots: the guests that were used.
         unsupported: why the host cannot be asked.
@@ -59,7 +59,7 @@ class Question:
     mode: str
     check: str
     checks: tuple[str, ...]
-    cause: str = ""
+    expected: Cause | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
     boots: list[Guest] = field(default_factory=list)
     unsupported: str = ""
@@ -150,18 +150,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Note what each test asks, and what the contract expects of it."""
     claims = _contract(config.getoption("contract"))
     by_marker = {feature.marker: feature for feature in claims.features}
+    # A question for modes in the host's network only has no mode left where none of them was chosen.
+    pointless = [item for item in items if not isinstance(_parameters(item).get("mode"), Mode | None)]
+    if pointless:
+        config.hook.pytest_deselected(items=pointless)
+        items[:] = [item for item in items if item not in pointless]
     for item in items:
         feature = next((by_marker[mark.name] for mark in item.iter_markers() if mark.name in by_marker), None)
-        callspec = getattr(item, "callspec", None)
-        if (
-            feature is None
-            or callspec is None
-            or "mode" not in callspec.params
-            or not isinstance(item, pytest.Function)
-        ):
+        asked = _parameters(item).get("mode")
+        if feature is None or not isinstance(asked, Mode) or not isinstance(item, pytest.Function):
             continue
-        asked: Mode = callspec.params["mode"]
-        parameters = callspec.id.removeprefix(asked.id).removesuffix(asked.id).strip("-")
+        parameters = item.callspec.id.removeprefix(asked.id).removesuffix(asked.id).strip("-")
         name = item.originalname
         question = Question(
             feature=feature,
@@ -171,11 +170,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         )
         known = claims.known_failure(feature.id, asked.id, name)
         if known:
-            question.cause = known.cause
-            item.add_marker(
-                pytest.mark.xfail(strict=True, raises=KnownFailure, reason=claims.cause(known.cause).explanation)
-            )
+            question.expected = claims.cause(known.cause)
+            item.add_marker(pytest.mark.xfail(strict=True, raises=KnownFailure, reason=question.expected.explanation))
         item.stash[QUESTION] = question
+
+
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    callspec = getattr(item, "callspec", None)
+    return dict(callspec.params) if callspec else {}
 
 
 def _checks(item: pytest.Function, asked: Mode) -> tuple[str, ...]:
@@ -360,7 +362,7 @@ def _translated(item: pytest.Item) -> Generator[None, None, None]:
     except Exception as error:
         if question is not None:
             question.failure = error
-            known = recognised(_contract(item.config.getoption("contract")), question.cause, error)
+            known = recognised(question.expected, error)
             if known:
                 raise known from error
         raise
@@ -412,7 +414,7 @@ def judge(report: pytest.TestReport, call: pytest.CallInfo[None], question: Ques
     if report.skipped:
         return Verdict.UNSUPPORTED if question.unsupported else Verdict.NOT_RUN
     if error is None:
-        return Verdict.FIXED if question.cause else Verdict.WORKS
+        return Verdict.FIXED if question.expected else Verdict.WORKS
     return Verdict.FAILS if blames_image(error) else Verdict.ERROR
 
 

@@ -4,6 +4,7 @@ import sys
 from typing import TextIO
 
 CLEAR = "\r\x1b[2K"
+WIDTH = 110
 
 
 class Progress:
@@ -25,8 +26,9 @@ class Progress:
         if self._quiet:
             return
         line = " ".join(text.split())
+        line = line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
         if self._terminal:
-            self._stream.write(f"{CLEAR}… {line[:110]}")
+            self._stream.write(f"{CLEAR}… {line}")
         else:
             self._stream.write(f"… {line}\n")
         self._stream.flush()
