@@ -134,18 +134,21 @@ class PrivateEngine:
         Raises:
             EngineError: something could not be taken away.
         """
-        for pid in self._pids("dockerd"):
+        for pid in (running := self._pids("dockerd")):
             _kill(pid, signal.SIGTERM)
         try:
-            wait_for("the engine's end", lambda: not self._pids(), seconds=STOP_SECONDS)
+            # Without dockerd nobody tells its helpers to end.
+            wait_for("the engine's end", lambda: not self._pids(), seconds=STOP_SECONDS if running else 0)
         except DeadlineExpired:
             self._kill_all()
         shutil.rmtree(self.folder / "exec", ignore_errors=True)
         for leftover in (self.socket, self.folder / "docker.pid"):
             leftover.unlink(missing_ok=True)
         before = self._before()
-        if before is not None and not other_engines(self._pids()):
+        if before is not None and not other_engines():
             traces.remove(before)
+        containers = [folder.name for folder in (self.folder / "data" / "containers").glob("*")]
+        traces.remove_groups(containers, shared=bool(other_engines(everywhere=True)))
         self._before_file.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------------- starting
@@ -195,7 +198,7 @@ class PrivateEngine:
 
     @staticmethod
     def _check_neighbours() -> None:
-        for pid, command in other_engines(()).items():
+        for pid, command in other_engines().items():
             raise EngineError(
                 f"another Docker engine runs on this machine (process {pid}: {' '.join(command)})"
                 f" but does not answer at {address()[0]}; a second one would overwrite its firewall rules",
@@ -319,20 +322,15 @@ def processes() -> dict[int, list[str]]:
     return found
 
 
-def other_engines(own: Sequence[int]) -> dict[int, list[str]]:
-    """Return the Docker engines in this network namespace that are not our own; they share its firewall chains."""
-    here = _network_of("self")
+def other_engines(*, everywhere: bool = False) -> dict[int, list[str]]:
+    """Return the Docker engines in this network namespace, where engines share firewall chains, or on the machine."""
     found: dict[int, list[str]] = {}
     for pid, command in processes().items():
-        if Path(command[0]).name == "dockerd" and pid not in own:
-            with contextlib.suppress(OSError):
-                if _network_of(str(pid)) == here:
+        if Path(command[0]).name == "dockerd":
+            with contextlib.suppress(OSError):  # ended meanwhile
+                if everywhere or Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net"):
                     found[pid] = command
     return found
-
-
-def _network_of(process: str) -> int:
-    return Path("/proc", process, "ns/net").stat().st_ino
 
 
 def run(command: Sequence[str], progress: Progress) -> int:

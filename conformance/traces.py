@@ -10,6 +10,7 @@ import re
 import shlex
 import socket
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,13 +88,30 @@ def remove(before: Host) -> None:
     for name, value in before.sysctls.items():
         if now.sysctls.get(name) != value:
             (Path("/proc/sys") / name).write_text(value, encoding="ascii")
-    for group in [*Path("/sys/fs/cgroup").glob("docker"), *Path("/sys/fs/cgroup").glob("*/docker")]:
-        with contextlib.suppress(OSError):  # in use, or not ours to remove
-            group.rmdir()
     if not before.key:
         _KEY.unlink(missing_ok=True)
     if failures:
         raise EngineError("the private engine left traces on this host: " + "; ".join(failures))
+
+
+def remove_groups(containers: Iterable[str], *, shared: bool) -> None:
+    """Remove the control groups of containers that were killed with their engine.
+
+    Args:
+        containers: the containers' full IDs.
+        shared: leave the group in which every engine of the machine, whatever its network, puts its containers.
+    """
+    root = Path("/sys/fs/cgroup")
+    # The containers' own are named by their ID by cgroupfs, docker-ID.scope by systemd (runc's two drivers).
+    groups = [
+        group for container in containers for top in root.rglob(f"*{container}*/") for group in (top, *top.rglob("*/"))
+    ]
+    groups = sorted(groups, key=lambda group: len(group.parts), reverse=True)
+    if not shared:
+        groups += [root / "docker", *root.glob("*/docker")]
+    for group in groups:
+        with contextlib.suppress(OSError):  # not there, or in use
+            group.rmdir()
 
 
 def commands(before: Host, now: Host) -> list[list[str]]:

@@ -149,7 +149,7 @@ def dockerd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     unshare.write_text('#!/bin/sh\nshift 3\nexec "$@"\n')
     unshare.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(private_engine, "other_engines", lambda own: {})
+    monkeypatch.setattr(private_engine, "other_engines", lambda **_: {})
     monkeypatch.setattr(traces, "remove", lambda before: None)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return program
@@ -169,7 +169,7 @@ def test_a_path_too_long_for_a_socket(dockerd: Path, tmp_path: Path) -> None:
 
 
 def test_another_engine_in_this_network(dockerd: Path, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_engine, "other_engines", lambda own: {7: ["dockerd", "-H", "unix:///elsewhere"]})
+    monkeypatch.setattr(private_engine, "other_engines", lambda **_: {7: ["dockerd", "-H", "unix:///elsewhere"]})
     with pytest.raises(EngineError, match="process 7: dockerd -H unix:///elsewhere"):
         PrivateEngine(short, print).enter()
 

@@ -1,0 +1,217 @@
+"""A private engine in a network namespace of its own: it comes up, is shared, and leaves nothing but its data.
+
+The namespace keeps it apart from the engine on which the other tests run.
+"""
+
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from conformance import private_engine
+from conformance.wait import wait_for
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a private engine"),
+    pytest.mark.skipif(shutil.which("dockerd", path=private_engine._path()) is None, reason="dockerd is not installed"),
+    pytest.mark.timeout(180),
+]
+
+RUN = (
+    "import sys; from conformance import private_engine\n"
+    "try: sys.exit(private_engine.run(sys.argv[1:], lambda line: print(line, file=sys.stderr, flush=True)))\n"
+    "except KeyboardInterrupt: sys.exit(130)"
+)
+
+CONTAINER = """
+import docker, sys
+client = docker.from_env()
+client.networks.create("extra")
+client.api.import_image_from_file(sys.argv[1], repository="sleeper", tag="1")
+client.containers.run("sleeper:1", ["/sleep", "600"], detach=True, ports={"80/tcp": 18080})
+"""
+
+
+class Namespace:
+    """A network namespace, a cache in it, and commands that run there."""
+
+    def __init__(self, holder: int, cache: Path) -> None:
+        self.enter = ["nsenter", f"--net=/proc/{holder}/ns/net", "--"]
+        self.cache = cache
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+        self.environment["CONFORMANCE_CACHE"] = str(cache)
+        self.environment["DOCKER_CONFIG"] = str(cache)
+
+    def output(self, *command: str) -> str:
+        return subprocess.run([*self.enter, *command], check=True, capture_output=True, text=True, timeout=30).stdout
+
+    def start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
+        """Start a run that gives ``command`` an engine."""
+        return subprocess.Popen(
+            [*self.enter, sys.executable, "-c", RUN, *command],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def hold(self) -> "subprocess.Popen[str]":
+        """Start a run that holds an engine until its standard input ends; returns when it does."""
+        run = self.start(["sh", "-c", "echo up; read nothing"])
+        assert run.stdout is not None
+        assert run.stdout.readline() == "up\n", run.stderr and run.stderr.read()
+        return run
+
+    def state(self) -> str:
+        """Return everything on this host that an engine changes, beside its data."""
+        mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.cache) in line]
+        containers = {folder.name for folder in self.cache.glob("engine/data/containers/*")}
+        groups = [str(one) for one in Path("/sys/fs/cgroup").glob("**/docker/*/") if one.name in containers]
+        rules = "".join(self.output(tool) for tool in ("iptables-save", "ip6tables-save"))
+        rules = re.sub(
+            r"^#.*\n|\[\d+:\d+\]|^\*\w+\n(:\w+ ACCEPT \[\d+:\d+\]\n)*COMMIT\n", "", rules, flags=re.MULTILINE
+        )
+        return "\n".join(
+            [
+                rules,
+                self.output("ip", "-o", "link"),
+                self.output("ip", "route"),
+                self.output("sysctl", "net.ipv4.ip_forward"),
+                *mounts,
+                *groups,
+                str(Path("/etc/docker/key.json").exists()),
+            ]
+        )
+
+    def processes(self) -> list[list[str]]:
+        return [
+            command
+            for command in private_engine.processes().values()
+            if str(self.cache) in " ".join(command) and "python" not in command[0] and command[0] != "nsenter"
+        ]
+
+    def dockerd(self) -> int:
+        return next(
+            pid
+            for pid, command in private_engine.processes().items()
+            if command[0] == "dockerd" and str(self.cache) in " ".join(command)
+        )
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    # Not pytest's folder: its path is too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="engine") as cache:
+        holder = subprocess.Popen(["unshare", "--net", "sleep", "600"])
+        try:
+            ours = Path("/proc/self/ns/net").stat().st_ino
+            wait_for("the namespace", lambda: Path(f"/proc/{holder.pid}/ns/net").stat().st_ino != ours, seconds=10)
+            namespace = Namespace(holder.pid, Path(cache))
+            namespace.output("ip", "link", "set", "lo", "up")
+            namespace.output("sysctl", "-w", "net.ipv4.ip_forward=0")
+            yield namespace
+            left = namespace.processes()
+        finally:
+            holder.kill()
+            holder.wait()
+    assert not left
+
+
+@pytest.fixture
+def untouched(namespace: Namespace) -> Iterator[None]:
+    """Fails a test after which the host is not as it was."""
+    before = namespace.state()
+    yield
+    assert namespace.state() == before
+    assert sorted(path.name for path in (namespace.cache / "engine").iterdir()) == [
+        "change.lock", "daemon.json", "data", "dockerd.log", "users.lock",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Path:
+    """An image with nothing but ``sleep`` and its libraries."""
+    archive = tmp_path / "sleeper.tar"
+    libraries = re.findall(
+        r"/\S+", subprocess.run(["ldd", "/bin/sleep"], check=True, capture_output=True, text=True).stdout
+    )
+    with tarfile.open(archive, "w", dereference=True) as tar:
+        tar.add("/bin/sleep", "sleep")
+        for library in libraries:
+            tar.add(library)
+        folder = tarfile.TarInfo("etc")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder, io.BytesIO())
+    return archive
+
+
+def end(run: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, str]:
+    _, errors = run.communicate(timeout=seconds)
+    return run.returncode, errors
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_command_gets_an_engine_and_nothing_is_left(namespace: Namespace, sleeper: Path) -> None:
+    run = namespace.start([sys.executable, "-c", CONTAINER, str(sleeper)])
+    status, errors = end(run)
+    assert status == 0, errors
+    assert "starting a private one" in errors
+    assert "stopping the private engine" in errors
+
+
+@pytest.mark.usefixtures("untouched")
+def test_two_runs_share_one_engine(namespace: Namespace) -> None:
+    first = namespace.hold()
+    engine = namespace.dockerd()
+    second = namespace.hold()
+    assert namespace.dockerd() == engine
+    assert "another run uses the private engine" in end(first)[1]
+    assert namespace.dockerd() == engine
+    assert "stopping the private engine" in end(second)[1]
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_an_interrupted_run_stops_its_engine(namespace: Namespace, number: signal.Signals) -> None:
+    run = namespace.hold()
+    run.send_signal(number)
+    assert run.stdin is not None
+    run.stdin.close()  # as a terminal's ctrl-C reaches the command as well
+    run.stdin = None
+    assert end(run)[0] == 130
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_engine_of_a_killed_run_is_taken_over_and_stopped(namespace: Namespace) -> None:
+    first = namespace.hold()
+    engine = namespace.dockerd()
+    first.kill()
+    first.communicate()
+    assert namespace.dockerd() == engine
+    second = namespace.hold()
+    assert namespace.dockerd() == engine
+    assert "already runs" in end(second)[1]
+
+
+@pytest.mark.usefixtures("untouched")
+def test_what_a_killed_engine_left_is_taken_away(namespace: Namespace, sleeper: Path) -> None:
+    first = namespace.start(["sh", "-c", f"{sys.executable} -c '{CONTAINER}' {sleeper}; echo up; read nothing"])
+    assert first.stdout is not None
+    assert first.stdout.readline() == "up\n"
+    assert any("containerd-shim" in command[0] for command in namespace.processes())
+    for pid in (first.pid, namespace.dockerd()):
+        os.kill(pid, signal.SIGKILL)
+    first.communicate()
+    status, errors = end(namespace.start(["true"]))
+    assert status == 0, errors
+    assert "killed private engine left behind" in errors
