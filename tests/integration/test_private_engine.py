@@ -86,7 +86,7 @@ class Namespace:
                 rules,
                 self.output("ip", "-o", "link"),
                 self.output("ip", "route"),
-                self.output("sysctl", "net.ipv4.ip_forward"),
+                self.output("cat", "/proc/sys/net/ipv4/ip_forward"),
                 *mounts,
                 *groups,
                 str(Path("/etc/docker/key.json").exists()),
@@ -118,7 +118,7 @@ def namespace() -> Iterator[Namespace]:
             wait_for("the namespace", lambda: Path(f"/proc/{holder.pid}/ns/net").stat().st_ino != ours, seconds=10)
             namespace = Namespace(holder.pid, Path(cache))
             namespace.output("ip", "link", "set", "lo", "up")
-            namespace.output("sysctl", "-w", "net.ipv4.ip_forward=0")
+            namespace.output("sh", "-c", "echo 0 >/proc/sys/net/ipv4/ip_forward")
             yield namespace
             left = namespace.processes()
         finally:
