@@ -5,7 +5,6 @@
 nothing else. What this container cannot do, no mode of the image can be blamed for.
 """
 
-import contextlib
 import io
 import re
 import tarfile
@@ -14,12 +13,12 @@ from dataclasses import dataclass
 
 import docker
 import docker.errors
-import requests
 
 from conformance import labels
 from conformance.container import NO_DEVICE, engine_errors
 from conformance.media import Probe
 from conformance.report import MARK
+from conformance.wait import DeadlineExpired, wait_for
 
 BOOT_SECONDS = 40
 """The probe's kernel takes 1 s under KVM, and 5 s where that KVM is itself emulated."""
@@ -71,29 +70,49 @@ def ask(client: docker.DockerClient, image: str, probe: Probe, run: str) -> Host
                 if NO_DEVICE.search(error.explanation or ""):
                     return HostKvm(False, "the host has no /dev/kvm")
                 return HostKvm(True, f"could not be asked: {error.explanation}")
-            with contextlib.suppress(requests.exceptions.ReadTimeout):
-                client.api.wait(created["Id"], timeout=BOOT_SECONDS + 20)
-            return judge(client.api.logs(created["Id"]).decode(errors="replace"))
+            return _watch(client, created["Id"])
         finally:
             client.api.remove_container(created["Id"], v=True, force=True)
 
 
-def judge(output: str) -> HostKvm:
-    """Read what QEMU and the guest wrote."""
+def _watch(client: docker.DockerClient, container_id: str) -> HostKvm:
+    """Follow QEMU until its output decides or it ends: after an internal error it stays, paused, for ever."""
+    output = ""
+
+    def look() -> HostKvm | None:
+        nonlocal output
+        running = client.api.inspect_container(container_id)["State"]["Running"]
+        output = client.api.logs(container_id).decode(errors="replace")
+        return judge(output) or (None if running else _undecided(output))
+
+    try:
+        return wait_for("the probe's kernel to boot under bare KVM", look, seconds=BOOT_SECONDS, interval=0.2)
+    except DeadlineExpired:
+        return _undecided(output)
+
+
+def judge(output: str) -> HostKvm | None:
+    """Read what QEMU and the guest wrote so far; None while that decides nothing."""
     if MARK in output and '"KVMKVMKVM' in output:
         return HostKvm(True, "bare QEMU booted a kernel under KVM")
-    for pattern in (r"KVM internal error.*", r"Could not access KVM kernel module.*", r"ioctl\(KVM_\w+\) failed.*"):
-        found = re.search(pattern, output)
-        if found:
-            return HostKvm(False, f"bare QEMU with KVM does not boot a kernel: {found[0].strip()}")
-    if re.search(r"invalid accelerator kvm|not found|No such file|not supported by this QEMU|not allowed", output):
+    failed = re.search(
+        r"KVM internal error.*\n?.*|Could not access KVM kernel module.*|ioctl\(KVM_\w+\) failed.*", output
+    )
+    if failed:
+        return HostKvm(False, f"bare QEMU with KVM does not boot a kernel: {' '.join(failed[0].split())}")
+    # The image's own fault: its guests will show it.
+    if re.search(r"invalid accelerator kvm|not supported by this QEMU|executable file not found", output):
         return HostKvm(True, f"could not be asked: {_last_line(output)}")
+    return None
+
+
+def _undecided(output: str) -> HostKvm:
     return HostKvm(False, f"bare QEMU with KVM does not boot a kernel: {_last_line(output)}")
 
 
 def _last_line(output: str) -> str:
     lines: Sequence[str] = output.strip().splitlines()
-    return lines[-1].strip()[:200] if lines else f"no output in {BOOT_SECONDS} s"
+    return lines[-1].strip()[:200] if lines else f"nothing was written in {BOOT_SECONDS} s"
 
 
 def _media(probe: Probe) -> bytes:

@@ -111,6 +111,7 @@ class Guests:
         )
         orders = {"ask": ",".join(_asks(needs))}
         if "network" in needs:
+            require_started(self.container.connection.networkLookupByName(NETWORK))
             orders["peer"] = self._beyond.server
         return guests.boot(self.container, shape, orders)
 
@@ -164,6 +165,19 @@ class Guests:
             stream.sendAll(lambda _stream, size, _opaque: file.read(size), None)
         stream.finish()
         return str(volume.path())
+
+
+def require_started(network: "libvirt.virNetwork") -> None:
+    """Raise unless a network is active.
+
+    Raises:
+        libvirt.libvirtError: it cannot be started; the daemon's own reason, which "not active" alone is not.
+        ImageFailure: it can be started, and nobody has.
+    """
+    if not network.isActive():
+        network.create()
+        network.destroy()
+        raise ImageFailure(f"network {network.name()} can be started, but was not")
 
 
 def _asks(needs: Iterable[Need]) -> list[str]:

@@ -3,6 +3,7 @@
 It does nothing in a session without tests that carry a feature's marker.
 """
 
+import contextlib
 import functools
 import socket
 import sys
@@ -10,7 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import libvirt
 import pytest
@@ -122,9 +123,25 @@ def pytest_configure(config: pytest.Config) -> None:
     for feature in claims.features:
         config.addinivalue_line("markers", f"{feature.marker}: {feature.claim}")
     config.addinivalue_line("markers", "host_network: asked only in modes that are in the host's network")
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    stream: TextIO = getattr(getattr(reporter, "_tw", None), "_file", None) or sys.stderr
-    config.stash[PROGRESS] = Progress(stream, quiet=config.getoption("verbose") < 0)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let progress go where pytest's own goes, past the capturing of a test's output."""
+    plugins = session.config.pluginmanager
+    reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
+
+    @contextlib.contextmanager
+    def uncaptured(*, begins: bool) -> Iterator[None]:
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            if reporter and begins:
+                reporter.ensure_newline()
+            yield
+
+    session.config.stash[PROGRESS] = Progress(
+        reporter._tw._file if reporter else sys.stderr,
+        quiet=session.config.getoption("verbose") < 0,
+        around=uncaptured,
+    )
 
 
 # --------------------------------------------------------------------------------------- collection

@@ -32,7 +32,7 @@ def render(contract: Contract, host: HostMatrix, *, color: bool, width: int = 12
         width: in characters.
     """
     shown = [claims for claims in contract.modes if any(mode == claims.id for _, mode in host.cells)]
-    table = Table(box=box.SIMPLE_HEAD, title=f"{host.host.name}, {host.image.tag}", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     for claims in shown:
         table.add_column(claims.id)
@@ -43,6 +43,7 @@ def render(contract: Contract, host: HostMatrix, *, color: bool, width: int = 12
     # NO_COLOR and dumb terminals were looked at by pytest, which decides on `color`.
     console = Console(file=io.StringIO(), width=width, force_terminal=color, no_color=not color, highlight=False)
     with console.capture() as captured:
+        console.print(f"{host.host.name}: {host.image.tag}")
         console.print(table)
         for number, note in enumerate(notes, start=1):
             console.print(Text(f"  {number}  {' '.join(note.split())}"))

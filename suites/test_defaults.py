@@ -6,6 +6,7 @@ import libvirt
 import pytest
 
 from conformance.container import Container
+from conformance.guests import require_started
 
 pytestmark = pytest.mark.defaults
 
@@ -19,7 +20,7 @@ def test_the_default_network_does_nat_and_starts_by_itself(connection: libvirt.v
 
 
 def test_the_default_network_is_started(connection: libvirt.virConnect) -> None:
-    assert connection.networkLookupByName("default").isActive()
+    require_started(connection.networkLookupByName("default"))
 
 
 def test_the_default_pool_is_started_and_starts_by_itself(connection: libvirt.virConnect) -> None:
