@@ -96,10 +96,11 @@ def judge(output: str) -> HostKvm | None:
     if MARK in output and '"KVMKVMKVM' in output:
         return HostKvm(True, "bare QEMU booted a kernel under KVM")
     failed = re.search(
-        r"KVM internal error.*\n?.*|Could not access KVM kernel module.*|ioctl\(KVM_\w+\) failed.*", output
+        r"KVM internal error.*(?=\n)|Could not access KVM kernel module.*|ioctl\(KVM_\w+\) failed.*", output
     )
     if failed:
-        return HostKvm(False, f"bare QEMU with KVM does not boot a kernel: {' '.join(failed[0].split())}")
+        detail = ", emulation failure" if "emulation failure" in output else ""
+        return HostKvm(False, f"bare QEMU with KVM does not boot a kernel: {failed[0].strip()}{detail}")
     # The image's own fault: its guests will show it.
     if re.search(r"invalid accelerator kvm|not supported by this QEMU|executable file not found", output):
         return HostKvm(True, f"could not be asked: {_last_line(output)}")

@@ -79,6 +79,7 @@ class Boot(Protocol):
 QUESTION = pytest.StashKey[Question]()
 RUN = pytest.StashKey[Run]()
 PROGRESS = pytest.StashKey[Progress]()
+MODES = pytest.StashKey[list[Mode]]()
 
 # ------------------------------------------------------------------------------------------ options
 
@@ -123,6 +124,11 @@ def pytest_configure(config: pytest.Config) -> None:
     for feature in claims.features:
         config.addinivalue_line("markers", f"{feature.marker}: {feature.claim}")
     config.addinivalue_line("markers", "host_network: asked only in modes that are in the host's network")
+    try:
+        wanted = config.getoption("modes") or [one.id for one in claims.modes]
+        config.stash[MODES] = [modes_.of(claims, mode_id) for mode_id in dict.fromkeys(wanted)]
+    except ContractError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -151,12 +157,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Ask each question in each chosen mode; each mode's container is started once."""
     if "mode" not in metafunc.fixturenames:
         return
-    claims = _contract(metafunc.config.getoption("contract"))
-    wanted = metafunc.config.getoption("modes") or [one.id for one in claims.modes]
-    try:
-        chosen = [modes_.of(claims, mode_id) for mode_id in dict.fromkeys(wanted)]
-    except ContractError as error:
-        raise pytest.UsageError(str(error)) from error
+    chosen = metafunc.config.stash[MODES]
     if any(metafunc.definition.iter_markers("host_network")):
         chosen = [one for one in chosen if one.host_network]
     metafunc.parametrize("mode", chosen, ids=[one.id for one in chosen], indirect=True, scope="session")

@@ -28,6 +28,9 @@ def media(folder: Path, recipe: Recipe, inputs: list[tuple[Package, Path]], name
                 raise MediaError(f"{package} has no file {file}", "correct `files` of that package in the recipe")
             taken[key] = found.pop(file)
         modules |= found
+    missing = {"vmlinuz", "busybox", "isolinux", "ldlinux", "grub"} - taken.keys()
+    if missing:
+        raise MediaError(f"the recipe takes no {', '.join(sorted(missing))} from any package", "correct its `files`")
     own = {file: (folder / file).read_bytes() for file in ("init", "dhcp", "whoami", "grub.cfg", "isolinux.cfg")}
 
     initrd = formats.cpio(_initramfs(recipe, taken["busybox"], own, modules))

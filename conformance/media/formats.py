@@ -53,7 +53,9 @@ class Tree:
 
 
 def cpio(tree: Tree) -> bytes:
-    """Return an initramfs: an uncompressed archive in the "newc" format.
+    """Return an initramfs: an archive in the "newc" format.
+
+    Not compressed: measured, that boots as fast under emulation, and the bytes depend on no zlib.
 
     Source: Linux, Documentation/driver-api/early-userspace/buffer-format.rst.
     """

@@ -1,0 +1,265 @@
+"""The way from an outcome to a verdict, in sessions of pytest's own, without an engine."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance import contract as contracts
+from conformance import plugin
+from conformance.accel import HostKvm
+from conformance.engine import HostFingerprint
+from conformance.errors import HarnessError
+from conformance.record import Host, Image, Recorder
+from conformance.run import Run
+
+PREAMBLE = """
+import libvirt, pytest
+from conformance.errors import EngineError, ImageFailure, Unsupported
+from conformance.wait import DeadlineExpired
+pytestmark = pytest.mark.{marker}
+"""
+
+
+@dataclass
+class Outcome:
+    """What a session came to."""
+
+    result: pytest.RunResult
+    records: list[dict[str, Any]]
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        return {record["check"]: record["verdict"] for record in self.records}
+
+
+class NoEngine:
+    """An engine on which nothing was made."""
+
+    class api:  # noqa: N801
+        @staticmethod
+        def containers(**_: Any) -> list[Any]:
+            return []
+
+        networks = containers
+
+        @staticmethod
+        def volumes(**_: Any) -> dict[str, Any]:
+            return {"Volumes": []}
+
+
+Ask = Callable[..., Outcome]
+
+
+@pytest.fixture
+def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ask:
+    """Runs a suite in a session of its own; returns what was recorded."""
+
+    def prepare(contract: contracts.Contract, _progress: object, *, results: Path, **_: Any) -> Run:
+        class Engine:
+            client = NoEngine()
+
+        return Run(
+            id="run",
+            contract=contract,
+            engine=Engine(),  # type: ignore[arg-type]
+            fingerprint=HostFingerprint("6.1", 2, (), "docker 26.1", "Debian", "x86_64", "CPU", 2),
+            kvm=HostKvm(False, "no KVM"),
+            accel="auto",
+            image=Image(tag="libvirt:1", id="sha256:0", base="debian"),
+            probe=None,  # type: ignore[arg-type]
+            host=Host(name="host", fingerprint={"kernel": "6.1"}),
+            recorder=Recorder(results, "host", "run"),
+        )
+
+    monkeypatch.setattr(plugin, "prepare", prepare)
+
+    def ask(body: str, *options: str, marker: str = "api", mode: str = "unprivileged") -> Outcome:
+        pytester.makepyfile(PREAMBLE.format(marker=marker) + body)
+        results = tmp_path / "results"
+        result = pytester.runpytest_inprocess(
+            "--mode", mode, "--results", str(results), *options, no_reraise_ctrlc=True
+        )
+        files = list(results.glob("*.jsonl")) if results.exists() else []
+        return Outcome(result, [json.loads(line) for file in files for line in file.read_text().splitlines()])
+
+    return ask
+
+
+def test_a_check_that_holds_works(ask: Ask) -> None:
+    outcome = ask("def test_it(mode, evidence): evidence['seen'] = 7")
+    assert outcome.verdicts == {"test_it": "works"}
+    (record,) = outcome.records
+    assert (record["mode"], record["feature"], record["evidence"]["seen"]) == ("unprivileged", "api", 7)
+    assert outcome.result.ret == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "assert 1 == 2",
+        "raise libvirt.libvirtError('refused')",
+        "raise ImageFailure('the guest is silent')",
+        "raise DeadlineExpired('a lease', 5, 'nothing')",
+    ],
+)
+def test_evidence_against_the_image_fails(ask: Ask, statement: str) -> None:
+    outcome = ask(f"def test_it(mode): {statement}")
+    assert outcome.verdicts == {"test_it": "fails"}
+    outcome.result.assert_outcomes(failed=1)
+    assert outcome.result.ret == 1
+
+
+@pytest.mark.parametrize("statement", ["raise EngineError('gone')", "{}['bug']", "pytest.fail('given up')"])
+def test_what_breaks_in_the_harness_is_an_error(ask: Ask, statement: str) -> None:
+    outcome = ask(f"def test_it(mode): {statement}")
+    assert outcome.verdicts == {"test_it": "error"}
+    outcome.result.assert_outcomes(errors=1)
+    assert outcome.result.ret == 1
+
+
+def test_a_fixture_may_fail_the_image_too(ask: Ask) -> None:
+    outcome = ask(
+        "@pytest.fixture\ndef broken(): raise ImageFailure('it ended')\ndef test_it(mode, broken): pass",
+    )
+    assert outcome.verdicts == {"test_it": "fails"}
+    outcome.result.assert_outcomes(failed=1)
+
+
+def test_an_error_after_the_verdict_is_recorded_beside_it(ask: Ask) -> None:
+    outcome = ask(
+        "@pytest.fixture\ndef late():\n    yield\n    raise EngineError('gone')\ndef test_it(mode, late): pass"
+    )
+    assert [record["verdict"] for record in outcome.records] == ["works", "error"]
+
+
+def test_a_host_that_cannot_be_asked_is_unsupported_and_decides_nothing(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): raise Unsupported('no KVM')")
+    assert outcome.verdicts == {"test_it": "unsupported"}
+    assert outcome.records[0]["reason"] == "no KVM"
+    outcome.result.assert_outcomes(skipped=1)
+    assert outcome.result.ret == plugin.EXIT_NOTHING_DECIDED
+    outcome.result.stdout.fnmatch_lines(["nothing was decided"])
+
+
+def test_a_plain_skip_is_not_run(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): pytest.skip('no medium')")
+    assert outcome.verdicts == {"test_it": "not-run"}
+    assert "no medium" in outcome.records[0]["reason"]
+
+
+MACVTAP = "libvirt.libvirtError('cannot open macvtap tap device /dev/tap7: No such file or directory')"
+
+
+def test_a_known_failure_needs_its_cause(ask: Ask) -> None:
+    outcome = ask(f"def test_it(mode): raise {MACVTAP}", marker="macvlan")
+    assert outcome.verdicts == {"test_it": "known-failure"}
+    assert outcome.records[0]["cause"] == "macvtap-node-missing"
+    outcome.result.assert_outcomes(xfailed=1)
+    assert outcome.result.ret == 0
+
+
+def test_a_known_failure_in_a_fixture_counts_as_well(ask: Ask) -> None:
+    outcome = ask(f"@pytest.fixture\ndef tap(): raise {MACVTAP}\ndef test_it(mode, tap): pass", marker="macvlan")
+    assert outcome.verdicts == {"test_it": "known-failure"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "verdict"),
+    [
+        ("raise libvirt.libvirtError('out of memory')", "fails"),
+        ("assert False", "fails"),
+        ("raise EngineError('cannot open macvtap tap device /dev/tap7: No such file or directory')", "error"),
+    ],
+)
+def test_another_cause_is_no_known_failure(ask: Ask, statement: str, verdict: str) -> None:
+    outcome = ask(f"def test_it(mode): {statement}", marker="macvlan")
+    assert outcome.verdicts == {"test_it": verdict}
+    assert outcome.result.ret == 1
+
+
+def test_a_known_failure_that_works_is_fixed_and_fails_the_session(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): pass", marker="macvlan")
+    assert outcome.verdicts == {"test_it": "fixed"}
+    outcome.result.assert_outcomes(failed=1)
+
+
+def test_each_mode_is_asked(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): pass", "--mode", "privileged")
+    assert sorted(record["mode"] for record in outcome.records) == ["privileged", "unprivileged"]
+
+
+def test_parameters_are_told_apart(ask: Ask) -> None:
+    body = "@pytest.mark.parametrize('firmware', ['bios', 'efi'])\ndef test_it(mode, firmware): pass"
+    outcome = ask(body, mode="unprivileged-hostnet")
+    assert set(outcome.verdicts) == {"test_it[bios]", "test_it[efi]"}
+    assert outcome.records[0]["checks"] == ["test_it"]
+
+
+def test_questions_of_the_hosts_network_are_asked_there_only(ask: Ask) -> None:
+    body = "@pytest.mark.host_network\ndef test_it(mode): pass\ndef test_other(mode): pass"
+    assert set(ask(body).verdicts) == {"test_other"}
+    outcome = ask(body, mode="unprivileged-hostnet")
+    assert [record["checks"] for record in outcome.records if record["mode"] == "unprivileged-hostnet"] == [
+        ["test_it", "test_other"]
+    ] * 2
+
+
+def test_a_part_of_the_checks_is_known_as_a_part(ask: Ask) -> None:
+    outcome = ask("def test_one(mode): pass\ndef test_two(mode): pass", "-k", "one")
+    assert outcome.records[0]["checks"] == ["test_one", "test_two"]
+    outcome.result.stdout.fnmatch_lines(["*only in part: test_two not run*"])
+
+
+def test_an_unknown_mode_is_a_usage_error_that_lists_the_known_ones(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): pass", mode="root")
+    assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.result.stderr.fnmatch_lines(["*no mode is called 'root'*", "*unprivileged-hostnet*"])
+
+
+def test_an_unknown_feature_is_a_usage_error(ask: Ask, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml("[tool.pytest]\nstrict = true\n")
+    outcome = ask("def test_it(mode): pass", "-m", "kvmm")
+    assert outcome.result.ret != 0
+    assert not outcome.records
+
+
+def test_a_machine_that_cannot_run_anything_is_told_at_once(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def prepare(*_: Any, **__: Any) -> Run:
+        raise HarnessError("nothing answers", "start an engine")
+
+    monkeypatch.setattr(plugin, "prepare", prepare)
+    outcome = ask("def test_it(mode): pass")
+    assert outcome.result.ret == plugin.EXIT_CANNOT_RUN
+    text = outcome.result.stdout.str() + outcome.result.stderr.str()
+    assert "nothing answers" in text
+    assert "start an engine" in text
+    assert "Traceback" not in text
+
+
+def test_a_session_without_questions_needs_nothing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "prepare", None)
+    pytester.makepyfile("def test_plain(): pass")
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)
+
+
+def test_ctrl_c_keeps_what_was_recorded(ask: Ask) -> None:
+    outcome = ask("def test_one(mode): pass\ndef test_two(mode): raise KeyboardInterrupt\ndef test_three(mode): pass")
+    assert outcome.verdicts == {"test_one": "works"}
+    assert outcome.result.ret == pytest.ExitCode.INTERRUPTED
+
+
+def test_junit_tells_a_failure_from_an_error(ask: Ask, pytester: pytest.Pytester) -> None:
+    ask(
+        "def test_bad(mode): assert False\ndef test_broken(mode): raise EngineError('gone')",
+        "--junit-xml=junit.xml",
+    )
+    xml = (pytester.path / "junit.xml").read_text()
+    assert 'errors="1"' in xml
+    assert 'failures="1"' in xml
+    assert '<property name="verdict" value="fails"' in xml
