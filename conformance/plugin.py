@@ -415,7 +415,7 @@ def pytest_runtest_makereport(
         report.when = "call"
     elif verdict is Verdict.ERROR and report.when == "call":
         report.when = "setup"
-    report.user_properties.append(("verdict", str(verdict)))
+    item.user_properties.append(("verdict", str(verdict)))  # JUnit reads them after the teardown
     item.config.stash[PROGRESS].clear()
     run = item.config.stash[RUN]
     run.recorder.append(_record(run, question, verdict, report))
