@@ -1,0 +1,564 @@
+"""The boot media: fetching by checksum, building to the same bytes, keeping them whole."""
+
+import errno
+import hashlib
+import io
+import lzma
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pycdlib
+import pytest
+
+from conformance import media
+from conformance.errors import MediaError
+from conformance.media import build, download, formats, packages, recipe, store
+
+MODULES = "usr/lib/modules/1.0"
+
+
+def deb(files: Mapping[str, bytes]) -> bytes:
+    """Write a package as dpkg-deb does, as far as deb(5) goes."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:xz") as archive:
+        for path, content in files.items():
+            info = tarfile.TarInfo(f"./{path}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    out = b"!<arch>\n"
+    for name, member in {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", "data.tar.xz": data.getvalue()}.items():
+        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(member):<10}`\n".encode() + member
+        out += b"\n" * (len(member) % 2)
+    return out
+
+
+def module(depends: str) -> bytes:
+    return lzma.compress(b"\x7fELF code\0license=GPL\0depends=" + depends.encode() + b"\0name=x\0")
+
+
+KERNEL = deb(
+    {
+        "boot/vmlinuz-1.0": b"a kernel",
+        f"{MODULES}/kernel/disk/virtio_blk.ko.xz": module(""),
+        f"{MODULES}/kernel/disk/ahci.ko.xz": module("libata,libahci"),
+        f"{MODULES}/kernel/disk/libahci.ko.xz": module("libata"),
+        f"{MODULES}/kernel/disk/libata.ko.xz": module("scsi-mod"),
+        f"{MODULES}/kernel/disk/scsi-mod.ko.xz": module(""),
+        f"{MODULES}/kernel/disk/unused.ko.xz": module("not,there"),
+    }
+)
+TOOLS = deb({"busybox": b"busy", "isolinux.bin": bytes(4096), "ldlinux.c32": b"ld", "gcdx64.efi": b"grub" * 1000})
+
+
+class Archive(ThreadingHTTPServer):
+    """A Debian archive on loopback."""
+
+    def __init__(self) -> None:
+        self.files = {"/pool/k.deb": KERNEL, "/pool/t.deb": TOOLS}
+        self.asked: list[str] = []
+        self.cut = 0
+        super().__init__(("127.0.0.1", 0), Answer)
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Archive
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) - self.server.cut])
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  - named by the base class
+        pass
+
+
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with Archive() as server:
+        monkeypatch.setenv(download.MIRROR_VARIABLE, server.url)
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A recipe of tiny packages, with the probe's own files."""
+    made = tmp_path / "recipe"
+    shutil.copytree(media.RECIPE, made)
+    write_recipe(made)
+    return made
+
+
+def write_recipe(folder: Path, fallback: str = "", load: str = "'ahci', 'virtio_blk'", kernel: bytes = KERNEL) -> None:
+    (folder / "recipe.toml").write_text(
+        f"""
+        volume = "TINY"
+        fallback = [{fallback!r}]
+        modules = "{MODULES}"
+        load = [{load}]
+        [[inputs]]
+        package = "kernel"
+        version = "1.0"
+        pool = "pool/k.deb"
+        sha256 = "{hashlib.sha256(kernel).hexdigest()}"
+        files.vmlinuz = "boot/vmlinuz-1.0"
+        [[inputs]]
+        package = "tools"
+        version = "2.0"
+        pool = "pool/t.deb"
+        sha256 = "{hashlib.sha256(TOOLS).hexdigest()}"
+        files = {{busybox = "busybox", isolinux = "isolinux.bin", ldlinux = "ldlinux.c32", grub = "gcdx64.efi"}}
+        """.replace("['']", "[]")
+    )
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    made = tmp_path / "cache"
+    made.mkdir()
+    return made
+
+
+def stored(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "downloads").iterdir())
+
+
+# Building ---------------------------------------------------------------------------------------------
+
+
+def test_media_are_built_once_and_then_need_no_network(archive: Archive, folder: Path, cache: Path) -> None:
+    first = media.probe(folder=folder, cache=cache)
+    archive.files.clear()
+    said: list[str] = []
+
+    assert media.probe(said.append, folder=folder, cache=cache) == first
+    assert said == []
+    assert first.kernel.read_bytes() == b"a kernel"
+    assert first.recipe == recipe.fingerprint(folder)
+
+
+def test_the_same_recipe_gives_the_same_bytes_anywhere_and_at_any_time(
+    archive: Archive, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sums(name: str) -> str:
+        made = media.probe(folder=folder, cache=tmp_path / name)
+        return (made.iso.parent / store.CHECKSUMS).read_text()
+
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    first = sums("one")
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    try:
+        monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
+        second = sums("two")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert first == second
+
+
+@pytest.mark.parametrize("file", recipe.FILES)
+def test_whatever_is_changed_gives_other_media(folder: Path, file: str) -> None:
+    before = recipe.fingerprint(folder)
+    with (folder / file).open("a") as changed:
+        changed.write("# changed\n")
+
+    assert recipe.fingerprint(folder) != before
+
+
+def test_the_iso_boots_by_both_firmwares_and_names_its_recipe(archive: Archive, folder: Path, cache: Path) -> None:
+    made = media.probe(folder=folder, cache=cache)
+    image = pycdlib.PyCdlib()
+    image.open(str(made.iso))
+    try:
+
+        def read(path: str) -> bytes:
+            out = io.BytesIO()
+            image.get_file_from_iso_fp(out, rr_path=path)
+            return out.getvalue()
+
+        catalog = image.eltorito_boot_catalog
+        assert catalog is not None
+        assert image.pvd.volume_identifier.rstrip() == b"TINY"
+        assert catalog.validation_entry.platform_id == 0  # x86 BIOS
+        assert [section.platform_id for section in catalog.sections] == [0xEF]  # UEFI
+        assert read("/.disk/info") == made.recipe.encode() + b"\n"
+        assert read("/boot/vmlinuz") == made.kernel.read_bytes()
+        assert read("/boot/initrd") == made.initrd.read_bytes()
+        assert b"grub" * 1000 in read("/efi.img")
+        # The boot information table: where the loader finds itself and the volume descriptor.
+        assert struct.unpack_from("<I", read("/isolinux/isolinux.bin"), 8) == (16,)
+    finally:
+        image.close()
+
+
+@pytest.mark.parametrize("size", [1, 2048, 2049, 2_400_000, 8_000_000])
+def test_the_efi_image_holds_the_loader(size: int) -> None:
+    loader = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    image = formats.efi_image(loader)
+    sector, per_cluster, reserved, fats, roots, sectors, _, fat_size = struct.unpack_from("<HBHBHHBH", image, 11)
+    root = (reserved + fats * fat_size) * sector
+    data = root + roots * 32
+    cluster = sector * per_cluster
+
+    def follow(number: int) -> bytes:
+        content = bytearray()
+        while number < 0xFF8:
+            start = data + (number - 2) * cluster
+            content += image[start : start + cluster]
+            pair = struct.unpack_from("<H", image, reserved * sector + number * 3 // 2)[0]
+            number = pair >> 4 if number % 2 else pair & 0xFFF
+        return bytes(content)
+
+    def find(entries: bytes, name: bytes) -> tuple[int, int]:
+        found = next(entries[at : at + 32] for at in range(0, len(entries), 32) if entries[at : at + 11] == name)
+        first, size = struct.unpack_from("<HI", found, 26)
+        return first, size
+
+    efi, _ = find(image[root:data], b"EFI        ")
+    boot, _ = find(follow(efi), b"BOOT       ")
+    start, length = find(follow(boot), b"BOOTX64 EFI")
+    assert follow(start)[:length] == loader
+    assert len(image) == sectors * sector
+
+
+def test_a_loader_too_large_for_the_efi_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        formats.efi_image(bytes(9_000_000))
+
+
+def test_the_initramfs_has_parents_before_children_and_executables() -> None:
+    tree = formats.Tree({"lib/a/data": b"12345"}, {"init": b"#!"}, {"bin/sh": "busybox"}, ("proc",))
+    archive = formats.cpio(tree)
+    entries: list[tuple[str, int, bytes]] = []
+    at = 0
+    while at < len(archive):
+        assert archive[at : at + 6] == b"070701"
+        fields = [int(archive[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
+        name = archive[at + 110 : at + 110 + fields[11] - 1].decode()
+        start = at + 110 + fields[11]
+        start += -start % 4
+        entries.append((name, fields[1], archive[start : start + fields[6]]))
+        at = start + fields[6] + -fields[6] % 4
+
+    assert entries == [
+        ("bin", 0o040755, b""),
+        ("bin/sh", 0o120777, b"busybox"),
+        ("init", 0o100755, b"#!"),
+        ("lib", 0o040755, b""),
+        ("lib/a", 0o040755, b""),
+        ("lib/a/data", 0o100644, b"12345"),
+        ("proc", 0o040755, b""),
+        ("TRAILER!!!", 0, b""),
+    ]
+
+
+def test_the_peer_is_a_root_file_system_that_can_run_its_page(archive: Archive, folder: Path, cache: Path) -> None:
+    made = media.probe(folder=folder, cache=cache)
+    with tarfile.open(made.peer) as peer:
+        modes = {entry.name: entry.mode for entry in peer}
+        assert peer.getmember("bin/sh").linkname == "busybox"
+
+    assert modes["bin/busybox"] == modes["www/cgi-bin/whoami"] == 0o755
+    assert media.PEER_COMMAND[0] == "/bin/busybox"
+
+
+# The guest's own programs -----------------------------------------------------------------------------
+
+
+def test_the_pattern_is_what_the_guest_writes() -> None:
+    done = subprocess.run(["sh", media.RECIPE / "init", "pattern", "0123abcd"], capture_output=True, check=True)
+
+    assert done.stdout == media.disk_pattern("0123abcd")
+    assert len(done.stdout) == media.DISK_LENGTH
+    assert f"\nDISK_OFFSET={media.DISK_OFFSET} " in (media.RECIPE / "init").read_text()
+    assert media.disk_pattern("ab") != media.disk_pattern("cd")
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [("[::ffff:172.17.0.3]", "172.17.0.3"), ("172.17.0.3", "172.17.0.3"), ("[fd00::1]", "fd00::1")],
+)
+def test_the_peer_tells_whom_it_sees(address: str, client: str) -> None:
+    done = subprocess.run(
+        ["sh", media.RECIPE / "whoami"],
+        env={"PATH": "/usr/bin:/bin", "REMOTE_ADDR": address, "QUERY_STRING": 'ab"\n\\cd'},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.endswith(f'\n\n{{"client": "{client}", "query": "abcd"}}\n')
+
+
+def test_every_boot_has_the_same_command_line() -> None:
+    for file in ("grub.cfg", "isolinux.cfg"):
+        assert re.search(rf"(vmlinuz|APPEND) {media.CMDLINE}\n", (media.RECIPE / file).read_text())
+
+
+def test_the_projects_recipe_is_one() -> None:
+    assert recipe.load(media.RECIPE).inputs
+
+
+# Fetching ---------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_file_is_neither_used_nor_kept(archive: Archive, folder: Path, cache: Path) -> None:
+    archive.files["/pool/t.deb"] += b"!"
+    with pytest.raises(MediaError, match=r"has SHA-256 .* where the recipe pins") as caught:
+        media.probe(folder=folder, cache=cache)
+
+    assert "correct the pin" in caught.value.remedy
+    assert stored(cache) == [f"{hashlib.sha256(KERNEL).hexdigest()}.deb"]
+
+
+def test_a_superseded_package_is_said_to_be_one(archive: Archive, folder: Path, cache: Path) -> None:
+    del archive.files["/pool/k.deb"]
+    with pytest.raises(MediaError, match=r"kernel 1\.0 .*404") as caught:
+        media.probe(folder=folder, cache=cache)
+
+    assert "superseded" in caught.value.remedy
+
+
+def test_a_superseded_package_comes_from_where_old_ones_are_kept(archive: Archive, folder: Path, cache: Path) -> None:
+    archive.files["/old/pool/k.deb"] = archive.files.pop("/pool/k.deb")
+    write_recipe(folder, fallback=f"{archive.url}old/")
+
+    assert media.probe(folder=folder, cache=cache).kernel.exists()
+    assert archive.asked == ["/pool/k.deb", "/old/pool/k.deb", "/pool/t.deb"]
+
+
+def test_a_download_that_breaks_off_leaves_nothing(archive: Archive, folder: Path, cache: Path) -> None:
+    archive.cut = 10
+    with pytest.raises(MediaError, match=r"broke off after \d+ of \d+ bytes") as caught:
+        media.probe(folder=folder, cache=cache)
+    assert "check the network" in caught.value.remedy
+    assert stored(cache) == []
+
+    archive.cut = 0
+    assert media.probe(folder=folder, cache=cache).iso.exists()
+
+
+def test_without_a_network_the_remedy_is_the_network(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        closed = port.getsockname()[1]
+    monkeypatch.setenv(download.MIRROR_VARIABLE, f"http://127.0.0.1:{closed}")
+    with pytest.raises(MediaError, match="refused") as caught:
+        media.probe(folder=folder, cache=cache)
+
+    assert "check the network" in caught.value.remedy
+
+
+def test_a_silent_server_is_given_up(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "STALL", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv(download.MIRROR_VARIABLE, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(MediaError, match="timed out"):
+            media.probe(folder=folder, cache=cache)
+
+
+def test_a_damaged_download_is_fetched_again(archive: Archive, folder: Path, cache: Path) -> None:
+    (cache / "downloads").mkdir()
+    (cache / "downloads" / f"{hashlib.sha256(KERNEL).hexdigest()}.deb").write_bytes(b"half")
+    said: list[str] = []
+
+    assert media.probe(said.append, folder=folder, cache=cache).kernel.exists()
+    assert "the stored kernel 1.0 is damaged: fetching it again" in said
+
+
+def test_downloads_outlive_a_changed_recipe(archive: Archive, folder: Path, cache: Path) -> None:
+    media.probe(folder=folder, cache=cache)
+    with (folder / "init").open("a") as init:
+        init.write("# changed\n")
+    media.probe(folder=folder, cache=cache)
+
+    assert archive.asked == ["/pool/k.deb", "/pool/t.deb"]
+
+
+def test_a_machine_that_knows_no_archive_is_told_how_to_name_one(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(download.MIRROR_VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", str(folder))  # no apt-get there
+    with pytest.raises(MediaError, match="no Debian archive is known") as caught:
+        media.probe(folder=folder, cache=cache)
+
+    assert download.MIRROR_VARIABLE in caught.value.remedy
+
+
+def test_archives_are_asked_of_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = tmp_path / "mirrors.list"
+    names.write_text("# ours\nhttps://one.example/debian\tpriority:1\n\nhttps://two.example/debian/\n")
+    apt = tmp_path / "apt-get"
+    apt.write_text(
+        "#!/bin/sh\n"
+        "echo http://security.example/debian-security/ Debian-Security\n"
+        f"echo mirror+file:{names} Debian\n"
+        "echo http://three.example/debian Debian\n"
+        "echo http://three.example/debian/ Debian\n"
+        "echo cdrom:[Debian]/ Debian\n"
+    )
+    apt.chmod(0o755)
+    monkeypatch.delenv(download.MIRROR_VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    assert download.mirrors() == [
+        ("https://one.example/debian/", "Debian"),
+        ("https://two.example/debian/", "Debian"),
+        ("http://three.example/debian/", "Debian"),
+        ("http://security.example/debian-security/", "Debian-Security"),
+    ]
+
+
+def test_the_security_archive_has_a_pool_of_its_own(archive: Archive, folder: Path, cache: Path) -> None:
+    archive.files["/pool/updates/k.deb"] = archive.files.pop("/pool/k.deb")
+    sources = [(archive.url, "Debian"), (archive.url, "Debian-Security")]
+
+    path = download.fetch(recipe.load(folder).inputs[0], cache, sources, lambda _: None)
+    assert path.read_bytes() == KERNEL
+
+
+# Keeping ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["probe.iso", "initrd", store.CHECKSUMS])
+def test_damaged_media_are_built_again(archive: Archive, folder: Path, cache: Path, file: str) -> None:
+    made = media.probe(folder=folder, cache=cache)
+    good = made.iso.read_bytes()
+    (made.iso.parent / file).write_bytes(b"damaged")
+
+    assert media.probe(folder=folder, cache=cache).iso.read_bytes() == good
+
+
+def test_missing_media_are_built_again(archive: Archive, folder: Path, cache: Path) -> None:
+    made = media.probe(folder=folder, cache=cache)
+    made.initrd.unlink()
+
+    assert media.probe(folder=folder, cache=cache).initrd.exists()
+
+
+def test_many_at_once_build_once(archive: Archive, folder: Path, cache: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        made = list(pool.map(lambda _: media.probe(folder=folder, cache=cache), range(4)))
+
+    assert len(set(made)) == 1
+    assert archive.asked == ["/pool/k.deb", "/pool/t.deb"]
+    assert [path.name for path in (cache / "media").iterdir()] == [made[0].recipe]
+
+
+def test_a_lock_held_for_too_long_is_an_error(
+    archive: Archive, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "BUILD_SECONDS", 0.1)
+    said: list[str] = []
+    with store.locked(cache / "media.lock", said.append), pytest.raises(MediaError, match="another process") as caught:
+        media.probe(said.append, folder=folder, cache=cache)
+
+    assert said == ["waiting for another process that builds the boot media"]
+    assert "media.lock" in caught.value.remedy
+
+
+def test_a_full_disk_is_said_to_be_full(
+    archive: Archive, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store, "put", full)
+    with pytest.raises(MediaError, match="no space is left") as caught:
+        media.probe(folder=folder, cache=cache)
+
+    assert "CONFORMANCE_CACHE" in caught.value.remedy
+
+
+def test_a_full_disk_during_a_download_is_no_network_error(archive: Archive, folder: Path, cache: Path) -> None:
+    (cache / f"{hashlib.sha256(KERNEL).hexdigest()}.partial").symlink_to("/dev/full")
+    sources = [(archive.url, "Debian")]
+    with pytest.raises(MediaError, match="no space is left"):
+        download.fetch(recipe.load(folder).inputs[0], cache, sources, lambda _: None)
+
+
+def test_a_cache_that_cannot_be_written_is_named(archive: Archive, folder: Path, cache: Path) -> None:
+    (cache / "media").write_text("in the way")
+    with pytest.raises(MediaError, match="cannot be used for boot media"):
+        media.probe(folder=folder, cache=cache)
+
+
+# Recipes and packages ---------------------------------------------------------------------------------
+
+
+def test_modules_come_with_all_they_need_in_an_order_that_loads() -> None:
+    modules = {
+        f"k/{name}.ko.xz": module(needs)
+        for name, needs in {"ahci": "libata,libahci", "libahci": "libata", "libata": "scsi-mod", "scsi-mod": ""}.items()
+    }
+    loaded, dep = packages.module_closure(["ahci"], modules)
+
+    assert sorted(loaded) == ["ahci.ko", "libahci.ko", "libata.ko", "scsi_mod.ko"]
+    # modprobe loads from the end of a line.
+    assert "ahci.ko: libahci.ko libata.ko scsi_mod.ko\n" in dep
+    assert "scsi_mod.ko:\n" in dep
+
+
+def test_an_unknown_module_is_named(archive: Archive, folder: Path, cache: Path) -> None:
+    write_recipe(folder, load="'ext2'")
+    with pytest.raises(MediaError, match="no module ext2"):
+        media.probe(folder=folder, cache=cache)
+
+
+def test_a_package_without_what_is_taken_from_it_is_named(archive: Archive, folder: Path, cache: Path) -> None:
+    kernel = deb({"boot/vmlinuz-2.0": b"another"})
+    archive.files["/pool/k.deb"] = kernel
+    write_recipe(folder, kernel=kernel)
+    with pytest.raises(MediaError, match=r"kernel 1\.0 has no file boot/vmlinuz-1\.0"):
+        media.probe(folder=folder, cache=cache)
+
+
+@pytest.mark.parametrize("content", [b"", b"!<arch>\n", b"something else entirely", KERNEL[:400]])
+def test_what_is_no_package_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.deb"
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match="not a Debian package"):
+        packages.contents(path, {"any"}, "none/")
+
+
+@pytest.mark.parametrize("text", ["volume = 1", "not toml at all", "volume = 'A'\nmore = 'than asked'"])
+def test_what_is_no_recipe_is_refused(folder: Path, text: str) -> None:
+    (folder / "recipe.toml").write_text(text)
+    with pytest.raises(MediaError, match="is not a recipe"):
+        recipe.load(folder)
+
+
+def test_a_recipe_that_takes_too_little_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "k.deb"
+    path.write_bytes(KERNEL)
+    kept = recipe.load(folder)
+    with pytest.raises(MediaError, match="takes no busybox, grub, isolinux, ldlinux"):
+        build.media(folder, kept, [(kept.inputs[0], path)], "name")
