@@ -37,8 +37,8 @@ _REMEDIES = {
     "correct the pin in the recipe",
     "gone": f"Debian has superseded it: pin the present version in the recipe, or set {MIRROR_VARIABLE} to an "
     "archive that still has this one",
-    "network": f"check the network (http_proxy and https_proxy are honoured), or set {MIRROR_VARIABLE} to a Debian "
-    "archive that can be reached",
+    "network": "check the network (http_proxy and https_proxy are honoured); where only old archives were asked, run "
+    f"`apt-get update` so that this machine's apt knows its own; or set {MIRROR_VARIABLE} to one that can be reached",
 }
 
 
@@ -46,7 +46,7 @@ def mirrors() -> list[tuple[str, str]]:
     """Return the Debian archives to ask, best first, as (URL with a final slash, archive label).
 
     ``$CONFORMANCE_DEBIAN_MIRROR`` alone if it is set, else what this machine's apt is configured with; none on a
-    machine that is no Debian.
+    machine that is no Debian, or whose apt has not been updated yet.
     """
     override = os.environ.get(MIRROR_VARIABLE)
     if override:
@@ -124,7 +124,7 @@ def fetch(package: Package, folder: Path, sources: list[tuple[str, str]], progre
     if not sources:
         raise MediaError(
             f"no Debian archive is known to fetch {package} from: this machine's apt names none",
-            f"set {MIRROR_VARIABLE} to the URL of a Debian archive",
+            f"run `apt-get update` on a Debian machine, or set {MIRROR_VARIABLE} to the URL of a Debian archive",
         )
     kind = min((refusal.kind for refusal in refusals), key=list(_REMEDIES).index)
     said = "; ".join(str(refusal) for refusal in refusals)
