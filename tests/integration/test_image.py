@@ -1,0 +1,542 @@
+"""The image, from outside: what its build parameters, start, end and restart do on a real engine.
+
+What it can do for guests is for the suites. The guests here are a firmware without a medium, which ignores ACPI, and
+a boot sector that does nothing but obey the power button.
+"""
+
+import dataclasses
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import docker
+import pytest
+
+from conformance import cleanup, host_network, image, labels, mode
+from conformance import contract as contracts
+from conformance import engine as engines
+from conformance.engine import Engine
+from conformance.errors import HarnessError
+from conformance.mode import Mode
+from conformance.wait import wait_for
+
+pytestmark = pytest.mark.timeout(120)
+
+RUN = labels.new_run()
+TAG = "conformance-test"
+VOLUMES = {
+    "/var/lib/libvirt/images": "775",
+    "/var/log/libvirt/qemu": "755",
+    "/etc/libvirt/qemu": "775",
+    "/etc/libvirt/storage": "755",
+}
+NETWORK_FILE = "/etc/libvirt/qemu/networks/default.xml"
+EVENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (info|warning|error) (entrypoint|libvirtd): \S.*")
+ANSWERS = "libvirt answers on"
+
+DOMAIN = """
+<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features><devices>{devices}</devices></domain>
+"""
+INTERFACE = "<interface type='network'><source network='default'/></interface>"
+DISK = (
+    "<disk type='file'><driver type='raw'/><source file='/var/lib/libvirt/images/{name}.img'/>"
+    "<target dev='sda' bus='sata'/></disk>"
+)
+
+OBEYS_ACPI = (
+    bytes.fromhex(
+        "ba0206 b80001 ef"  # out 0x602, 0x100: enable the power button's event
+        "ba0006 ed f6c401 74fa"  # until in 0x600 has it
+        "ba0406 b80020 ef"  # out 0x604, 0x2000: sleep state S5
+        "f4 ebfd"
+    ).ljust(510, b"\0")
+    + b"\x55\xaa"
+)
+"""A boot sector that waits for the ACPI power button (registers where SeaBIOS puts them) and powers off."""
+
+
+class Daemon:
+    """A container of the image.
+
+    Args:
+        client: the engine.
+        tag: the image.
+        given: how the container may touch its host.
+        volumes: container path by volume name or host path.
+        environment: variables.
+        changes: what is different in the engine call's outermost level.
+    """
+
+    def __init__(
+        self,
+        client: docker.DockerClient,
+        tag: str,
+        given: Mode,
+        volumes: Mapping[str, str],
+        environment: Mapping[str, str],
+        **changes: Any,
+    ) -> None:
+        self.api = client.api
+        body = given.engine_call(tag, environment=environment, volumes=volumes, labels={labels.RUN: RUN}, host_port=0)
+        # AppArmor has a mode of its own; here it would only hide the image's behaviour.
+        body["HostConfig"]["SecurityOpt"] = [*(body["HostConfig"]["SecurityOpt"] or []), "apparmor=unconfined"]
+        created = self.api.create_container_from_config(body | changes)  # type: ignore[no-untyped-call]
+        self.id = str(created["Id"])
+
+    def start(self) -> None:
+        """Start it without waiting for libvirt."""
+        self.api.start(self.id)
+
+    def wait_until_ready(self) -> None:
+        """Wait until the log of this life says that libvirt answers."""
+        wait_for("libvirt", lambda: any(ANSWERS in line for line in self.log()), seconds=30, seen=self.text)
+
+    def log(self) -> list[str]:
+        """Return what was said since the last start."""
+        return self.text().splitlines()
+
+    def text(self) -> str:
+        started = self.state()["StartedAt"]
+        whole = self.api.logs(self.id, timestamps=True).decode()
+        return "\n".join(line.partition(" ")[2] for line in whole.splitlines() if line >= started)
+
+    def complaints(self) -> list[str]:
+        """Return the warnings and errors, without their times."""
+        return [line.partition(" ")[2] for line in self.log() if EVENT.sub(r"\1", line) in ("warning", "error")]
+
+    def warnings(self) -> list[str]:
+        """Return the texts of the image's own warnings."""
+        start = "warning entrypoint: "
+        return [line.removeprefix(start) for line in self.complaints() if line.startswith(start)]
+
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = self.api.inspect_container(self.id)["State"]
+        return state
+
+    def sh(self, script: str, **environment: str) -> str:
+        """Run a script in the container; returns its output, or fails the test with it."""
+        status, output = self.try_sh(script, **environment)
+        assert status == 0, f"{script}: {output}"
+        return output
+
+    def try_sh(self, script: str, **environment: str) -> tuple[int, str]:
+        call = self.api.exec_create(self.id, ["timeout", "30", "sh", "-c", script], environment=environment)
+        output = self.api.exec_start(call["Id"]).decode().strip()
+        return self.api.exec_inspect(call["Id"])["ExitCode"], output
+
+    def start_guest(self, name: str, devices: str = "") -> None:
+        self.sh(f'printf "%s" "$XML" >/tmp/{name}.xml; virsh define /tmp/{name}.xml; virsh start {name}',
+                XML=DOMAIN.format(name=name, devices=devices))  # fmt: skip
+
+    def start_obedient_guest(self, name: str) -> None:
+        escaped = "".join(f"\\{byte:03o}" for byte in OBEYS_ACPI)
+        self.sh(f"printf '{escaped}' >/var/lib/libvirt/images/{name}.img")
+        self.sh(f"truncate --size 1M /var/lib/libvirt/images/{name}.img")  # the firmware boots from no less
+        self.start_guest(name, DISK.format(name=name))
+        # Before that the firmware runs, and ignores the power button.
+        wait_for(
+            "the boot sector",
+            lambda: "rd_req 0" not in self.sh(f"virsh domblkstat {name} sda"),
+            seconds=20,
+        )
+
+    def stop(self, seconds: int = 60) -> int:
+        self.api.stop(self.id, timeout=seconds)
+        return int(self.state()["ExitCode"])
+
+    def kill(self) -> None:
+        self.api.kill(self.id)
+        self.api.wait(self.id, timeout=30)
+
+    def wait_for_end(self) -> int:
+        wait_for("the container's end", lambda: not self.state()["Running"], seconds=30, seen=self.text)
+        return int(self.state()["ExitCode"])
+
+    def remove(self) -> None:
+        self.api.remove_container(self.id, v=True, force=True)
+
+
+class Start(Protocol):
+    """Start a container; it is removed when the test is over."""
+
+    def __call__(
+        self,
+        given: Mode | None = ...,
+        *,
+        tag: str = ...,
+        volumes: Mapping[str, str] = ...,
+        wait: bool = ...,
+        **environment: str,
+    ) -> Daemon: ...
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = engines.connect()
+    yield engine
+    cleanup.remove(engine.client, RUN)
+
+
+@pytest.fixture(scope="module")
+def tag(engine: Engine) -> str:
+    return image.ensure_image(engine, lambda line: None, tag=f"{TAG}:default").tag
+
+
+@pytest.fixture(scope="module")
+def unprivileged() -> Mode:
+    """The documented mode, as far as this host has the devices."""
+    return _without(mode.of(contracts.load(), "unprivileged"), *[
+        one for one in ("dev-kvm", "dev-net-tun") if not Path("/", *one.split("-")).exists()
+    ])  # fmt: skip
+
+
+def _without(given: Mode, *exposures: str) -> Mode:
+    return dataclasses.replace(given, exposures=tuple(one for one in given.exposures if one.id not in exposures))
+
+
+def _in_host_network(given: Mode) -> Mode:
+    exposure = contracts.load().exposures_of(contracts.load().mode("unprivileged-hostnet"))
+    return dataclasses.replace(
+        given, exposures=(*given.exposures, *[one for one in exposure if one.id == "network-host"])
+    )
+
+
+@pytest.fixture(scope="module")
+def shared(engine: Engine, tag: str, unprivileged: Mode) -> Iterator[Daemon]:
+    """One container in the documented mode, for tests that only look."""
+    daemon = Daemon(engine.client, tag, unprivileged, {}, {})
+    try:
+        daemon.start()
+        daemon.wait_until_ready()
+        yield daemon
+    finally:
+        daemon.remove()
+
+
+@pytest.fixture
+def start(engine: Engine, tag: str, unprivileged: Mode) -> Iterator[Start]:
+    default = tag
+    with ExitStack() as stack:
+
+        def start(
+            given: Mode | None = None,
+            *,
+            tag: str = default,
+            volumes: Mapping[str, str] | None = None,
+            wait: bool = True,
+            **environment: str,
+        ) -> Daemon:
+            daemon = Daemon(engine.client, tag, given or unprivileged, volumes or {}, environment)
+            stack.callback(daemon.remove)
+            daemon.start()
+            if wait:
+                daemon.wait_until_ready()
+            return daemon
+
+        yield start
+
+
+@pytest.fixture
+def volumes(engine: Engine) -> dict[str, str]:
+    """Fresh named volumes for everything that the image keeps; removed at the end of the module."""
+    return {engine.client.api.create_volume(labels={labels.RUN: RUN})["Name"]: path for path in VOLUMES}
+
+
+# ------------------------------------------------------------------------------------------------------- start
+
+
+def test_libvirt_answers_soon_after_the_start(shared: Daemon) -> None:
+    answered = next(line for line in shared.log() if ANSWERS in line).partition(" ")[0]
+    seconds = _time(answered) - _time(shared.state()["StartedAt"])
+    assert seconds.total_seconds() <= 5, "the target is 1.5 s on an idle machine"
+
+
+def _time(stamp: str) -> datetime:
+    return datetime.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+
+
+def test_every_event_is_one_line(shared: Daemon) -> None:
+    assert [line for line in shared.log() if not EVENT.fullmatch(line)] == []
+
+
+def test_the_documented_mode_is_without_complaints(shared: Daemon, unprivileged: Mode) -> None:
+    if not unprivileged.exposes("/dev/kvm") or not unprivileged.exposes("/dev/net/tun"):
+        pytest.skip("this host lacks /dev/kvm or /dev/net/tun, about which the image complains")
+    assert shared.complaints() == []
+
+
+def test_process_1_reaps_orphans(shared: Daemon) -> None:
+    assert shared.sh("cat /proc/1/comm") == "tini"
+    shared.sh("sh -c 'sleep 0.1 &'; sleep 0.5")
+    assert "Z" not in shared.sh("ps --no-headers -eo stat")
+
+
+def test_volumes_belong_to_libvirt(shared: Daemon) -> None:
+    for path, permission in VOLUMES.items():
+        assert shared.sh(f"stat -c '%U %G %u %g %a' {path}") == f"libvirt libvirt 2001 2001 {permission}"
+
+
+def test_the_defaults_are_started_and_start_again(shared: Daemon) -> None:
+    network = shared.sh("virsh net-info default")
+    pool = shared.sh("virsh pool-info default")
+    assert re.findall(r"^(?:Active|Autostart|Persistent): +(\w+)$", network, re.M) == ["yes"] * 3
+    assert re.findall(r"^(?:State|Autostart|Persistent): +(\w+)$", pool, re.M) == ["running", "yes", "yes"]
+    assert "<forward mode='nat'>" in shared.sh("virsh net-dumpxml default")
+    assert "<path>/var/lib/libvirt/images</path>" in shared.sh("virsh pool-dumpxml default")
+
+
+def test_devices_are_open_to_qemu(shared: Daemon, unprivileged: Mode) -> None:
+    for device in unprivileged.devices:
+        shared.sh(f"setpriv --reuid libvirt --regid libvirt --init-groups test -r {device} -a -w {device}")
+
+
+def test_qemu_runs_as_libvirt(start: Start) -> None:
+    daemon = start()
+    daemon.start_guest("guest")
+    assert daemon.sh("ps --no-headers -o user,group -C qemu-system-x86_64").split() == ["libvirt", "libvirt"]
+
+
+def test_host_procsys_is_bound_to_proc_sys(start: Start, unprivileged: Mode) -> None:
+    daemon = start(_without(unprivileged, "systempaths"))
+    assert "/proc/sys" in daemon.sh("findmnt --noheadings --output TARGET /proc/sys")
+    daemon.sh("cat /proc/sys/net/ipv4/ip_forward >/proc/sys/net/ipv4/ip_forward")
+    assert daemon.warnings() == []
+
+
+def test_docker_asks_libvirt_itself_for_its_health(engine: Engine, tag: str, unprivileged: Mode) -> None:
+    second = 1_000_000_000
+    often = {"Interval": second, "Timeout": 2 * second, "StartPeriod": second, "Retries": 1}
+    daemon = Daemon(engine.client, tag, unprivileged, {}, {}, Healthcheck=often)
+    try:
+        daemon.start()
+
+        def health() -> str:
+            return str(daemon.state()["Health"]["Status"])
+
+        wait_for("a healthy container", lambda: health() == "healthy", seconds=30, seen=daemon.text)
+        daemon.sh("kill -STOP $(pidof libvirtd)")
+        wait_for("an unhealthy container", lambda: health() == "unhealthy", seconds=30, seen=health)
+    finally:
+        daemon.remove()
+
+
+# --------------------------------------------------------------------------------------------- build parameters
+
+
+def test_build_parameters_are_honoured(engine: Engine, start: Start) -> None:
+    parameters = {"LIBVIRT_UID": "3001", "LIBVIRT_GID": "3002", "TCP_PORT": "17000"}
+    built = image.ensure_image(engine, lambda line: None, tag=f"{TAG}:parameters", buildargs=parameters)
+    daemon = start(dataclasses.replace(mode.of(contracts.load(), "required-only"), port=17000), tag=built.tag)
+    assert daemon.sh("id -u libvirt; id -g libvirt; getent group 3002").split() == ["3001", "3002", "libvirt:x:3002:"]
+    for path in VOLUMES:
+        assert daemon.sh(f"stat -c '%u %g' {path}") == "3001 3002"
+    assert daemon.sh("virsh -c qemu+tcp://127.0.0.1:17000/system uri") == "qemu+tcp://127.0.0.1:17000/system"
+    daemon.sh("healthcheck")
+    assert "17000/tcp" in engine.client.images.get(built.tag).attrs["Config"]["ExposedPorts"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"LIBVIRT_UID": "33"}, "LIBVIRT_UID=33 is the user 'www-data' already"),
+        ({"LIBVIRT_GID": "0"}, "LIBVIRT_GID=0 is the group 'root' already"),
+        ({"LIBVIRT_UID": "libvirt"}, "must be numbers"),
+    ],
+)
+def test_a_build_parameter_that_cannot_be_honoured_ends_the_build(
+    engine: Engine, tag: str, parameters: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(HarnessError, match=re.escape(reason)):
+        image.ensure_image(engine, lambda line: None, tag=f"{TAG}:refused", buildargs=parameters)
+
+
+def test_the_base_image_is_on_the_label(engine: Engine, tag: str) -> None:
+    found = image.find(engine, tag)
+    assert found is not None
+    assert found.base.split()[0] in (image.BASE, image.MADE_BASE)
+
+
+def test_port_and_address_can_be_chosen_at_the_start(start: Start) -> None:
+    daemon = start(TCP_PORT="17001", LISTEN_ADDRESS="127.0.0.1")
+    assert daemon.sh("ss --no-header --tcp --listening --numeric | awk '{print $4}'").count("127.0.0.1:17001") == 1
+    daemon.sh("healthcheck")
+
+
+# ------------------------------------------------------------------------------------------ volumes and defaults
+
+
+def test_old_files_in_bind_mounts_become_libvirts(start: Start, tmp_path: Path) -> None:
+    folders = {str(tmp_path / str(number)): path for number, path in enumerate(VOLUMES)}
+    for folder in folders:
+        Path(folder).mkdir(mode=0o700)
+    images = Path(next(iter(folders)))
+    (images / "old").mkdir()
+    (images / "old" / "disk.img").touch(mode=0o600)
+    daemon = start(volumes=folders)
+    owners = daemon.sh("find /var/lib/libvirt/images -printf '%U:%G\\n' | sort -u")
+    assert owners == "2001:2001"
+    assert {path: daemon.sh(f"stat -c %a {path}") for path in VOLUMES} == VOLUMES
+    assert daemon.sh("virsh net-list --name; virsh pool-list --name").split() == ["default", "default"]
+
+
+def test_a_definition_that_was_there_before_is_not_overwritten(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "networks").mkdir()
+    mine = "<network><name>default</name><bridge name='mine0'/></network>"
+    (tmp_path / "networks" / "default.xml").write_text(mine)
+    daemon = start(volumes={str(tmp_path): "/etc/libvirt/qemu"})
+    assert "mine0" in daemon.sh("virsh net-dumpxml default")
+    assert "Active:         no" in daemon.sh("virsh net-info default")
+
+
+def test_what_was_changed_or_removed_stays_so(start: Start, volumes: dict[str, str]) -> None:
+    first = start(volumes=volumes)
+    uuid = first.sh("virsh net-uuid default")
+    first.sh(f"sed s/192.168.122/192.168.77/g {NETWORK_FILE} >/tmp/n.xml && virsh net-define /tmp/n.xml")
+    first.sh("virsh pool-destroy default && virsh pool-undefine default")
+    first.start_guest("guest")
+    first.sh("virsh destroy guest")
+    assert first.stop() == 0
+    second = start(volumes=volumes)
+    assert "192.168.77.1" in second.sh("virsh net-dumpxml default")
+    assert second.sh("virsh net-uuid default; virsh net-list --name").split() == [uuid, "default"]
+    assert second.sh("virsh pool-list --all --name") == ""
+    assert second.sh("virsh list --all --name") == "guest"
+    assert second.warnings() == []
+
+
+def test_the_pool_is_the_same_after_a_restart(start: Start, volumes: dict[str, str]) -> None:
+    first = start(volumes=volumes)
+    uuid = first.sh("virsh pool-uuid default")
+    first.stop()
+    assert start(volumes=volumes).sh("virsh pool-uuid default") == uuid
+
+
+# -------------------------------------------------------------------------------------------- missing exposures
+
+NO_DOMAINS, NO_NETWORKS = "domains will not start", "virtual networks will not start"
+
+
+@pytest.mark.parametrize(
+    ("exposure", "names", "consequence"),
+    [
+        ("dev-kvm", "/dev/kvm", "guests run under emulation only"),
+        ("dev-net-tun", "/dev/net/tun", "domains with a network interface will not start"),
+        ("SYS_ADMIN", "SYS_ADMIN", NO_DOMAINS),
+        ("SYS_PTRACE", "SYS_PTRACE", NO_DOMAINS),
+        ("NET_ADMIN", "NET_ADMIN", NO_NETWORKS),
+        ("SYS_MODULE", "", ""),  # nothing needs a module
+    ],
+)
+def test_a_missing_exposure_is_one_warning(
+    start: Start, unprivileged: Mode, exposure: str, names: str, consequence: str
+) -> None:
+    daemon = start(_without(unprivileged, exposure))
+    expected = {device for device in ("/dev/kvm", "/dev/net/tun") if not unprivileged.exposes(device)} | {names} - {""}
+    warnings = daemon.warnings()
+    assert len(warnings) == len(expected)
+    assert not names or any(names in warning and consequence in warning for warning in warnings)
+
+
+def test_without_writable_kernel_settings_the_warning_names_host_procsys(start: Start, unprivileged: Mode) -> None:
+    (warning,) = start(_without(unprivileged, "systempaths", "proc-sys", "dev-kvm", "dev-net-tun")).warnings()[:1]
+    assert "/host-procsys is missing" in warning
+    assert NO_NETWORKS in warning
+
+
+def test_with_nothing_at_all_libvirt_still_answers(start: Start, unprivileged: Mode) -> None:
+    daemon = start(dataclasses.replace(unprivileged, exposures=()))
+    names = ["SYS_ADMIN", "SYS_PTRACE", "NET_ADMIN", "/host-procsys", "/sys/fs/cgroup", "/dev/kvm", "/dev/net/tun"]
+    warnings = daemon.warnings()
+    assert [name for name in names if sum(name in warning for warning in warnings) != 1] == []
+    daemon.sh("healthcheck")
+    assert daemon.stop() == 0
+
+
+# ---------------------------------------------------------------------------------------------------------- end
+
+
+def test_guests_are_asked_by_acpi_and_have_a_deadline(start: Start) -> None:
+    daemon = start(SHUTDOWN_TIMEOUT="4")
+    daemon.start_obedient_guest("obedient")
+    daemon.start_guest("stubborn", INTERFACE)
+    assert daemon.stop() == 0
+    said = daemon.text()
+    assert "asking domain obedient to shut down" in said
+    assert daemon.warnings() == ["domain stubborn is still active: destroying it"]
+    assert "stopping network default" in said
+    assert said.splitlines()[-1].endswith("info entrypoint: stopped")
+
+
+def test_without_guests_the_end_is_quick_and_the_next_start_complete(start: Start) -> None:
+    daemon = start()
+    began = time.monotonic()
+    assert daemon.stop(seconds=20) == 0
+    assert time.monotonic() - began < 10
+    daemon.start()
+    daemon.wait_until_ready()
+    assert daemon.sh("virsh net-list --name; virsh pool-list --name").split() == ["default", "default"]
+
+
+def test_nothing_is_stale_after_a_kill(start: Start, unprivileged: Mode) -> None:
+    daemon = start()
+    daemon.start_guest("guest", INTERFACE if unprivileged.exposes("/dev/net/tun") else "")
+    before = daemon.complaints()
+    daemon.kill()
+    daemon.start()
+    daemon.wait_until_ready()
+    assert daemon.sh("virsh domstate guest") == "shut off"
+    assert daemon.sh("virsh net-list --name; virsh pool-list --name").split() == ["default", "default"]
+    daemon.sh("virsh start guest")
+    assert daemon.complaints() == before
+
+
+def test_a_daemon_that_dies_ends_the_container_with_the_reason(start: Start) -> None:
+    daemon = start()
+    daemon.start_guest("guest")
+    daemon.sh("kill -KILL $(pidof libvirtd)")
+    assert daemon.wait_for_end() != 0
+    assert "error entrypoint: libvirtd ended with status 137" in daemon.log()[-1]
+
+
+# --------------------------------------------------------------------------------------------- the host's network
+
+
+@pytest.fixture
+def port() -> int:
+    """A free port of the host, on the loopback address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_the_hosts_network_is_afterwards_what_it_was(
+    engine: Engine, tag: str, start: Start, unprivileged: Mode, port: int
+) -> None:
+    before = host_network.snapshot(engine.client, tag, RUN)
+    daemon = start(_in_host_network(unprivileged), TCP_PORT=str(port), LISTEN_ADDRESS="127.0.0.1", SHUTDOWN_TIMEOUT="1")
+    try:
+        daemon.start_guest("guest", INTERFACE if unprivileged.exposes("/dev/net/tun") else "")
+        assert host_network.snapshot(engine.client, tag, RUN) != before
+        # A kill leaves everything behind; the next life of the same container takes it over, and away.
+        daemon.kill()
+        daemon.start()
+        daemon.wait_until_ready()
+        assert daemon.sh("virsh net-list --name") == "default"
+    finally:
+        status = daemon.stop()
+    assert status == 0
+    assert host_network.snapshot(engine.client, tag, RUN) == before
+
+
+def test_a_port_that_is_taken_is_the_reason(start: Start, unprivileged: Mode) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        daemon = start(_in_host_network(unprivileged), wait=False, TCP_PORT=str(port), LISTEN_ADDRESS="127.0.0.1")
+        assert daemon.wait_for_end() != 0
+    assert daemon.log()[-1].endswith("Address already in use")
