@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import docker
 import docker.errors
 
-from conformance import labels
+from conformance import throwaway
 from conformance.container import NO_DEVICE, engine_errors
-from conformance.media import Probe
+from conformance.media import CMDLINE, Probe
 from conformance.report import MARK
 from conformance.wait import DeadlineExpired, wait_for
 
@@ -52,27 +52,21 @@ def ask(client: docker.DockerClient, image: str, probe: Probe, run: str) -> Host
         f"timeout -k 1 {BOOT_SECONDS} {QEMU} -accel kvm -cpu host -machine q35 -m 256 -display none -nodefaults"
         " -no-reboot -serial stdio -kernel /probe/vmlinuz -initrd /probe/initrd -append"
     ).split()
-    with engine_errors():
-        created = client.api.create_container(
-            image,
-            entrypoint=[*command, "console=ttyS0 quiet probe.nonce=kvm"],
-            command=[],
-            labels={labels.RUN: run},
-            host_config=client.api.create_host_config(devices=["/dev/kvm:/dev/kvm:rwm"], network_mode="none"),
-            user="root",
-            healthcheck={"test": ["NONE"]},
-        )
+    device = ["/dev/kvm:/dev/kvm:rwm"]
+    with (
+        engine_errors(),
+        throwaway.created(
+            client, image, [*command, f"{CMDLINE} probe.nonce=kvm"], run=run, devices=device, network_mode="none"
+        ) as container,
+    ):
+        client.api.put_archive(container, "/", _media(probe))
         try:
-            client.api.put_archive(created["Id"], "/", _media(probe))
-            try:
-                client.api.start(created["Id"])
-            except docker.errors.APIError as error:
-                if NO_DEVICE.search(error.explanation or ""):
-                    return HostKvm(False, "the host has no /dev/kvm")
-                return HostKvm(True, f"could not be asked: {error.explanation}")
-            return _watch(client, created["Id"])
-        finally:
-            client.api.remove_container(created["Id"], v=True, force=True)
+            client.api.start(container)
+        except docker.errors.APIError as error:
+            if NO_DEVICE.search(error.explanation or ""):
+                return HostKvm(False, "the host has no /dev/kvm")
+            return HostKvm(True, f"could not be asked: {error.explanation}")
+        return _watch(client, container)
 
 
 def _watch(client: docker.DockerClient, container_id: str) -> HostKvm:

@@ -16,6 +16,7 @@ from docker.context import ContextAPI
 from docker.errors import DockerException
 from docker.utils import kwargs_from_env
 
+from conformance import throwaway
 from conformance.errors import EngineError
 
 T = TypeVar("T")
@@ -61,12 +62,13 @@ class Engine:
     name: str
     """Product and version, such as ``docker 20.10.24+dfsg1``."""
 
-    def fingerprint(self, image: str | None = None) -> HostFingerprint:
+    def fingerprint(self, image: str | None = None, run: str = "") -> HostFingerprint:
         """Describe the engine's host.
 
         Args:
             image: any image with a ``cat``; on a remote engine a throw-away container of it is asked for the
                 CPU's model, which the engine does not tell.
+            run: the run's id, for that container's label.
         """
         return HostFingerprint(
             kernel=str(self.info.get("KernelVersion", "")),
@@ -75,7 +77,7 @@ class Engine:
             engine=self.name,
             os=str(self.info.get("OperatingSystem", "")),
             arch=str(self.info.get("Architecture", "")),
-            cpu=self._cpu(image),
+            cpu=self._cpu(image, run),
             cpus=int(self.info.get("NCPU") or 0),
         )
 
@@ -86,18 +88,16 @@ class Engine:
         there = (self.info.get("Name"), self.info.get("KernelVersion"))
         return self.host.startswith("unix:") and there == (here.node, here.release)
 
-    def _cpu(self, image: str | None) -> str:
+    def _cpu(self, image: str | None, run: str) -> str:
         if self.local:
             return _model_name(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
         if image is None:
             return ""
         try:
-            output: bytes = self.client.containers.run(
-                image, entrypoint=["cat", "/proc/cpuinfo"], command=[], network_mode="none", remove=True
-            )
+            output = throwaway.output(self.client, image, ["cat", "/proc/cpuinfo"], run=run, network_mode="none")
         except (DockerException, requests.RequestException):
             return ""  # a nicety: not worth a run
-        return _model_name(output.decode(errors="replace"))
+        return _model_name(output)
 
 
 def address(environ: Mapping[str, str] = os.environ) -> tuple[str, bool]:

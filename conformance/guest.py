@@ -15,6 +15,7 @@ import libvirt_qemu
 
 from conformance.container import Container
 from conformance.errors import ImageFailure
+from conformance.media import CMDLINE
 from conformance.report import Report
 from conformance.wait import DeadlineExpired, wait_for
 
@@ -122,7 +123,7 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     if shape.kernel:
         ET.SubElement(firmware, "kernel").text = shape.kernel
         ET.SubElement(firmware, "initrd").text = shape.initrd
-        ET.SubElement(firmware, "cmdline").text = "console=ttyS0 quiet"
+        ET.SubElement(firmware, "cmdline").text = CMDLINE
     else:
         ET.SubElement(firmware, "boot", dev="cdrom")
     ET.SubElement(firmware, "smbios", mode="sysinfo")

@@ -4,7 +4,7 @@ import re
 
 import docker
 
-from conformance import labels
+from conformance import throwaway
 from conformance.container import engine_errors
 
 SCRIPT = r"""
@@ -34,17 +34,11 @@ def snapshot(client: docker.DockerClient, image: str, run: str) -> frozenset[str
         EngineError: the engine refused.
     """
     with engine_errors():
-        output: bytes = client.containers.run(
-            image,
-            entrypoint=["sh", "-c", SCRIPT],
-            command=[],
-            network_mode="host",
-            cap_add=["NET_ADMIN", "NET_RAW"],
-            labels={labels.RUN: run},
-            healthcheck={"test": ["NONE"]},
-            remove=True,
+        return parse(
+            throwaway.output(
+                client, image, ["sh", "-c", SCRIPT], run=run, network_mode="host", cap_add=["NET_ADMIN", "NET_RAW"]
+            )
         )
-    return parse(output.decode(errors="replace"))
 
 
 def parse(output: str) -> frozenset[str]:

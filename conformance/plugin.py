@@ -236,11 +236,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """What this run has; whatever carries its label is gone at its end."""
-    this = request.config.stash[RUN]
-    yield this
-    this.close()
+def run(request: pytest.FixtureRequest) -> Run:
+    """What this run has."""
+    return request.config.stash[RUN]
 
 
 @pytest.fixture(scope="session")
@@ -475,13 +473,19 @@ def _why(claims: Contract, question: Question, verdict: Verdict, report: pytest.
 # -------------------------------------------------------------------------------------- the end
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Let a session that asked and decided nothing end with a non-zero status."""
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
+    """Leave nothing behind, however the session ends; one that decided nothing ends with a non-zero status."""
     run = session.config.stash.get(RUN, None)
-    if run is not None:
+    if run is None:
+        yield
+        return
+    if exitstatus == pytest.ExitCode.OK and not any(one.verdict.decided for one in run.recorder.records):
+        session.exitstatus = EXIT_NOTHING_DECIDED
+    try:
+        yield  # fixtures that are still set up, as after ctrl-C, are torn down in here
+    finally:
         run.close()
-        if exitstatus == pytest.ExitCode.OK and not any(one.verdict.decided for one in run.recorder.records):
-            session.exitstatus = EXIT_NOTHING_DECIDED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from conformance import accel, cleanup, engine, image, labels, media, record
+from conformance import accel, cleanup, engine, image, labels, media, record, throwaway
 from conformance.accel import HostKvm
 from conformance.container import Container, engine_errors
 from conformance.contract import Contract
@@ -103,7 +103,7 @@ def prepare(
     kvm = accel.ask(where.client, judged.id, probe, run)
     if choice == "kvm" and not kvm.usable:
         raise HarnessError(f"--accel kvm: {kvm.seen}", "use --accel auto or --accel tcg")
-    fingerprint = where.fingerprint(judged.id)
+    fingerprint = where.fingerprint(judged.id, run)
     host = record.Host(
         name=host_name or _name(fingerprint),
         fingerprint=dataclasses.asdict(fingerprint)
@@ -130,16 +130,14 @@ def _image(where: Engine, tag: str | None, run: str, progress: Callable[[str], N
         raise HarnessError(f"the engine has no image {tag!r}", f"docker pull {tag}, or build it, and run again")
     progress(f"asking {info.tag} for its versions")
     with engine_errors():
-        output: bytes = where.client.containers.run(
+        output = throwaway.output(
+            where.client,
             info.id,
-            entrypoint=["sh", "-c", "libvirtd --version; qemu-system-x86_64 --version"],
-            command=[],
+            ["sh", "-c", "libvirtd --version; qemu-system-x86_64 --version"],
+            run=run,
             network_mode="none",
-            labels={labels.RUN: run},
-            stderr=True,
-            remove=True,
         )
-    versions = dict(re.findall(r"(libvirt|QEMU)\D*([\d.]+)", output.decode(errors="replace")))
+    versions = dict(re.findall(r"(libvirt|QEMU)\D*([\d.]+)", output))
     return record.Image(tag=info.tag, id=info.id, base=info.base, versions=versions)
 
 

@@ -30,7 +30,7 @@ DISK_LENGTH = 1 << 18
 PEER_PORT = 8080
 """The TCP port on which the peer answers."""
 
-PEER_COMMAND = ["/bin/busybox", "httpd", "-f", "-p", str(PEER_PORT), "-h", "/www"]
+PEER_COMMAND = ["/bin/busybox", "httpd", "-f", "-p", f"0.0.0.0:{PEER_PORT}", "-h", "/www"]
 """What a container of the imported ``peer`` has to run. It answers ``/cgi-bin/whoami?QUERY`` with one line of JSON,
 ``{"client": ADDRESS, "query": QUERY}``: where the request came from, as the peer sees it. It ignores SIGTERM."""
 

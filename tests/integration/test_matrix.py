@@ -1,0 +1,128 @@
+"""The main job, in small: real guests, real records, and nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import docker
+import pytest
+
+from conformance import engine, labels, paths, record
+from conformance.verdict import Verdict
+from conformance.wait import wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+MATRIX = [sys.executable, "-m", "pytest", "suites", "--mode", "unprivileged"]
+
+
+@pytest.fixture(scope="module")
+def client() -> docker.DockerClient:
+    return engine.connect().client
+
+
+def left_by(client: docker.DockerClient, process: int) -> list[str]:
+    """Return what a run of this machine left on the engine; its label ends with its process."""
+    found = [
+        *client.api.containers(all=True, filters={"label": labels.RUN}),
+        *client.api.networks(filters={"label": labels.RUN}),
+        *(client.api.volumes(filters={"label": labels.RUN})["Volumes"] or []),
+    ]
+    return [str(one) for one in found if str(one["Labels"][labels.RUN]).endswith(f"-{process}")]
+
+
+class Run:
+    """A run of the matrix in a process of its own."""
+
+    def __init__(self, *options: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [*MATRIX, *options],
+            cwd=paths.PROJECT,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def end(self) -> tuple[int, str]:
+        """Wait for its end; return its exit status and what it wrote."""
+        try:
+            output, _ = self.process.communicate(timeout=400)
+        finally:
+            self.process.kill()
+        return self.process.returncode, output
+
+
+def test_guests_answer_and_their_answers_are_recorded(client: docker.DockerClient, tmp_path: Path) -> None:
+    run = Run("-m", "api or virtio_disk or nat", "--results", str(tmp_path), "--junit-xml", str(tmp_path / "junit.xml"))
+    status, output = run.end()
+
+    assert status == 0, output
+    assert left_by(client, run.process.pid) == []
+    records = list(record.read(tmp_path))
+    assert {one.verdict for one in records} == {Verdict.WORKS}
+    assert {one.feature for one in records} == {"api", "virtio-disk", "nat"}
+    by_check = {one.check: one for one in records}
+    guests = by_check["test_what_the_guest_wrote_is_in_the_volume"].evidence["guests"]
+    assert [event["event"] for event in guests[0]["report"]][-1] == "end"
+    # One boot answered for the disk and for the network.
+    domains = {guest["domain"] for one in records for guest in one.evidence["guests"]}
+    assert len(domains) == 1
+    assert 'verdict" value="works"' in (tmp_path / "junit.xml").read_text()
+
+
+def test_an_image_that_does_not_exist_is_said_before_any_work(tmp_path: Path) -> None:
+    status, output = Run("-m", "api", "--image", "no/such:image", "--results", str(tmp_path)).end()
+
+    assert status == 6
+    assert "the engine has no image 'no/such:image'" in output
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_image_that_exits_at_once_fails_and_the_reason_is_recorded(
+    client: docker.DockerClient, tmp_path: Path
+) -> None:
+    ours = client.images.get("libvirt-conformance:latest")
+    container = client.containers.create(ours, labels={labels.RUN: labels.new_run()})
+    try:
+        changes = ['ENTRYPOINT ["sh", "-c", "echo no libvirt here; exit 3"]']
+        container.commit("conformance-test-broken", "1", changes=changes)
+    finally:
+        container.remove(v=True)
+    try:
+        run = Run("-m", "api", "--image", "conformance-test-broken:1", "--results", str(tmp_path))
+        status, output = run.end()
+    finally:
+        client.images.remove("conformance-test-broken:1")
+
+    assert status == 1
+    assert left_by(client, run.process.pid) == []
+    (first, *_) = record.read(tmp_path)
+    assert first.verdict is Verdict.FAILS
+    assert "the container ended before libvirt answered" in first.reason
+    assert "no libvirt here" in output
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing_and_keeps_what_was_recorded(
+    client: docker.DockerClient, tmp_path: Path
+) -> None:
+    run = Run("-m", "api or iso", "--results", str(tmp_path))
+    try:
+        wait_for("the first record", lambda: any(tmp_path.glob("*.jsonl")), seconds=120)
+    finally:
+        run.process.send_signal(signal.SIGINT)
+    status, output = run.end()
+
+    assert status == 2, output
+    assert list(record.read(tmp_path))
+    assert left_by(client, run.process.pid) == []
+
+
+def test_no_engine_is_said_with_what_to_do(tmp_path: Path) -> None:
+    status, output = Run("-m", "api", "--results", str(tmp_path), DOCKER_HOST=f"unix://{tmp_path}/none.sock").end()
+
+    assert status == 6
+    assert "no engine" in output
+    assert "what to do" in output
