@@ -1,7 +1,6 @@
 """The command line: ``conformance --help``."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -50,9 +49,7 @@ def engine_(context: typer.Context) -> None:
     """Run COMMAND with DOCKER_HOST set to an engine: the one that answers, or a private one until COMMAND ends."""
     if not context.args:
         raise typer.BadParameter("which command? conformance engine COMMAND [ARGUMENT ...]")
-    with private_engine.engine(Progress()) as host:
-        status = subprocess.run(context.args, env=os.environ | {"DOCKER_HOST": host}, check=False).returncode
-    raise typer.Exit(status)
+    raise typer.Exit(private_engine.run(context.args, Progress()))
 
 
 @app.command()

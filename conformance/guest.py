@@ -181,14 +181,19 @@ class _Console:
         )
 
     def _ready(self, stream: "libvirt.virStream", events: int, _opaque: object) -> None:
+        ended = bool(events & (libvirt.VIR_STREAM_EVENT_HANGUP | libvirt.VIR_STREAM_EVENT_ERROR))
         with contextlib.suppress(libvirt.libvirtError):
-            while events & libvirt.VIR_STREAM_EVENT_READABLE:
+            while True:
                 received = stream.recv(65536)
-                if not isinstance(received, bytes) or not received:
+                if not isinstance(received, bytes):  # -2: nothing more for now
+                    break
+                if not received:
+                    ended = True
                     break
                 with self._lock:
                     self._text += received
-        if events & (libvirt.VIR_STREAM_EVENT_HANGUP | libvirt.VIR_STREAM_EVENT_ERROR):
+        if ended:
+            # A stream at its end stays readable: without this the event loop would spin.
             with contextlib.suppress(libvirt.libvirtError):
                 stream.eventRemoveCallback()
 

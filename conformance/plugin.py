@@ -11,11 +11,10 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import libvirt
 import pytest
-from testinfra.host import Host as Inside
 
 from conformance import contract, host_network, matrix, paths, summary
 from conformance import mode as modes_
@@ -25,12 +24,14 @@ from conformance.contract import Cause, Contract, Feature
 from conformance.errors import ContractError, HarnessError, Unsupported
 from conformance.guest import Firmware, Guest
 from conformance.guests import Guests, Need
-from conformance.inside import look_into
 from conformance.mode import Mode
 from conformance.progress import Progress
 from conformance.record import Record
 from conformance.run import Run, prepare
 from conformance.verdict import KnownFailure, Verdict, blames_image, recognised
+
+if TYPE_CHECKING:
+    from testinfra.host import Host as Inside
 
 EXIT_NOTHING_DECIDED = 5
 """As pytest's own for a session without tests: nothing was decided."""
@@ -305,8 +306,11 @@ def connection(container: Container) -> "libvirt.virConnect":
 
 
 @pytest.fixture
-def inside(container: Container) -> Inside:
+def inside(container: Container) -> "Inside":
     """The container seen from inside."""
+    # testinfra is a pytest plugin as well: imported any earlier, pytest could not rewrite its assertions.
+    from conformance.inside import look_into
+
     return look_into(container)
 
 
