@@ -1,50 +1,80 @@
 """What the machine's own apt says; no mirror is named in this project."""
 
+import contextlib
+import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+MIRROR_VARIABLE = "CONFORMANCE_DEBIAN_MIRROR"
+"""Names the Debian archive to use instead of apt's."""
 
 _FORMAT = "$(REPO_URI)|$(ORIGIN)|$(LABEL)"
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """A Debian archive that the machine's apt uses."""
+    """A Debian archive: its URL with a final slash, and whether it is the security archive."""
 
-    uri: str
-    security: bool
+    url: str
+    security: bool = False
 
     def line(self, suite: str) -> str:
         """Return the line for sources.list that gives a suite of this archive, such as ``trixie``."""
-        return f"deb {self.uri} {suite}{'-security' if self.security else ''} main"
+        return f"deb {self.url} {suite}{'-security' if self.security else ''} main"
 
 
-def mirrors() -> tuple[Mirror, ...]:
-    """Return the Debian archives, reached by HTTP, that apt knows from its last update; none on another system."""
+def mirrors() -> list[Mirror]:
+    """Return the Debian archives to ask, the main ones first.
+
+    ``$CONFORMANCE_DEBIAN_MIRROR`` alone if it is set, else what apt knows from its last update; none on a machine
+    that is no Debian, or whose apt was never updated.
+    """
+    override = os.environ.get(MIRROR_VARIABLE)
+    if override:
+        return [Mirror(_slashed(override))]
     try:
         output = subprocess.run(
             ["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"],
             capture_output=True,
             text=True,
             check=True,
-            timeout=30,
+            timeout=60,
         ).stdout
     except (OSError, subprocess.SubprocessError):
-        return ()
+        return []
     return parse(output)
 
 
-def parse(output: str) -> tuple[Mirror, ...]:
-    """Return the archives in the output of ``apt-get indextargets``, each once, the main one first."""
-    found: dict[str, Mirror] = {}
+def parse(output: str) -> list[Mirror]:
+    """Return the archives in the output of ``apt-get indextargets``, each once, the main ones first."""
+    found: dict[Mirror, None] = {}
     for line in output.splitlines():
         uri, origin, label = line.split("|")
-        # Derivatives give their own origin; cdrom: and mirror+file: lead nowhere inside of a container.
-        if origin == "Debian" and uri.startswith(("http://", "https://")):
-            found.setdefault(uri, Mirror(uri, security=label == "Debian-Security"))
-    return tuple(sorted(found.values(), key=lambda mirror: mirror.security))
+        if origin == "Debian":  # derivatives give their own
+            found |= dict.fromkeys(Mirror(_slashed(url), label == "Debian-Security") for url in _archives(uri))
+    return sorted(found, key=lambda mirror: mirror.security)
 
 
 def sources(suite: str) -> list[str]:
     """Return the lines for sources.list that give a suite from the machine's archives, or none without a main one."""
     known = mirrors()
     return [mirror.line(suite) for mirror in known] if known and not known[0].security else []
+
+
+def _slashed(url: str) -> str:
+    return url.rstrip("/") + "/"
+
+
+def _archives(uri: str) -> Iterator[str]:
+    """Yield the HTTP archives behind apt's name for one; Debian's cloud images name a list in a file.
+
+    Source: apt-transport-mirror(1).
+    """
+    if uri.startswith("mirror+file:"):
+        with contextlib.suppress(OSError):
+            for line in Path("/" + uri.removeprefix("mirror+file:").strip("/")).read_text().splitlines():
+                yield from _archives(line.partition("#")[0].strip().partition("\t")[0].partition(" ")[0])
+    elif uri.startswith(("http://", "https://")):
+        yield uri

@@ -4,11 +4,10 @@ import importlib.util
 import json
 import os
 import platform
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import docker
 import requests
@@ -18,8 +17,7 @@ from docker.utils import kwargs_from_env
 
 from conformance import throwaway
 from conformance.errors import EngineError
-
-T = TypeVar("T")
+from conformance.wait import DeadlineExpired, within
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 API_NEEDED = (1, 41)
@@ -136,8 +134,9 @@ def connect(host: str | None = None, *, seconds: int = CONNECT_SECONDS) -> Engin
     """
     wanted = host or address()[0]
     try:
-        return _within(seconds, lambda: _open(wanted, seconds))
-    except TimeoutError as error:
+        # A deadline of its own: timeouts of sockets start anew with every byte, and ssh has none.
+        return within(f"the engine at {wanted}", lambda: _open(wanted, seconds), seconds=seconds)
+    except DeadlineExpired as error:
         raise EngineError(
             f"the engine at {wanted} took the connection but did not answer within {seconds:g} s",
             "restart it (sudo systemctl restart docker), or set DOCKER_HOST to another one",
@@ -234,31 +233,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _last(causes: tuple[BaseException, ...]) -> str:
     return str(causes[-1]).strip().splitlines()[0] if str(causes[-1]).strip() else type(causes[-1]).__name__
-
-
-def _within(seconds: float, do: Callable[[], T]) -> T:
-    """Call ``do`` with a deadline of its own: timeouts of sockets start anew with every byte, and ssh has none.
-
-    Raises:
-        TimeoutError: ``do`` had not ended after ``seconds``; its thread is left alone.
-    """
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            outcome.append(do())
-        except BaseException as error:
-            failure.append(error)  # the caller's to handle, in its own thread
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failure:
-        raise failure[0]
-    if not outcome:
-        raise TimeoutError
-    return outcome[0]
 
 
 def _configured_context(environ: Mapping[str, str]) -> str:

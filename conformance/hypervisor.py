@@ -1,14 +1,10 @@
 """The connection to libvirt: opened with a deadline, watched by keep-alive, its event loop in a thread."""
 
 import threading
-from collections.abc import Callable
-from typing import TypeVar
 
 import libvirt
 
-from conformance.wait import DeadlineExpired
-
-T = TypeVar("T")
+from conformance.wait import within
 
 KEEPALIVE_SECONDS = 5
 KEEPALIVE_COUNT = 4
@@ -40,31 +36,6 @@ def start_event_loop() -> None:
         _started = True
 
 
-def with_deadline(what: str, call: Callable[[], T], seconds: float) -> T:
-    """Make a blocking call in a thread, and give up after ``seconds``.
-
-    Raises:
-        DeadlineExpired: the call was still running; its thread is left behind.
-    """
-    answer: list[T] = []
-    failure: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            answer.append(call())
-        except BaseException as error:  # handed to the caller, whatever it is
-            failure.append(error)
-
-    thread = threading.Thread(target=body, name=what, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failure:
-        raise failure[0]
-    if not answer:
-        raise DeadlineExpired(what, seconds, "no answer")
-    return answer[0]
-
-
 def connect(uri: str, seconds: float = 15) -> "libvirt.virConnect":
     """Open a connection with keep-alive.
 
@@ -77,6 +48,6 @@ def connect(uri: str, seconds: float = 15) -> "libvirt.virConnect":
         DeadlineExpired: something listens, and does not answer.
     """
     start_event_loop()
-    connection: libvirt.virConnect = with_deadline(f"an answer from {uri}", lambda: libvirt.open(uri), seconds)
+    connection: libvirt.virConnect = within(f"an answer from {uri}", lambda: libvirt.open(uri), seconds=seconds)
     connection.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
     return connection

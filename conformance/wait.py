@@ -1,5 +1,6 @@
 """Waiting with a deadline: every wait says what it waited for and what it saw instead."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -50,3 +51,28 @@ def wait_for(
         if time.monotonic() >= deadline:
             raise DeadlineExpired(what, seconds, seen())
         time.sleep(interval)
+
+
+def within(what: str, call: Callable[[], T], *, seconds: float) -> T:
+    """Make a call that may block for ever, in a thread of its own, and give up after ``seconds``.
+
+    Raises:
+        DeadlineExpired: the call was still running; its thread is left behind.
+    """
+    answer: list[T] = []
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            answer.append(call())
+        except BaseException as error:
+            failure.append(error)  # the caller's to handle, in its own thread
+
+    thread = threading.Thread(target=body, name=what, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failure:
+        raise failure[0]
+    if not answer:
+        raise DeadlineExpired(what, seconds, "no answer")
+    return answer[0]

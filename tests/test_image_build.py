@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from docker.errors import APIError, ImageNotFound
 
-from conformance import apt, image
+from conformance import image
 from conformance.engine import Engine
 from conformance.errors import EngineError, HarnessError
 
@@ -182,23 +182,3 @@ def test_no_dockerfile(docker: FakeDocker, ensure: Any, tmp_path: Path) -> None:
     (tmp_path / "image" / "Dockerfile").unlink()
     with pytest.raises(HarnessError, match="no Dockerfile"):
         ensure()
-
-
-def test_the_machines_own_archives() -> None:
-    output = (
-        "https://mirror.example/debian-security/|Debian|Debian-Security\n"
-        "https://mirror.example/debian/|Debian|Debian\n"
-        "https://mirror.example/debian/|Debian|Debian\n"
-        "https://other.example/apt/|Somebody|Somebody\n"
-        "cdrom://[Debian 13]/|Debian|Debian\n"
-        "https://mirror.example/never-updated/||\n"
-    )
-    assert [mirror.line("trixie") for mirror in apt.parse(output)] == [
-        "deb https://mirror.example/debian/ trixie main",
-        "deb https://mirror.example/debian-security/ trixie-security main",
-    ]
-
-
-def test_no_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert apt.sources("trixie") == []

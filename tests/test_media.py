@@ -21,6 +21,7 @@ import pycdlib
 import pytest
 
 from conformance import media
+from conformance.apt import MIRROR_VARIABLE, Mirror
 from conformance.errors import MediaError
 from conformance.media import build, download, formats, packages, recipe, store
 
@@ -98,7 +99,7 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     with Archive() as server:
-        monkeypatch.setenv(download.MIRROR_VARIABLE, server.url)
+        monkeypatch.setenv(MIRROR_VARIABLE, server.url)
         yield server
         server.shutdown()
 
@@ -369,7 +370,7 @@ def test_without_a_network_the_remedy_is_the_network(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as port:
         closed = port.getsockname()[1]
-    monkeypatch.setenv(download.MIRROR_VARIABLE, f"http://127.0.0.1:{closed}")
+    monkeypatch.setenv(MIRROR_VARIABLE, f"http://127.0.0.1:{closed}")
     with pytest.raises(MediaError, match="refused") as caught:
         media.probe(folder=folder, cache=cache)
 
@@ -379,7 +380,7 @@ def test_without_a_network_the_remedy_is_the_network(
 def test_a_silent_server_is_given_up(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "STALL", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv(download.MIRROR_VARIABLE, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv(MIRROR_VARIABLE, f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(MediaError, match="timed out"):
             media.probe(folder=folder, cache=cache)
 
@@ -405,41 +406,17 @@ def test_downloads_outlive_a_changed_recipe(archive: Archive, folder: Path, cach
 def test_a_machine_that_knows_no_archive_is_told_how_to_name_one(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(download.MIRROR_VARIABLE, raising=False)
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", str(folder))  # no apt-get there
     with pytest.raises(MediaError, match="no Debian archive is known") as caught:
         media.probe(folder=folder, cache=cache)
 
-    assert download.MIRROR_VARIABLE in caught.value.remedy
-
-
-def test_archives_are_asked_of_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = tmp_path / "mirrors.list"
-    names.write_text("# ours\nhttps://one.example/debian\tpriority:1\n\nhttps://two.example/debian/\n")
-    apt = tmp_path / "apt-get"
-    apt.write_text(
-        "#!/bin/sh\n"
-        "echo http://security.example/debian-security/ Debian-Security\n"
-        f"echo mirror+file:{names} Debian\n"
-        "echo http://three.example/debian Debian\n"
-        "echo http://three.example/debian/ Debian\n"
-        "echo cdrom:[Debian]/ Debian\n"
-    )
-    apt.chmod(0o755)
-    monkeypatch.delenv(download.MIRROR_VARIABLE, raising=False)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-
-    assert download.mirrors() == [
-        ("https://one.example/debian/", "Debian"),
-        ("https://two.example/debian/", "Debian"),
-        ("http://three.example/debian/", "Debian"),
-        ("http://security.example/debian-security/", "Debian-Security"),
-    ]
+    assert MIRROR_VARIABLE in caught.value.remedy
 
 
 def test_the_security_archive_has_a_pool_of_its_own(archive: Archive, folder: Path, cache: Path) -> None:
     archive.files["/pool/updates/k.deb"] = archive.files.pop("/pool/k.deb")
-    sources = [(archive.url, "Debian"), (archive.url, "Debian-Security")]
+    sources = [Mirror(archive.url), Mirror(archive.url, security=True)]
 
     path = download.fetch(recipe.load(folder).inputs[0], cache, sources, lambda _: None)
     assert path.read_bytes() == KERNEL
@@ -500,7 +477,7 @@ def test_a_full_disk_is_said_to_be_full(
 
 def test_a_full_disk_during_a_download_is_no_network_error(archive: Archive, folder: Path, cache: Path) -> None:
     (cache / f"{hashlib.sha256(KERNEL).hexdigest()}.partial").symlink_to("/dev/full")
-    sources = [(archive.url, "Debian")]
+    sources = [Mirror(archive.url)]
     with pytest.raises(MediaError, match="no space is left"):
         download.fetch(recipe.load(folder).inputs[0], cache, sources, lambda _: None)
 

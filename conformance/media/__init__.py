@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance import paths
+from conformance import apt, paths
 from conformance.media import build, download, recipe, store
 
 RECIPE = paths.ISOS / "probe"
@@ -82,7 +82,7 @@ def probe(
         with store.locked(cache / "media.lock", progress):
             if not store.intact(media):
                 ingredients = recipe.load(folder)
-                sources = [*download.mirrors(), *((url, "Debian") for url in ingredients.fallback)]
+                sources = [*apt.mirrors(), *(apt.Mirror(url) for url in ingredients.fallback)]
                 packages = [
                     (package, download.fetch(package, cache / "downloads", sources, progress))
                     for package in ingredients.inputs

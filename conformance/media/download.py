@@ -1,17 +1,15 @@
 """Fetching pinned packages: from the machine's own Debian archive, else from where old ones are kept."""
 
-import contextlib
 import errno
 import hashlib
-import os
-import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
+from conformance.apt import MIRROR_VARIABLE, Mirror
 from conformance.errors import MediaError
 from conformance.media.recipe import Package
 
@@ -20,8 +18,6 @@ STALL = 30.0
 
 LONGEST = 900.0
 """Seconds that one file may take."""
-
-MIRROR_VARIABLE = "CONFORMANCE_DEBIAN_MIRROR"
 
 
 class _Refused(Exception):
@@ -42,47 +38,7 @@ _REMEDIES = {
 }
 
 
-def mirrors() -> list[tuple[str, str]]:
-    """Return the Debian archives to ask, best first, as (URL with a final slash, archive label).
-
-    ``$CONFORMANCE_DEBIAN_MIRROR`` alone if it is set, else what this machine's apt is configured with; none on a
-    machine that is no Debian, or whose apt has not been updated yet.
-    """
-    override = os.environ.get(MIRROR_VARIABLE)
-    if override:
-        return [(override.rstrip("/") + "/", "Debian")]
-    try:
-        answer = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages", "Origin: Debian"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    found: dict[tuple[str, str], None] = {}
-    for line in answer.splitlines():
-        uri, _, label = line.partition(" ")
-        for url in _archives(uri):
-            found.setdefault((url.rstrip("/") + "/", label))
-    return sorted(found, key=lambda mirror: "Security" in mirror[1])
-
-
-def _archives(uri: str) -> Iterator[str]:
-    """Yield the HTTP archives behind apt's name for one; Debian's cloud images name a list in a file.
-
-    Source: apt-transport-mirror(1).
-    """
-    if uri.startswith("mirror+file:"):
-        with contextlib.suppress(OSError):
-            for line in Path("/" + uri.removeprefix("mirror+file:").strip("/")).read_text().splitlines():
-                yield from _archives(line.partition("#")[0].strip().partition("\t")[0].partition(" ")[0])
-    elif uri.startswith(("http://", "https://")):
-        yield uri
-
-
-def fetch(package: Package, folder: Path, sources: list[tuple[str, str]], progress: Callable[[str], None]) -> Path:
+def fetch(package: Package, folder: Path, sources: Sequence[Mirror], progress: Callable[[str], None]) -> Path:
     """Return the package's file, fetched unless a whole one is there already.
 
     The file appears under its final name, its checksum, only when it is complete and right; it is verified
@@ -91,7 +47,7 @@ def fetch(package: Package, folder: Path, sources: list[tuple[str, str]], progre
     Args:
         package: what to fetch.
         folder: where downloads are kept.
-        sources: archives to ask in turn, as from :func:`mirrors`.
+        sources: archives to ask in turn.
         progress: told what is being done.
 
     Raises:
@@ -106,13 +62,13 @@ def fetch(package: Package, folder: Path, sources: list[tuple[str, str]], progre
                 return path
             progress(f"the stored {package} is damaged: fetching it again")
             path.unlink()
-        for archive, label in sources:
+        for archive in sources:
             # The security archive keeps its own pool below the same names.
-            pool = package.pool.replace("pool/", "pool/updates/", 1) if "Security" in label else package.pool
-            progress(f"fetching {package} from {archive}")
+            pool = package.pool.replace("pool/", "pool/updates/", 1) if archive.security else package.pool
+            progress(f"fetching {package} from {archive.url}")
             partial = path.with_suffix(".partial")
             try:
-                _download(archive + pool, partial, package.sha256)
+                _download(archive.url + pool, partial, package.sha256)
             except _Refused as refusal:
                 refusals.append(refusal)
             else:
