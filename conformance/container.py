@@ -104,7 +104,7 @@ class Container:
                 except docker.errors.APIError as error:
                     reason = error.explanation or str(error)
                     missing = NO_DEVICE.search(reason)
-                    self.remove()
+                    self._remove_container()
                     if missing and missing["path"] not in self.absent:
                         self.absent.append(missing["path"])
                         continue
@@ -193,14 +193,7 @@ class Container:
             return 0
         with engine_errors():
             self.client.api.stop(self.id, timeout=seconds)
-            return int(self.inspect()["State"]["ExitCode"])
-
-    def kill(self) -> None:
-        """End the container by SIGKILL."""
-        with engine_errors():
-            self.client.api.kill(self.id)
-            self.client.api.wait(self.id, timeout=COMMAND_SECONDS)
-        self.disconnect()
+        return self.exit_status
 
     def renew(self) -> None:
         """Put a new container on the same volumes, and wait until libvirt answers.
@@ -246,6 +239,11 @@ class Container:
     def running(self) -> bool:
         """Say whether the engine sees the container running."""
         return bool(self.inspect()["State"]["Running"])
+
+    @property
+    def exit_status(self) -> int:
+        """Return the status with which the container ended; 0 while it runs."""
+        return int(self.inspect()["State"]["ExitCode"])
 
     @property
     def address(self) -> str:

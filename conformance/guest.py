@@ -25,6 +25,8 @@ Accel = Literal["kvm", "tcg"]
 BOOT_SECONDS = 150
 """From resuming the domain to its own power-off; an emulated UEFI boot takes 20 s, beside load much longer."""
 
+DRAIN_SECONDS = 5
+
 MEMORY_MIB = 512
 """A UEFI guest with 256 MiB ends in GRUB's "out of memory" on some hosts."""
 
@@ -101,7 +103,17 @@ class Guest:
 
 
 class GuestFailure(ImageFailure):
-    """A guest did not start, or did not get to its end."""
+    """A guest started, and did not get to its end.
+
+    Args:
+        message: what happened.
+        container: where; its log and the engine's words are added.
+        guest: as far as it got; its console and QEMU's log are added.
+    """
+
+    def __init__(self, message: str, container: Container, guest: Guest) -> None:
+        super().__init__(f"{message}\n{_seen(container, guest)}")
+        self.guest = guest
 
 
 def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> str:
@@ -172,6 +184,7 @@ class _Console:
     def __init__(self, connection: "libvirt.virConnect", domain: "libvirt.virDomain") -> None:
         self._text = bytearray()
         self._lock = threading.Lock()
+        self._ended = threading.Event()
         self._stream = connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
         domain.openConsole(None, self._stream, 0)
         self._stream.eventAddCallback(
@@ -196,6 +209,11 @@ class _Console:
             # A stream at its end stays readable: without this the event loop would spin.
             with contextlib.suppress(libvirt.libvirtError):
                 stream.eventRemoveCallback()
+            self._ended.set()
+
+    def drain(self) -> None:
+        """Wait for the last bytes: a domain can be gone before they have arrived."""
+        self._ended.wait(DRAIN_SECONDS)
 
     @property
     def text(self) -> str:
@@ -238,49 +256,48 @@ def boot(container: Container, shape: Shape, orders: Mapping[str, str], seconds:
         guest.kvm = _qmp(domain, "query-kvm")
         guest.open_files = _open_files(container, name)
         domain.resume()
-        _watch(container, domain, console, guest, started + seconds)
+        trouble = _watch(connection, domain, console, guest, seconds)
+        if not trouble:
+            console.drain()
     finally:
         if console is not None:
             guest.console = console.text
             console.close()
         with contextlib.suppress(libvirt.libvirtError):
             domain.destroy()
-    guest.report = Report(guest.console, nonce)
     guest.seconds = time.monotonic() - started
+    guest.report = Report(guest.console, nonce)
     if not guest.report.complete:
-        raise GuestFailure(f"guest {name} ended without finishing its report\n{_seen(container, guest)}")
+        raise GuestFailure(trouble or f"guest {name} ended without finishing its report", container, guest)
     return guest
 
 
-def _watch(container: Container, domain: "libvirt.virDomain", console: _Console, guest: Guest, deadline: float) -> None:
-    """Wait for the domain's end, and note its leases while it runs."""
+def _watch(
+    connection: "libvirt.virConnect", domain: "libvirt.virDomain", console: _Console, guest: Guest, seconds: float
+) -> str:
+    """Wait for the domain's end, and note its leases while it runs; returns why it did not end well, if so."""
+    trouble = ""
 
     def ended() -> bool:
+        nonlocal trouble
         try:
             state, reason = domain.state()
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return True
             raise
-        if state == libvirt.VIR_DOMAIN_SHUTOFF:
-            return True
         if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_CRASHED):
-            guest.console = console.text
-            raise GuestFailure(
-                f"guest {guest.name} stopped running (state {state}, reason {reason})\n{_seen(container, guest)}"
-            )
+            trouble = f"guest {guest.name} stopped running (state {state}, reason {reason})"
+            return True
         if guest.shape.network and not guest.leases and '"event":"lease"' in console.text:
-            network = container.connection.networkLookupByName(guest.shape.network)
-            guest.leases = list(network.DHCPLeases(guest.mac))
-        return False
+            guest.leases = list(connection.networkLookupByName(guest.shape.network).DHCPLeases(guest.mac))
+        return bool(state == libvirt.VIR_DOMAIN_SHUTOFF)
 
     try:
-        wait_for(
-            f"guest {guest.name} to report and power off", ended, seconds=deadline - time.monotonic(), interval=0.05
-        )
+        wait_for(f"guest {guest.name} to report and power off", ended, seconds=seconds, interval=0.1)
     except DeadlineExpired as error:
-        guest.console = console.text
-        raise GuestFailure(f"{error}\n{_seen(container, guest)}") from error
+        return str(error)
+    return trouble
 
 
 def _qmp(domain: "libvirt.virDomain", command: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import socket
 import sys
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,15 +19,15 @@ from conformance import contract, host_network, matrix, paths, summary
 from conformance import mode as modes_
 from conformance.beyond import Beyond
 from conformance.container import Container
-from conformance.contract import Cause, Contract, Feature
-from conformance.errors import ContractError, HarnessError, Unsupported
-from conformance.guest import Firmware, Guest
+from conformance.contract import Contract
+from conformance.errors import ContractError, HarnessError, ImageFailure, Unsupported
+from conformance.guest import Firmware, Guest, GuestFailure
 from conformance.guests import Guests, Need
 from conformance.mode import Mode
 from conformance.progress import Progress
-from conformance.record import Record
+from conformance.question import Question
 from conformance.run import Run, prepare
-from conformance.verdict import KnownFailure, Verdict, blames_image, recognised
+from conformance.verdict import KnownFailure, Verdict, recognised
 
 if TYPE_CHECKING:
     from testinfra.host import Host as Inside
@@ -38,35 +37,6 @@ EXIT_NOTHING_DECIDED = 5
 
 EXIT_CANNOT_RUN = 6
 """The machine or its engine cannot run anything; nothing was asked."""
-
-
-@dataclass
-class Question:
-    """What one test asks, and what has become of it.
-
-    Attributes:
-        feature: what it is about.
-        mode: in which mode.
-        check: the test's name without its mode.
-        checks: the names of all tests that the feature has in this mode.
-        expected: the cause for which it is expected to fail; none where it is expected to work.
-        evidence: what was seen; suites add to it.
-        boots: the guests that were used.
-        unsupported: why the host cannot be asked.
-        failure: the exception that decided.
-        started: when its set-up began, on the monotonic clock.
-    """
-
-    feature: Feature
-    mode: str
-    check: str
-    checks: tuple[str, ...]
-    expected: Cause | None = None
-    evidence: dict[str, Any] = field(default_factory=dict)
-    boots: list[Guest] = field(default_factory=list)
-    unsupported: str = ""
-    failure: BaseException | None = None
-    started: float = 0.0
 
 
 class Boot(Protocol):
@@ -291,12 +261,14 @@ def _container(
 
 
 @pytest.fixture
-def container(_container: Container) -> Container:
-    """The image under test, running in the mode; started again if the test before has ended it."""
+def container(_container: Container) -> Iterator[Container]:
+    """The image under test, running in the mode; a test that ends it by anything but a clean stop has failed."""
     if not _container.running:
         _container.start()
         _container.wait_until_ready()
-    return _container
+    yield _container
+    if not _container.running and _container.exit_status != 0:
+        raise ImageFailure(f"the container ended during this test\n{_container.describe()}")
 
 
 @pytest.fixture
@@ -353,7 +325,11 @@ def _noting(request: pytest.FixtureRequest, guests: Guests) -> Boot:
     question: Question = request.node.stash[QUESTION]
 
     def boot(*needs: Need, firmware: Firmware = "bios") -> Guest:
-        guest = guests.boot(*needs, firmware=firmware)
+        try:
+            guest = guests.boot(*needs, firmware=firmware)
+        except GuestFailure as failure:
+            question.boots.append(failure.guest)
+            raise
         question.boots.append(guest)
         return guest
 
@@ -380,11 +356,9 @@ def _translated(item: pytest.Item) -> Generator[None, None, None]:
         question.unsupported = str(error)
         pytest.skip(str(error))
     except Exception as error:
-        if question is not None:
-            question.failure = error
-            known = recognised(question.expected, error)
-            if known:
-                raise known from error
+        known = recognised(question.expected if question else None, error)
+        if known:
+            raise known from error
         raise
 
 
@@ -410,9 +384,10 @@ def pytest_runtest_makereport(
     """Judge, record, and let pytest show a failure of the image as failed and one of the harness as error."""
     report = yield
     question = item.stash.get(QUESTION, None)
-    if question is None or (report.when == "setup" and report.passed) or (report.when == "teardown" and report.passed):
+    if question is None or (report.when != "call" and report.passed):
         return report
-    verdict = judge(report, call, question)
+    error = call.excinfo.value if call.excinfo else None
+    verdict = question.judge(error, skipped=report.skipped, after=report.when == "teardown")
     if verdict is Verdict.FAILS:
         report.when = "call"
     elif verdict is Verdict.ERROR and report.when == "call":
@@ -420,58 +395,11 @@ def pytest_runtest_makereport(
     item.user_properties.append(("verdict", str(verdict)))  # JUnit reads them after the teardown
     item.config.stash[PROGRESS].clear()
     run = item.config.stash[RUN]
-    run.recorder.append(_record(run, question, verdict, report))
+    try:
+        run.recorder.append(question.record(run, verdict, error))
+    except HarnessError as unwritten:
+        pytest.exit(f"error: {unwritten}", returncode=EXIT_CANNOT_RUN)
     return report
-
-
-def judge(report: pytest.TestReport, call: pytest.CallInfo[None], question: Question) -> Verdict:
-    """Say what a phase's outcome means beside the expectation."""
-    error = call.excinfo.value if call.excinfo else None
-    if report.when == "teardown":
-        return Verdict.ERROR
-    if isinstance(error, KnownFailure):
-        return Verdict.KNOWN_FAILURE
-    if report.skipped:
-        return Verdict.UNSUPPORTED if question.unsupported else Verdict.NOT_RUN
-    if error is None:
-        return Verdict.FIXED if question.expected else Verdict.WORKS
-    return Verdict.FAILS if blames_image(error) else Verdict.ERROR
-
-
-def _record(run: Run, question: Question, verdict: Verdict, report: pytest.TestReport) -> Record:
-    cause, reason = _why(run.contract, question, verdict, report)
-    under_kvm = {bool(guest.kvm.get("enabled")) for guest in question.boots}
-    return Record(
-        run=run.id,
-        host=run.host,
-        image=run.image,
-        mode=question.mode,
-        feature=question.feature.id,
-        check=question.check,
-        checks=question.checks,
-        verdict=verdict,
-        cause=cause,
-        reason=reason,
-        accel=("kvm" if under_kvm.pop() else "tcg") if len(under_kvm) == 1 else None,
-        seconds=round(time.monotonic() - question.started, 2),
-        evidence=question.evidence | {"guests": [guest.evidence() for guest in question.boots]},
-    )
-
-
-def _why(claims: Contract, question: Question, verdict: Verdict, report: pytest.TestReport) -> tuple[str, str]:
-    """Return a recognised cause's id, and the reason in one line."""
-    match verdict:
-        case Verdict.WORKS:
-            return "", ""
-        case Verdict.FIXED:
-            return "", "works, although it is known to fail: the contract is behind"
-        case Verdict.UNSUPPORTED:
-            return "", question.unsupported
-        case Verdict.NOT_RUN:
-            return "", str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
-    text = str(question.failure or report.longrepr)
-    cause = claims.recognise(text)
-    return cause.id if cause else "", text.strip().splitlines()[0] if text.strip() else repr(question.failure)
 
 
 # -------------------------------------------------------------------------------------- the end
@@ -489,7 +417,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     try:
         yield  # fixtures that are still set up, as after ctrl-C, are torn down in here
     finally:
-        run.close()
+        try:
+            run.close()
+        except HarnessError as error:
+            print(f"error: cannot clean up: {error}", file=sys.stderr)  # noqa: T201
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -14,6 +14,24 @@ pytest_plugins = ["pytester"]
 
 
 @pytest.fixture(scope="session")
+def state_output() -> str:
+    """What the script of conformance.effective writes in a container."""
+    return """\
+CapBnd 00000000a82425fb
+Seccomp 0
+LastCap 40
+Label docker-default (enforce)
+Cgroup 0::/docker/4f0c
+Mount 1 0 0:1 / / rw,relatime - overlay overlay rw
+Mount 2 1 0:2 / /proc rw,nosuid - proc proc rw
+Mount 3 2 0:2 /sys /proc/sys ro,nosuid - proc proc rw
+Mount 4 2 0:5 / /proc/kcore rw - tmpfs tmpfs rw
+Mount 5 3 0:2 /sys /proc/sys rw - proc proc rw
+Device /dev/kvm
+"""
+
+
+@pytest.fixture(scope="session")
 def contract() -> Contract:
     """The project's own contract."""
     return contracts.load()

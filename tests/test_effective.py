@@ -5,20 +5,6 @@ from conformance.contract import Contract
 from conformance.effective import CAPABILITIES, READ_ONLY_PATHS, State
 from conformance.mode import DEFAULT_CAPABILITIES, Mode
 
-OUTPUT = """\
-CapBnd 00000000a82425fb
-Seccomp 0
-LastCap 40
-Label docker-default (enforce)
-Cgroup 0::/docker/4f0c
-Mount 1 0 0:1 / / rw,relatime - overlay overlay rw
-Mount 2 1 0:2 / /proc rw,nosuid - proc proc rw
-Mount 3 2 0:2 /sys /proc/sys ro,nosuid - proc proc rw
-Mount 4 2 0:5 / /proc/kcore rw - tmpfs tmpfs rw
-Mount 5 3 0:2 /sys /proc/sys rw - proc proc rw
-Device /dev/kvm
-"""
-
 
 def state_of(one: Mode) -> State:
     """Return the state that a mode declares, on a host with cgroup v2 and without a security module."""
@@ -38,8 +24,8 @@ def differences(one: Mode, state: State, *, apparmor: bool = False) -> list[tupl
     return [(found.what, found.lacking) for found in effective.compare(one, state, cgroup_version=2, apparmor=apparmor)]
 
 
-def test_the_scripts_output_is_read() -> None:
-    state = effective.parse(OUTPUT, container_id="4f0c")
+def test_the_scripts_output_is_read(state_output: str) -> None:
+    state = effective.parse(state_output, container_id="4f0c")
     assert {"SYS_ADMIN", "CHOWN"} <= state.capabilities
     assert "NET_ADMIN" not in state.capabilities
     assert not state.seccomp

@@ -1,0 +1,92 @@
+"""One test in one mode: what it asks, what was seen, and the record that comes of it."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from conformance.contract import Cause, Contract, Feature
+from conformance.guest import Guest
+from conformance.record import Record
+from conformance.run import Run
+from conformance.verdict import KnownFailure, Verdict, blames_image
+
+ERROR_CHARACTERS = 8000
+"""As much of an error's text as a record keeps: the console's and the logs' ends are in it."""
+
+Phase = Literal["setup", "call", "teardown"]
+
+
+@dataclass
+class Question:
+    """What one test asks, and what has been seen so far.
+
+    Attributes:
+        feature: what it is about.
+        mode: in which mode.
+        check: the test's name without its mode.
+        checks: the names of all tests that the feature has in this mode.
+        expected: the cause for which it is expected to fail; none where it is expected to work.
+        evidence: what was seen; suites add to it.
+        boots: the guests that were used.
+        unsupported: why the host cannot be asked.
+        started: when its set-up began, on the monotonic clock.
+    """
+
+    feature: Feature
+    mode: str
+    check: str
+    checks: tuple[str, ...]
+    expected: Cause | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    boots: list[Guest] = field(default_factory=list)
+    unsupported: str = ""
+    started: float = 0.0
+
+    def judge(self, error: BaseException | None, *, skipped: bool, after: bool = False) -> Verdict:
+        """Say what an outcome means beside the expectation.
+
+        Args:
+            error: what ended the test, or None where nothing did.
+            skipped: whether that was a skip.
+            after: whether the test itself had its verdict already, and this is about what came after it.
+        """
+        if isinstance(error, KnownFailure):
+            return Verdict.KNOWN_FAILURE
+        if skipped:
+            return Verdict.UNSUPPORTED if self.unsupported else Verdict.NOT_RUN
+        if error is None:
+            return Verdict.FIXED if self.expected and not after else Verdict.WORKS
+        return Verdict.FAILS if blames_image(error) else Verdict.ERROR
+
+    def record(self, run: Run, verdict: Verdict, error: BaseException | None) -> Record:
+        """Make the record of a verdict."""
+        cause, reason = self._why(run.contract, verdict, error)
+        under_kvm = {bool(guest.kvm.get("enabled")) for guest in self.boots}
+        evidence = self.evidence | {"guests": [guest.evidence() for guest in self.boots]}
+        if verdict not in (Verdict.WORKS, Verdict.FIXED) and error is not None:
+            evidence["error"] = str(error)[-ERROR_CHARACTERS:]
+        return Record(
+            run=run.id,
+            host=run.host,
+            image=run.image,
+            mode=self.mode,
+            feature=self.feature.id,
+            check=self.check,
+            checks=self.checks,
+            verdict=verdict,
+            cause=cause,
+            reason=reason,
+            accel=("kvm" if under_kvm.pop() else "tcg") if len(under_kvm) == 1 else None,
+            seconds=round(time.monotonic() - self.started, 2),
+            evidence=evidence,
+        )
+
+    def _why(self, contract: Contract, verdict: Verdict, error: BaseException | None) -> tuple[str, str]:
+        """Return a recognised cause's id, and the reason in one line."""
+        if verdict is Verdict.WORKS:
+            return "", ""
+        if verdict is Verdict.FIXED:
+            return "", "works, although it is known to fail: the contract is behind"
+        text = self.unsupported or str(error).strip() or repr(error)
+        cause = None if verdict is Verdict.UNSUPPORTED else contract.recognise(text)
+        return cause.id if cause else "", text.splitlines()[0]

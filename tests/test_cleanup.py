@@ -1,0 +1,86 @@
+import os
+from typing import Any
+
+from conformance import cleanup, labels
+
+
+class Api:
+    """An engine with things on it."""
+
+    def __init__(self, *runs: str) -> None:
+        self.things = [
+            {
+                "Id": f"id-{run}",
+                "Name": f"name-{run}",
+                "Names": [f"/name-{run}"],
+                "State": "running",
+                "Labels": {labels.RUN: run},
+            }
+            for run in runs
+        ]
+        self.calls: list[str] = []
+
+    def containers(self, all: bool, filters: dict[str, str]) -> list[dict[str, Any]]:  # noqa: A002
+        return self._of(filters)
+
+    def networks(self, filters: dict[str, str]) -> list[dict[str, Any]]:
+        return self._of(filters)
+
+    def volumes(self, filters: dict[str, str]) -> dict[str, Any]:
+        return {"Volumes": self._of(filters) or None}
+
+    def _of(self, filters: dict[str, str]) -> list[dict[str, Any]]:
+        _, _, run = filters["label"].partition("=")
+        return [thing for thing in self.things if not run or thing["Labels"][labels.RUN] == run]  # type: ignore[index]
+
+    def stop(self, container: str, timeout: int) -> None:
+        self.calls.append(f"stop {container}")
+
+    def remove_container(self, container: str, v: bool, force: bool) -> None:
+        assert v
+        self.calls.append(f"remove {container}")
+
+    def remove_network(self, network: str) -> None:
+        self.calls.append(f"remove network {network}")
+
+    def remove_volume(self, volume: str, force: bool) -> None:
+        self.calls.append(f"remove volume {volume}")
+
+
+def client(api: Api) -> Any:
+    return type("Client", (), {"api": api})()
+
+
+def dead_run() -> str:
+    own = labels.new_run()
+    return f"{own.rpartition('-')[0]}-4194999"  # beyond the kernel's largest process id
+
+
+def test_a_run_takes_only_its_own() -> None:
+    api = Api("mine", "others")
+    gone = cleanup.remove(client(api), "mine")
+    assert gone == ["container name-mine", "network name-mine", "volume name-mine"]
+    # It may end by itself first: in the host's network it takes its links and rules along.
+    assert api.calls[:2] == ["stop id-mine", "remove id-mine"]
+    assert not any("others" in call for call in api.calls)
+
+
+def test_nothing_left_is_nothing_said() -> None:
+    assert cleanup.remove(client(Api()), "mine") == []
+
+
+def test_what_dead_runs_left_is_swept_and_the_living_are_left_alone() -> None:
+    living, elsewhere = labels.new_run(), f"20260101T000000Z-ffffff-{os.getpid()}0"
+    api = Api(dead_run(), living, elsewhere, "")
+    gone = cleanup.sweep(client(api))
+    assert len(gone) == 3
+    assert all("4194999" in line for line in gone)
+
+
+def test_a_run_knows_its_machine_and_process() -> None:
+    run = labels.new_run()
+    assert labels.made_here(run)
+    assert labels.alive(run)
+    assert not labels.alive(dead_run())
+    assert not labels.made_here("20260101T000000Z-ffffff-1")
+    assert not labels.made_here("nonsense")

@@ -1,0 +1,127 @@
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from conformance import cli, private_engine
+from conformance.errors import ContractError, EngineError, HarnessError
+from conformance.plugin import EXIT_CANNOT_RUN
+
+runner = CliRunner()
+
+
+def test_modes_are_listed() -> None:
+    result = runner.invoke(cli.app, ["modes"])
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [
+        "unprivileged",
+        "unprivileged-hostnet",
+        "privileged",
+        "required-only",
+    ]
+
+
+def test_a_mode_is_rendered() -> None:
+    line = runner.invoke(cli.app, ["modes", "unprivileged", "--docker", "--image", "mine:1"]).stdout
+    assert line.startswith("docker run")
+    assert line.rstrip().endswith("mine:1")
+    compose = yaml.safe_load(runner.invoke(cli.app, ["modes", "unprivileged", "--compose"]).stdout)
+    assert compose["services"]["libvirt"]["cap_add"]
+    assert "SYS_ADMIN" in runner.invoke(cli.app, ["modes", "unprivileged"]).stdout
+
+
+@pytest.mark.parametrize("words", [["--docker"], ["unprivileged", "--docker", "--compose"]])
+def test_a_rendering_needs_one_mode_and_one_format(words: list[str]) -> None:
+    assert runner.invoke(cli.app, ["modes", *words]).exit_code == 2
+
+
+def test_an_unknown_mode_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["conformance", "modes", "root"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == cli.EXIT_USAGE
+    assert "what to do: choose one of: unprivileged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ContractError("odd"), cli.EXIT_USAGE),
+        (EngineError("none", "start one"), EXIT_CANNOT_RUN),
+        (HarnessError("full"), EXIT_CANNOT_RUN),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_an_error_is_one_message_and_a_status(
+    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == status
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def readme(tmp_path: Path) -> Path:
+    file = tmp_path / "README.md"
+    file.write_text("<!-- generated: volumes -->\n<!-- end of generated -->\n")
+    return file
+
+
+def tables(readme: Path, *words: str) -> tuple[int, str]:
+    result = runner.invoke(cli.app, ["tables", "--readme", str(readme), "--results", str(readme.parent), *words])
+    return result.exit_code, result.output
+
+
+def test_tables_are_written_and_checked(readme: Path) -> None:
+    before = readme.read_text()
+    assert tables(readme, "--check") == (
+        1,
+        "README.md is behind the contract and the records: run conformance tables\n",
+    )
+    assert readme.read_text() == before
+    assert tables(readme)[0] == 0
+    assert "/var/lib/libvirt/images" in readme.read_text()
+    assert tables(readme, "--check") == (0, "README.md is up to date\n")
+
+
+def test_a_full_disk_does_not_cost_the_readme(readme: Path) -> None:
+    before = readme.read_text()
+    readme.with_suffix(".new").symlink_to("/dev/full")
+    result = runner.invoke(cli.app, ["tables", "--readme", str(readme), "--results", str(readme.parent)])
+    assert isinstance(result.exception, HarnessError)
+    assert "No space left" in str(result.exception)
+    assert readme.read_text() == before
+
+
+def test_the_project_readme_is_up_to_date() -> None:
+    assert runner.invoke(cli.app, ["tables", "--check"]).exit_code == 0
+
+
+def test_a_command_gets_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def run(command: list[str], _progress: object) -> int:
+        seen.append(command)
+        return 7
+
+    monkeypatch.setattr(private_engine, "run", run)
+    assert runner.invoke(cli.app, ["engine", "docker", "ps", "--all"]).exit_code == 7
+    assert seen == [["docker", "ps", "--all"]]
+    assert runner.invoke(cli.app, ["engine"]).exit_code == 2
+
+
+def test_the_matrix_shows_pytests_help_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    before = Path.cwd()
+    try:
+        result = runner.invoke(cli.app, ["matrix", "--help"])
+    finally:
+        os.chdir(before)
+    assert result.exit_code == 0

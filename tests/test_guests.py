@@ -1,0 +1,133 @@
+"""Which boots are made, and which are shared."""
+
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+import pytest
+
+from conformance import guests as sharing
+from conformance.errors import ImageFailure
+from conformance.guest import Guest, Shape, domain_xml
+from conformance.guests import Guests, require_started
+from conformance.report import Event
+
+Boots = list[tuple[str, frozenset[str]]]
+SHARED = ("bios", frozenset({"iso", "disk", "network"}))
+
+
+def guest(*failures: str) -> Guest:
+    made = Guest("probe", "nonce", Shape("bios", "tcg", "pool"), "<domain/>", "mac")
+    made.report.events = [Event("failure", {"step": step, "message": "no"}) for step in failures]
+    return made
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Guests, Boots]]:
+    """Makes guests whose boots end as given; one that is not given ends well."""
+
+    def make(outcomes: dict[frozenset[str], Any]) -> tuple[Guests, Boots]:
+        boots: Boots = []
+
+        def boot(_self: Guests, firmware: str, needs: frozenset[str]) -> Guest:
+            boots.append((firmware, needs))
+            outcome = outcomes.get(needs, guest())
+            if isinstance(outcome, Exception):
+                raise outcome
+            made: Guest = outcome
+            return made
+
+        monkeypatch.setattr(sharing.Guests, "_boot", boot)
+        nothing: Any = None
+        return Guests(nothing, nothing, nothing, "tcg", lambda _text: None), boots
+
+    return make
+
+
+def test_one_boot_answers_for_all(make: Any) -> None:
+    guests, boots = make({})
+    for needs in (("disk",), ("network",), ("iso",), (), ("disk", "network")):
+        guests.boot(*needs)
+    assert boots == [SHARED]
+
+
+def test_each_firmware_boots_once(make: Any) -> None:
+    guests, boots = make({})
+    guests.boot("iso")
+    guests.boot("iso", firmware="efi")
+    guests.boot(firmware="efi")
+    assert boots == [SHARED, ("efi", frozenset({"iso"}))]
+
+
+def test_where_a_shared_boot_fails_each_is_asked_alone_and_the_one_at_fault_is_blamed(make: Any) -> None:
+    refused = libvirt.libvirtError("network is not active")
+    guests, boots = make({SHARED[1]: refused, frozenset({"network"}): refused})
+    guests.boot("disk")
+    with pytest.raises(libvirt.libvirtError, match="not active"):
+        guests.boot("network")
+    with pytest.raises(libvirt.libvirtError, match="not active"):
+        guests.boot("network")
+    assert boots == [SHARED, ("bios", frozenset({"disk"})), ("bios", frozenset({"network"}))]
+
+
+def test_where_a_step_fails_in_a_shared_boot_only_its_feature_is_asked_again(make: Any) -> None:
+    guests, boots = make({SHARED[1]: guest("lease", "ping")})
+    guests.boot("disk")
+    guests.boot("network")
+    assert boots == [SHARED, ("bios", frozenset({"network"}))]
+
+
+def test_macvtap_is_never_shared(make: Any) -> None:
+    guests, boots = make({})
+    guests.boot("macvtap")
+    assert boots == [("bios", frozenset({"macvtap"}))]
+
+
+class Network:
+    """A libvirt network; ``refusal`` is what the daemon says when it is started."""
+
+    def __init__(self, *, active: bool, refusal: str = "") -> None:
+        self.active, self.refusal = active, refusal
+
+    def isActive(self) -> bool:  # noqa: N802
+        return self.active
+
+    def create(self) -> None:
+        if self.refusal:
+            raise libvirt.libvirtError(self.refusal)
+        self.active = True
+
+    def destroy(self) -> None:
+        self.active = False
+
+    def name(self) -> str:
+        return "default"
+
+
+def test_a_network_that_cannot_start_says_why() -> None:
+    require_started(Network(active=True))
+    with pytest.raises(libvirt.libvirtError, match="not permitted"):
+        require_started(Network(active=False, refusal="Operation not permitted"))
+
+
+def test_a_network_that_nobody_started_is_not_started_by_the_question() -> None:
+    network = Network(active=False)
+    with pytest.raises(ImageFailure, match="can be started, but was not"):
+        require_started(network)
+    assert not network.active
+
+
+@pytest.mark.parametrize("firmware", ["bios", "efi"])
+@pytest.mark.parametrize("medium", [{"iso": "probe.iso"}, {"kernel": "/k", "initrd": "/i"}])
+def test_libvirt_accepts_the_domain(firmware: Any, medium: dict[str, str]) -> None:
+    shape = Shape(firmware=firmware, accel="tcg", pool="p", disk="d", network="default", **medium)
+    xml = domain_xml("probe", shape, "52:54:00:00:00:01", {"nonce": "a&b", "ask": "disk,net"})
+    connection = libvirt.open("test:///default")
+    try:
+        # The test driver knows no QEMU: only the schema's parser is asked, with its own type.
+        domain = connection.defineXML(xml.replace('type="qemu"', 'type="test"', 1))
+        described = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        assert "probe.nonce=a&amp;b" in described
+        assert ("firmware='efi'" in described) == (firmware == "efi")
+    finally:
+        connection.close()
