@@ -20,7 +20,7 @@ from conformance import mode as modes_
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.contract import Contract
-from conformance.errors import ContractError, HarnessError, ImageFailure, Unsupported
+from conformance.errors import ContractError, EngineError, HarnessError, ImageFailure, Unsupported
 from conformance.guest import Firmware, Guest, GuestFailure
 from conformance.guests import Guests, Need
 from conformance.mode import Mode
@@ -226,7 +226,8 @@ def beyond(run: Run) -> Iterator[Beyond]:
     try:
         yield server.start()
     finally:
-        server.remove()
+        with contextlib.suppress(EngineError):  # what is left then, the end of the session says once
+            server.remove()
 
 
 @pytest.fixture(scope="session")
@@ -254,9 +255,9 @@ def _container(
         yield container
     finally:
         progress(f"{mode.id}: stopping the container")
-        if container.id:
+        with contextlib.suppress(EngineError):
             container.stop()
-        container.remove()
+            container.remove()
         progress.clear()
 
 
@@ -392,6 +393,8 @@ def pytest_runtest_makereport(
         report.when = "call"
     elif verdict is Verdict.ERROR and report.when == "call":
         report.when = "setup"
+    if isinstance(error, HarnessError):
+        report.longrepr = f"error: {error}"  # says what to do; where in the harness it was raised helps nobody
     item.user_properties.append(("verdict", str(verdict)))  # JUnit reads them after the teardown
     item.config.stash[PROGRESS].clear()
     run = item.config.stash[RUN]

@@ -86,15 +86,16 @@ class Recorder:
         line = record.model_dump_json(by_alias=True) + "\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
+            # Unbuffered: what a buffer still holds after an error would be written at the end all the same.
+            with self.path.open("ab", buffering=0) as file:
                 whole = file.tell()
                 try:
-                    file.write(line.encode())
-                    file.flush()
+                    rest = line.encode()
+                    while rest:
+                        rest = rest[file.write(rest) :]
                     os.fsync(file.fileno())
                 except OSError:
-                    # Half a line would make the whole file unreadable.
-                    file.truncate(whole)
+                    os.ftruncate(file.fileno(), whole)  # half a line would make the whole file unreadable
                     raise
         except OSError as error:
             raise HarnessError(

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,20 @@ def test_a_full_disk_leaves_no_half_line_and_the_error_carries_the_record(
         with pytest.raises(HarnessError, match=r'No space left(.|\n)*"check":"lost"'):
             recorder.append(make_record(check="lost"))
     assert [one.check for one in record.read(tmp_path)] == ["test_boot"]
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_line_leaves_no_half_line(tmp_path: Path, make_record: Make) -> None:
+    recorder = Recorder(tmp_path, "host", "run")
+    recorder.append(make_record())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (recorder.path.stat().st_size + 100, limits[1]))
+    try:
+        with pytest.raises(HarnessError, match="File too large"):
+            recorder.append(make_record(check="lost"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    recorder.append(make_record(check="after"))
+    assert [one.check for one in record.read(tmp_path)] == ["test_boot", "after"]
 
 
 @pytest.mark.parametrize(
