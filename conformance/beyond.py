@@ -6,8 +6,9 @@ import docker
 import docker.errors
 import docker.types
 
-from conformance import labels
+from conformance import labels, throwaway
 from conformance.container import engine_errors
+from conformance.errors import EngineError
 from conformance.media import PEER_COMMAND, PEER_PORT, Probe
 
 
@@ -76,6 +77,33 @@ class Beyond:
         """Return the host's own address on this network: what the server sees of the host's network."""
         with engine_errors():
             return str(self._client.api.inspect_network(self._network_id)["IPAM"]["Config"][0]["Gateway"])
+
+    def reaches(self, url: str, *, by_way_of: str) -> bool:
+        """Say whether somebody on this network reaches a server behind one of its addresses.
+
+        Args:
+            url: what is asked for, by an address that only the router knows.
+            by_way_of: the address on this network that is taken for the router.
+
+        Raises:
+            EngineError: it could not be tried.
+        """
+        host = url.removeprefix("http://").partition("/")[0].partition(":")[0]
+        script = (
+            f"ip route add {host}/32 via {by_way_of} && echo tried; wget -q -T 5 -O - {url} >/dev/null && echo reached"
+        )
+        with engine_errors():
+            said = throwaway.output(
+                self._client,
+                self._image(),
+                ["/bin/busybox", "sh", "-c", script],
+                run=self._run,
+                network_mode=self.network,
+                cap_add=["NET_ADMIN"],
+            )
+        if "tried" not in said:
+            raise EngineError(f"no route to {host} by way of {by_way_of} could be made: {said.strip()}")
+        return "reached" in said
 
     def remove(self) -> None:
         """Remove the server and the network."""

@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,14 +16,19 @@ import libvirt_qemu
 from conformance.container import Container
 from conformance.errors import ImageFailure
 from conformance.media import CMDLINE
-from conformance.report import Report
+from conformance.report import Event, Report
 from conformance.wait import DeadlineExpired, wait_for
 
-Firmware = Literal["bios", "efi"]
+Firmware = Literal["bios", "efi", "secure-boot"]
+"""``secure-boot`` is UEFI that enforces Secure Boot, with the keys that machines are sold with."""
+
 Accel = Literal["kvm", "tcg"]
 
 BOOT_SECONDS = 150
 """From resuming the domain to its own power-off; an emulated UEFI boot takes 20 s, beside load much longer."""
+
+ANSWER_SECONDS = 60
+"""From an order on the console to its answer."""
 
 DRAIN_SECONDS = 5
 
@@ -39,7 +44,7 @@ class Shape:
     """What a guest is made of.
 
     Attributes:
-        firmware: BIOS or UEFI.
+        firmware: BIOS, UEFI, or UEFI with Secure Boot.
         accel: KVM or emulation.
         iso: volume to boot from as a CD-ROM; without it the kernel is loaded directly.
         kernel: path in the container of the kernel for a direct boot.
@@ -127,11 +132,14 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     ET.SubElement(domain, "memory", unit="MiB").text = str(MEMORY_MIB)
     ET.SubElement(domain, "vcpu").text = "1"
 
-    firmware = ET.SubElement(domain, "os", {"firmware": "efi"} if shape.firmware == "efi" else {})
+    uefi, secure = shape.firmware != "bios", shape.firmware == "secure-boot"
+    firmware = ET.SubElement(domain, "os", {"firmware": "efi"} if uefi else {})
     ET.SubElement(firmware, "type", arch="x86_64", machine="q35").text = "hvm"
-    if shape.firmware == "efi":
-        # libvirt prefers the Secure Boot firmware, which refuses an unsigned loader.
-        ET.SubElement(ET.SubElement(firmware, "firmware"), "feature", enabled="no", name="secure-boot")
+    if uefi:
+        # Unless told, libvirt prefers the Secure Boot firmware, which refuses an unsigned loader.
+        chosen = ET.SubElement(firmware, "firmware")
+        for feature in ("secure-boot", "enrolled-keys"):
+            ET.SubElement(chosen, "feature", enabled="yes" if secure else "no", name=feature)
     if shape.kernel:
         ET.SubElement(firmware, "kernel").text = shape.kernel
         ET.SubElement(firmware, "initrd").text = shape.initrd
@@ -147,6 +155,9 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     features = ET.SubElement(domain, "features")
     ET.SubElement(features, "acpi")
     ET.SubElement(features, "apic")
+    if secure:
+        # Only the firmware, in system management mode, may change its variables.
+        ET.SubElement(features, "smm", state="on")
     if shape.accel == "kvm":
         ET.SubElement(domain, "cpu", mode="host-passthrough", migratable="off")
     # A guest that reboots or crashes has not done what it was asked for.
@@ -161,10 +172,7 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
         ET.SubElement(cdrom, "target", dev="sda", bus="sata")
         ET.SubElement(cdrom, "readonly")
     if shape.disk:
-        disk = ET.SubElement(devices, "disk", type="volume", device="disk")
-        ET.SubElement(disk, "driver", name="qemu", type="raw", cache="none")
-        ET.SubElement(disk, "source", pool=shape.pool, volume=shape.disk)
-        ET.SubElement(disk, "target", dev="vda", bus="virtio")
+        devices.append(_disk(shape.pool, shape.disk, "vda"))
     if shape.network or shape.macvtap:
         kind = "network" if shape.network else "direct"
         interface = ET.SubElement(devices, "interface", type=kind)
@@ -176,6 +184,14 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     ET.SubElement(devices, "memballoon", model="none")
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
+
+
+def _disk(pool: str, volume: str, name: str) -> ET.Element:
+    disk = ET.Element("disk", type="volume", device="disk")
+    ET.SubElement(disk, "driver", name="qemu", type="raw", cache="none", discard="unmap")
+    ET.SubElement(disk, "source", pool=pool, volume=volume)
+    ET.SubElement(disk, "target", dev=name, bus="virtio")
+    return disk
 
 
 class _Console:
@@ -211,6 +227,13 @@ class _Console:
                 stream.eventRemoveCallback()
             self._ended.set()
 
+    def send(self, text: str) -> None:
+        """Type a text; a guest's serial port takes a short line at once."""
+        rest = text.encode()
+        while rest:
+            sent = self._stream.send(rest)
+            rest = rest[max(sent, 0) :]  # -2: not now
+
     def drain(self) -> None:
         """Wait for the last bytes: a domain can be gone before they have arrived."""
         self._ended.wait(DRAIN_SECONDS)
@@ -225,10 +248,199 @@ class _Console:
             self._stream.abort()
 
 
-def boot(container: Container, shape: Shape, orders: Mapping[str, str], seconds: float = BOOT_SECONDS) -> Guest:
-    """Start a probe guest, read its report, and wait until it has powered itself off.
+class Running:
+    """A probe guest that runs: it can be waited for, and where it was told to stay, be asked more.
+
+    Attributes:
+        guest: what is known of it so far.
+        domain: libvirt's handle, for what is done to a running domain.
+    """
+
+    def __init__(
+        self, container: Container, connection: "libvirt.virConnect", domain: "libvirt.virDomain", guest: Guest
+    ) -> None:
+        self.guest = guest
+        self.domain = domain
+        self._container = container
+        self._connection = connection
+        self._console = _Console(connection, domain)
+        self._started = time.monotonic()
+        self._asked = 0
+
+    def wait_for_end(self, seconds: float = BOOT_SECONDS) -> Guest:
+        """Wait until the guest has powered itself off, and return it with its whole report.
+
+        Raises:
+            GuestFailure: it did not get to its end within ``seconds``.
+        """
+        trouble = self._wait("to report and power off", self._ended, seconds)
+        if not trouble:
+            self._console.drain()
+        self.read()
+        if not self.guest.report.complete:
+            raise self._failure(trouble or f"guest {self.guest.name} ended without finishing its report")
+        return self.guest
+
+    def wait_for_event(self, name: str, seconds: float = BOOT_SECONDS) -> Event:
+        """Wait until the guest has reported an event, and return it.
+
+        Raises:
+            GuestFailure: it did not, or it has ended.
+        """
+        return self._wait_for_report(f"to report {name!r}", lambda report: report.last(name), seconds)
+
+    def ask(self, what: str, *, seconds: float = ANSWER_SECONDS, **arguments: str) -> Event:
+        """Ask a guest that stays for one more thing, and return the event of that name.
+
+        Args:
+            what: a topic of the probe's protocol.
+            seconds: deadline for the answer.
+            arguments: further words of the order, such as ``device="vdb"``.
+
+        Raises:
+            GuestFailure: it reports a failure, does not answer, or has ended.
+        """
+        self._asked += 1
+        tag = str(self._asked)
+        before = len(self.read().report.events)
+        words = {"ask": what, "tag": tag, **arguments}
+        self._console.send(" ".join(f"{key}={value}" for key, value in words.items()) + "\n")
+
+        def answered(report: Report) -> Event | None:
+            last = report.last("answered")
+            return last if last and last["tag"] == tag else None
+
+        self._wait_for_report(f"to answer {what!r}", answered, seconds)
+        for event in self.guest.report.events[before:]:
+            if event.name == "failure":
+                raise self._failure(f"guest {self.guest.name}, asked for {what}: {event['message']}")
+            if event.name == what:
+                return event
+        raise self._failure(f"guest {self.guest.name} answered {what!r} with nothing")
+
+    @property
+    def alive(self) -> bool:
+        """Say whether the domain is still there, over a connection that is."""
+        try:
+            return bool(self.domain.isActive())
+        except libvirt.libvirtError:
+            return False
+
+    @contextlib.contextmanager
+    def plugged(self, volume: str) -> Iterator[None]:
+        """Have a volume plugged in as disk vdb for as long as this lasts.
+
+        Raises:
+            libvirt.libvirtError: the daemon refused.
+        """
+        disk = ET.tostring(_disk(self.guest.shape.pool, volume, "vdb"), encoding="unicode")
+        self.domain.attachDeviceFlags(disk, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        try:
+            yield
+        finally:
+            self.domain.detachDeviceFlags(disk, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def kill(self) -> None:
+        """End QEMU by SIGKILL, as a crash would."""
+        pid = self._container.run("cat", f"/run/libvirt/qemu/{self.guest.name}.pid").text.strip()
+        self._container.run("kill", "-KILL", pid)
+        wait_for(f"QEMU of guest {self.guest.name} to be gone", self._ended, seconds=ANSWER_SECONDS)
+
+    def read(self) -> Guest:
+        """Bring what is known of the guest up to date."""
+        self.guest.console = self._console.text
+        self.guest.report = Report(self.guest.console, self.guest.nonce)
+        self.guest.seconds = time.monotonic() - self._started
+        return self.guest
+
+    def close(self) -> None:
+        """Destroy the domain, if it is still there."""
+        self.read()
+        self._console.close()
+        with contextlib.suppress(libvirt.libvirtError):
+            self.domain.destroy()
+
+    def _wait_for_report(self, what: str, look: Callable[[Report], Event | None], seconds: float) -> Event:
+        found: list[Event] = []
+
+        def seen() -> bool:
+            event = look(self.read().report)
+            found.extend([event] if event else [])
+            return bool(found) or self._ended()
+
+        trouble = self._wait(what, seen, seconds)
+        if not found:
+            raise self._failure(trouble or f"guest {self.guest.name} ended instead of {what}")
+        return found[0]
+
+    def _ended(self) -> bool:
+        """Say whether the domain has ended; notes its leases while it runs."""
+        try:
+            state, reason = self.domain.state()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return True
+            raise
+        if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_CRASHED):
+            raise _Stopped(f"guest {self.guest.name} stopped running (state {state}, reason {reason})")
+        network = self.guest.shape.network
+        if network and not self.guest.leases and '"event":"lease"' in self._console.text:
+            self.guest.leases = list(self._connection.networkLookupByName(network).DHCPLeases(self.guest.mac))
+        return bool(state == libvirt.VIR_DOMAIN_SHUTOFF)
+
+    def _wait(self, what: str, ask: Callable[[], bool], seconds: float) -> str:
+        """Wait, and return why that ended badly; empty if it did not."""
+        try:
+            wait_for(f"guest {self.guest.name} {what}", ask, seconds=seconds)
+        except (DeadlineExpired, _Stopped) as error:
+            return str(error)
+        return ""
+
+    def _failure(self, message: str) -> GuestFailure:
+        return GuestFailure(message, self._container, self.read())
+
+
+class _Stopped(Exception):
+    """A domain that neither runs nor has ended."""
+
+
+@contextlib.contextmanager
+def started(container: Container, shape: Shape, orders: Mapping[str, str]) -> Iterator[Running]:
+    """Start a probe guest; it is destroyed at the end, if it has not ended by itself.
 
     The domain is transient and lives at most as long as the connection: a harness that dies leaves no guest.
+
+    Args:
+        container: where.
+        shape: what the guest is made of.
+        orders: what it is asked, beside its nonce.
+
+    Raises:
+        libvirt.libvirtError: the domain does not start; the daemon's own words.
+    """
+    connection = container.connection
+    nonce = secrets.token_hex(8)
+    name = f"probe-{nonce[:8]}"
+    mac = "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
+    xml = domain_xml(name, shape, mac, {"nonce": nonce, "name": name, **orders})
+    # Started paused, so that the console is open before the first byte, and QEMU can be asked before it ends.
+    domain = connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)
+    try:
+        running = Running(container, connection, domain, Guest(name, nonce, shape, xml, mac))
+    except BaseException:
+        domain.destroy()
+        raise
+    try:
+        running.guest.kvm = _qmp(domain, "query-kvm")
+        running.guest.open_files = _open_files(container, name)
+        domain.resume()
+        yield running
+    finally:
+        running.close()
+
+
+def boot(container: Container, shape: Shape, orders: Mapping[str, str], seconds: float = BOOT_SECONDS) -> Guest:
+    """Start a probe guest, read its report, and wait until it has powered itself off.
 
     Args:
         container: where.
@@ -240,64 +452,8 @@ def boot(container: Container, shape: Shape, orders: Mapping[str, str], seconds:
         libvirt.libvirtError: the domain does not start; the daemon's own words.
         GuestFailure: it started and did not get to its end.
     """
-    connection = container.connection
-    nonce = secrets.token_hex(8)
-    name = f"probe-{nonce[:8]}"
-    mac = "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
-    xml = domain_xml(name, shape, mac, {"nonce": nonce, "name": name, **orders})
-    guest = Guest(name, nonce, shape, xml, mac)
-
-    started = time.monotonic()
-    # Started paused, so that the console is open before the first byte, and QEMU can be asked before it ends.
-    domain = connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)
-    console = None
-    try:
-        console = _Console(connection, domain)
-        guest.kvm = _qmp(domain, "query-kvm")
-        guest.open_files = _open_files(container, name)
-        domain.resume()
-        trouble = _watch(connection, domain, console, guest, seconds)
-        if not trouble:
-            console.drain()
-    finally:
-        if console is not None:
-            guest.console = console.text
-            console.close()
-        with contextlib.suppress(libvirt.libvirtError):
-            domain.destroy()
-    guest.seconds = time.monotonic() - started
-    guest.report = Report(guest.console, nonce)
-    if not guest.report.complete:
-        raise GuestFailure(trouble or f"guest {name} ended without finishing its report", container, guest)
-    return guest
-
-
-def _watch(
-    connection: "libvirt.virConnect", domain: "libvirt.virDomain", console: _Console, guest: Guest, seconds: float
-) -> str:
-    """Wait for the domain's end, and note its leases while it runs; returns why it did not end well, if so."""
-    trouble = ""
-
-    def ended() -> bool:
-        nonlocal trouble
-        try:
-            state, reason = domain.state()
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                return True
-            raise
-        if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_CRASHED):
-            trouble = f"guest {guest.name} stopped running (state {state}, reason {reason})"
-            return True
-        if guest.shape.network and not guest.leases and '"event":"lease"' in console.text:
-            guest.leases = list(connection.networkLookupByName(guest.shape.network).DHCPLeases(guest.mac))
-        return bool(state == libvirt.VIR_DOMAIN_SHUTOFF)
-
-    try:
-        wait_for(f"guest {guest.name} to report and power off", ended, seconds=seconds, interval=0.1)
-    except DeadlineExpired as error:
-        return str(error)
-    return trouble
+    with started(container, shape, orders) as running:
+        return running.wait_for_end(seconds)
 
 
 def _qmp(domain: "libvirt.virDomain", command: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The guests of one container: boots are shared between the features that they can answer for."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import escape
@@ -12,7 +13,7 @@ from conformance import guest as guests
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.errors import ImageFailure
-from conformance.guest import Accel, Firmware, Guest, Shape
+from conformance.guest import Accel, Firmware, Guest, Running, Shape
 from conformance.media import Probe
 
 Need = Literal["iso", "disk", "network", "macvtap"]
@@ -26,9 +27,16 @@ NETWORK = "default"
 
 DISK_BYTES = 16 * 2**20
 
+RESIDENT: frozenset[Need] = frozenset({"disk", "network"})
+"""What the guest that stays has."""
+
+STAY_SECONDS = 600
+"""So long a guest that stays waits for its next order before it ends by itself."""
+
 SHARED: dict[Firmware, frozenset[Need]] = {
     "bios": frozenset({"iso", "disk", "network"}),
     "efi": frozenset({"iso"}),
+    "secure-boot": frozenset({"iso"}),
 }
 """What one boot by each firmware is asked at once."""
 
@@ -63,6 +71,9 @@ class Guests:
         self._beyond = beyond
         self._progress = progress
         self._made: dict[tuple[Firmware, frozenset[Need]], Made] = {}
+        self._residents: dict[frozenset[Need], Running] = {}
+        self._hopeless: set[frozenset[Need]] = set()
+        self._closing = contextlib.ExitStack()
 
     def boot(self, *needs: Need, firmware: Firmware = "bios") -> Guest:
         """Return a guest that was asked for these needs.
@@ -97,23 +108,80 @@ class Guests:
     def _boot(self, firmware: Firmware, needs: frozenset[Need]) -> Guest:
         what = ", ".join(sorted(needs)) or "boot only"
         self._progress(f"{self.container.mode.id}: a guest by {firmware.upper()} under {self.accel}: {what}")
+        return guests.boot(self.container, self._shape(firmware, needs), self._orders(needs))
+
+    @contextlib.contextmanager
+    def stay(self, *needs: Need, disk: str = "") -> Iterator[Running]:
+        """Start a guest that stays to be asked, for as long as this lasts; one with a network has its lease.
+
+        Args:
+            needs: what the guest has.
+            disk: volume of its disk; a new one is made if none is given.
+
+        Raises:
+            libvirt.libvirtError: the domain did not start.
+            GuestFailure: it started, and never got so far as to take orders.
+        """
+        wanted = frozenset(needs)
+        self._progress(f"{self.container.mode.id}: a guest that stays: {', '.join(sorted(wanted)) or 'boot only'}")
+        orders = self._orders(wanted - {"disk"}) | {"stay": str(STAY_SECONDS)}
+        with guests.started(self.container, self._shape("bios", wanted, disk), orders) as running:
+            running.wait_for_event("ready")
+            yield running
+
+    def running(self, *needs: Need) -> Running:
+        """Return a guest that stays and has what is needed; one serves all who ask, until somebody ends it.
+
+        Raises:
+            libvirt.libvirtError: the domain did not start.
+            GuestFailure: it started, and never got so far as to take orders.
+        """
+        for have in (RESIDENT, frozenset(needs)):
+            resident = self._residents.get(have)
+            if resident and resident.alive:
+                return resident
+            if have in self._hopeless:
+                continue
+            try:
+                self._residents[have] = self._closing.enter_context(self.stay(*have))
+            except (libvirt.libvirtError, ImageFailure):
+                # As with a shared boot: what is needed is asked for alone, so that the one at fault gets the blame.
+                if have == frozenset(needs):
+                    raise
+                self._hopeless.add(have)
+            else:
+                return self._residents[have]
+        raise ImageFailure(f"no guest with {', '.join(needs)} could be started before")
+
+    def close(self) -> None:
+        """End the guests that stay."""
+        self._closing.close()
+
+    def _shape(self, firmware: Firmware, needs: frozenset[Need], disk: str = "") -> Shape:
         kernel = "" if "iso" in needs else self._upload("vmlinuz", self._probe.kernel)
-        shape = Shape(
+        return Shape(
             firmware=firmware,
             accel=self.accel,
             pool=POOL,
-            iso=self._upload("probe.iso", self._probe.iso).rpartition("/")[2] if "iso" in needs else "",
+            iso=self._medium(firmware) if "iso" in needs else "",
             kernel=kernel,
             initrd=self._upload("initrd", self._probe.initrd) if kernel else "",
-            disk=self._new_disk() if "disk" in needs else "",
+            disk=(disk or self.new_disk()) if "disk" in needs else "",
             network=NETWORK if "network" in needs else "",
             macvtap="eth0" if "macvtap" in needs else "",
         )
+
+    def _medium(self, firmware: Firmware) -> str:
+        """Put the probe's medium that this firmware boots into the pool, and return its volume's name."""
+        medium = self._probe.signed_iso if firmware == "secure-boot" else self._probe.iso
+        return self._upload(medium.name, medium).rpartition("/")[2]
+
+    def _orders(self, needs: frozenset[Need]) -> dict[str, str]:
         orders = {"ask": ",".join(_asks(needs))}
         if "network" in needs:
             require_started(self.container.connection.networkLookupByName(NETWORK))
             orders["peer"] = self._beyond.server
-        return guests.boot(self.container, shape, orders)
+        return orders
 
     # ------------------------------------------------------------------------------------ storage
 
@@ -127,6 +195,10 @@ class Guests:
         stream.finish()
         return bytes(received)
 
+    def allocation(self, guest: Guest) -> int:
+        """Return how many bytes of the pool a guest's disk takes."""
+        return int(self._pool().storageVolLookupByName(guest.shape.disk).info()[2])
+
     def _pool(self) -> "libvirt.virStoragePool":
         connection = self.container.connection
         try:
@@ -139,7 +211,8 @@ class Guests:
             libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD,
         )
 
-    def _new_disk(self) -> str:
+    def new_disk(self) -> str:
+        """Make a disk of :data:`DISK_BYTES`, and return its volume's name in the pool."""
         name = f"disk-{time.monotonic_ns()}.raw"
         self._volume(name, DISK_BYTES)
         return name

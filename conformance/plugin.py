@@ -21,7 +21,7 @@ from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.contract import Contract
 from conformance.errors import ContractError, EngineError, HarnessError, ImageFailure, Unsupported
-from conformance.guest import Firmware, Guest, GuestFailure
+from conformance.guest import Firmware, Guest, GuestFailure, Running
 from conformance.guests import Guests, Need
 from conformance.mode import Mode
 from conformance.progress import Progress
@@ -44,6 +44,14 @@ class Boot(Protocol):
 
     def __call__(self, *needs: Need, firmware: Firmware = "bios") -> Guest:
         """Return the guest; raises what :meth:`Guests.boot` raises."""
+        ...
+
+
+class Live(Protocol):
+    """Gives a running guest that has what is needed."""
+
+    def __call__(self, *needs: Need) -> Running:
+        """Return the guest; raises what :meth:`Guests.running` raises."""
         ...
 
 
@@ -294,9 +302,11 @@ def evidence(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def guests(request: pytest.FixtureRequest, run: Run, _container: Container, beyond: Beyond) -> Guests:
+def guests(request: pytest.FixtureRequest, run: Run, _container: Container, beyond: Beyond) -> Iterator[Guests]:
     """The guests of the mode's container."""
-    return Guests(_container, run.probe, beyond, run.accel_in(_container), request.config.stash[PROGRESS])
+    made = Guests(_container, run.probe, beyond, run.accel_in(_container), request.config.stash[PROGRESS])
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")
@@ -314,6 +324,19 @@ def _kvm_guests(request: pytest.FixtureRequest, run: Run, guests: Guests, beyond
 def boot(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Boot:  # noqa: ARG001  - must be running
     """Boots a guest for some needs; one boot may answer several tests."""
     return _noting(request, guests)
+
+
+@pytest.fixture
+def running(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Live:  # noqa: ARG001  - must be running
+    """Gives a guest that stays to be asked; one may serve several tests."""
+    question: Question = request.node.stash[QUESTION]
+
+    def running(*needs: Need) -> Running:
+        guest = guests.running(*needs)
+        question.boots.append(guest.guest)
+        return guest
+
+    return running
 
 
 @pytest.fixture

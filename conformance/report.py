@@ -68,6 +68,10 @@ class Report:
             if event.name == "failure" and (not steps or event["step"] in steps)
         ]
 
+    def last(self, name: str) -> Event | None:
+        """Return the newest event of a name."""
+        return next((event for event in reversed(self.events) if event.name == name), None)
+
     def __contains__(self, name: str) -> bool:
         return any(event.name == name for event in self.events)
 

@@ -29,7 +29,7 @@ def created(
         image,
         entrypoint=list(command),
         command=[],
-        user="root",
+        user="0",  # by number: an image may have no passwd
         labels={labels.RUN: run},
         host_config=client.api.create_host_config(**host_config),
         healthcheck={"test": ["NONE"]},

@@ -40,7 +40,8 @@ class Probe:
     """The built media.
 
     Attributes:
-        iso: boots by BIOS and by UEFI, from CD-ROM.
+        iso: boots by BIOS and by UEFI, from CD-ROM; its UEFI loader is not signed.
+        signed_iso: the same with a signed chain of loaders, which Secure Boot lets through.
         kernel: for a direct boot.
         initrd: for a direct boot.
         peer: tar of a root file system, for the engine's import; see :data:`PEER_COMMAND`.
@@ -48,6 +49,7 @@ class Probe:
     """
 
     iso: Path
+    signed_iso: Path
     kernel: Path
     initrd: Path
     peer: Path
@@ -91,4 +93,11 @@ def probe(
                 store.put(media, build.media(folder, ingredients, packages, name))
     except OSError as error:
         raise download.storage_error(error, cache or Path(paths.PROJECT)) from error
-    return Probe(media / "probe.iso", media / "vmlinuz", media / "initrd", media / "peer.tar", name)
+    return Probe(
+        iso=media / "probe.iso",
+        signed_iso=media / "signed.iso",
+        kernel=media / "vmlinuz",
+        initrd=media / "initrd",
+        peer=media / "peer.tar",
+        recipe=name,
+    )

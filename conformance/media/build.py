@@ -4,7 +4,7 @@ from pathlib import Path
 
 from conformance.errors import MediaError
 from conformance.media import formats, packages
-from conformance.media.recipe import Package, Recipe
+from conformance.media.recipe import FILES, PEER_PAGES, Package, Recipe
 
 
 def media(folder: Path, recipe: Recipe, inputs: list[tuple[Package, Path]], name: str) -> dict[str, bytes]:
@@ -28,28 +28,38 @@ def media(folder: Path, recipe: Recipe, inputs: list[tuple[Package, Path]], name
                 raise MediaError(f"{package} has no file {file}", "correct `files` of that package in the recipe")
             taken[key] = found.pop(file)
         modules |= found
-    missing = {"vmlinuz", "busybox", "isolinux", "ldlinux", "grub"} - taken.keys()
+    missing = {"vmlinuz", "busybox", "isolinux", "ldlinux", "grub", "shim", "signed_grub"} - taken.keys()
     if missing:
         raise MediaError(f"the recipe takes no {', '.join(sorted(missing))} from any package", "correct its `files`")
-    own = {file: (folder / file).read_bytes() for file in ("init", "dhcp", "whoami", "grub.cfg", "isolinux.cfg")}
+    own = {file: (folder / file).read_bytes() for file in FILES}
 
     initrd = formats.cpio(_initramfs(recipe, taken["busybox"], own, modules))
-    iso = formats.iso(
-        recipe.volume,
-        {
-            ".disk/info": f"{name}\n".encode(),  # Debian's GRUB looks for this file to find the medium, too
-            "boot/grub/grub.cfg": own["grub.cfg"],
-            "boot/vmlinuz": taken["vmlinuz"],
-            "boot/initrd": initrd,
-            "efi.img": formats.efi_image(taken["grub"]),
-            "isolinux/isolinux.bin": taken["isolinux"],
-            "isolinux/isolinux.cfg": own["isolinux.cfg"],
-            "isolinux/ldlinux.c32": taken["ldlinux"],
-        },
-        bios="isolinux/isolinux.bin",
-        efi="efi.img",
-    )
-    return {"probe.iso": iso, "vmlinuz": taken["vmlinuz"], "initrd": initrd, "peer.tar": _peer(taken["busybox"], own)}
+
+    def iso(loaders: dict[str, bytes]) -> bytes:
+        return formats.iso(
+            recipe.volume,
+            {
+                ".disk/info": f"{name}\n".encode(),  # Debian's GRUB looks for this file to find the medium, too
+                "boot/grub/grub.cfg": own["grub.cfg"],
+                "boot/vmlinuz": taken["vmlinuz"],
+                "boot/initrd": initrd,
+                "efi.img": formats.efi_image(loaders),
+                "isolinux/isolinux.bin": taken["isolinux"],
+                "isolinux/isolinux.cfg": own["isolinux.cfg"],
+                "isolinux/ldlinux.c32": taken["ldlinux"],
+            },
+            bios="isolinux/isolinux.bin",
+            efi="efi.img",
+        )
+
+    return {
+        "probe.iso": iso({"BOOTX64.EFI": taken["grub"]}),
+        # The firmware trusts shim, and shim trusts the GRUB that lies beside it, and the kernel that this loads.
+        "signed.iso": iso({"BOOTX64.EFI": taken["shim"], "GRUBX64.EFI": taken["signed_grub"]}),
+        "vmlinuz": taken["vmlinuz"],
+        "initrd": initrd,
+        "peer.tar": _peer(taken["busybox"], own),
+    }
 
 
 def _initramfs(recipe: Recipe, busybox: bytes, own: dict[str, bytes], modules: dict[str, bytes]) -> formats.Tree:
@@ -68,7 +78,8 @@ def _initramfs(recipe: Recipe, busybox: bytes, own: dict[str, bytes], modules: d
 def _peer(busybox: bytes, own: dict[str, bytes]) -> bytes:
     return formats.tar(
         formats.Tree(
-            executables={"bin/busybox": busybox, "www/cgi-bin/whoami": own["whoami"]},
+            executables={"bin/busybox": busybox} | {f"www/cgi-bin/{page}": own[page] for page in PEER_PAGES},
             links={"bin/sh": "busybox"},
+            folders=("tmp",),
         )
     )

@@ -98,18 +98,14 @@ FAT_SECTORS = 12  # 12 bits for each of the 4084 clusters that FAT12 can have
 ROOT_ENTRIES = 16
 
 
-def efi_image(loader: bytes) -> bytes:
-    """Return a FAT12 image that holds ``loader`` as EFI/BOOT/BOOTX64.EFI, where UEFI looks on removable media.
+def efi_image(loaders: Mapping[str, bytes]) -> bytes:
+    """Return a FAT12 image that holds ``loaders`` in EFI/BOOT, where UEFI looks on removable media.
 
     Source: Microsoft Extensible Firmware Initiative FAT32 File System Specification 1.03; UEFI 2.10, 3.5.1.1.
 
     Args:
-        loader: an EFI application of less than 8 MB.
+        loaders: EFI applications by name, such as BOOTX64.EFI; 8.3 names, together less than 8 MB.
     """
-    length = -(-len(loader) // CLUSTER)
-    first_loader = 4  # clusters 2 and 3 are the two folders
-    if length > 4084 - first_loader:
-        raise ValueError(f"a loader of {len(loader)} bytes does not fit into FAT12 with clusters of {CLUSTER} bytes")
     year, month, day = time.gmtime(EPOCH)[:3]
     date = (year - 1980) << 9 | month << 5 | day
 
@@ -117,19 +113,25 @@ def efi_image(loader: bytes) -> bytes:
         # Name, attributes, …, creation time and date, access date, …, change time and date, first cluster, size
         return struct.pack("<11sBBBHHHHHHHI", name, kind, 0, 0, 0, date, date, 0, 0, date, cluster, size)
 
-    folder, archive = 0x10, 0x20
+    folder, archive, end = 0x10, 0x20, 0xFFF
     root = record(b"EFI        ", folder, 2)
     efi = record(b".          ", folder, 2) + record(b"..         ", folder, 0) + record(b"BOOT       ", folder, 3)
     boot = record(b".          ", folder, 3) + record(b"..         ", folder, 2)
-    boot += record(b"BOOTX64 EFI", archive, first_loader, len(loader))
-
-    end = 0xFFF
-    chain = [0xFF8, end, end, end]
-    chain += [first_loader + n + 1 for n in range(length - 1)] + [end]
+    chain = [0xFF8, end, end, end]  # clusters 2 and 3 are the two folders
+    content = b""
+    for name, loader in loaders.items():
+        stem, _, extension = name.encode().partition(b".")
+        boot += record(stem.ljust(8) + extension.ljust(3), archive, len(chain), len(loader))
+        length = -(-len(loader) // CLUSTER)
+        chain += [len(chain) + n + 1 for n in range(length - 1)] + [end]
+        content += loader.ljust(length * CLUSTER, b"\0")
+    clusters = len(chain) - 2
+    if clusters > 4084:
+        raise ValueError(f"{len(content)} bytes do not fit into FAT12 with clusters of {CLUSTER} bytes")
     chain += [0] * (len(chain) % 2)
     fat = b"".join((a | b << 12).to_bytes(3, "little") for a, b in zip(chain[::2], chain[1::2], strict=True))
 
-    sectors = 1 + FAT_SECTORS + ROOT_ENTRIES * 32 // SECTOR + (2 + length) * CLUSTER // SECTOR
+    sectors = 1 + FAT_SECTORS + ROOT_ENTRIES * 32 // SECTOR + clusters * CLUSTER // SECTOR
     header = struct.pack(
         "<3s8sHBHBHHBHHHIIBBBI11s8s",
         b"\xeb\x3c\x90", b"PROBE   ", SECTOR, CLUSTER // SECTOR, 1, 1, ROOT_ENTRIES, sectors, 0xF8, FAT_SECTORS,
@@ -142,7 +144,7 @@ def efi_image(loader: bytes) -> bytes:
             root.ljust(ROOT_ENTRIES * 32, b"\0"),
             efi.ljust(CLUSTER, b"\0"),
             boot.ljust(CLUSTER, b"\0"),
-            loader.ljust(length * CLUSTER, b"\0"),
+            content,
         )
     )
 

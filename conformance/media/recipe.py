@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import MediaError
 
-FILES = ("recipe.toml", "init", "dhcp", "whoami", "grub.cfg", "isolinux.cfg")
+PEER_PAGES = ("whoami", "blob", "receive")
+FILES = ("recipe.toml", "init", "dhcp", *PEER_PAGES, "grub.cfg", "isolinux.cfg")
 
 
 class _Data(BaseModel):
