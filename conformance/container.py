@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import re
+import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,19 +16,39 @@ import requests
 
 from conformance import effective, hypervisor, labels
 from conformance.contract import Device
-from conformance.errors import EngineError, ImageFailure, Unsupported
+from conformance.errors import EngineError, EngineGone, ImageFailure, Unsupported
 from conformance.mode import STOP_TIMEOUT, Mode
-from conformance.wait import wait_for
+from conformance.wait import DeadlineExpired, wait_for, within
 
 READY_SECONDS = 60
 """From the container's start to libvirt's first answer; generous, since a verdict depends on it."""
 
+OPEN_SECONDS = 15
+"""For one try to open a connection: what listens and does not answer must not use up the whole wait."""
+
+CLOSE_SECONDS = 5
+"""A daemon that hangs does not confirm the end of a connection."""
+
 COMMAND_SECONDS = 30
+
+ENGINE_SECONDS = 30
+"""What the engine may need beside a command's own deadline."""
+
+PORT_TAKEN = re.compile(r"Address already in use", re.IGNORECASE)
+
+PORTS = range(20000, 30000)
+"""Below what Linux gives to outgoing connections and engines to published ports: nobody comes across these."""
 
 CANNOT_GRANT = re.compile(r"unable to apply caps: operation not permitted", re.IGNORECASE)
 """Docker before 23 refuses --privileged where its own root lacks a capability."""
 
 NO_DEVICE = re.compile(r'gathering device information while adding custom device "(?P<path>[^"]+)": no such file')
+
+
+LISTEN = "0A"
+"""The state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)."""
+
+REMEDY = "look at the engine's own log, start it again, and run again"
 
 
 @dataclass(frozen=True)
@@ -53,7 +75,9 @@ class Container:
         run: the run's id, for the label.
         network: the bridge network to be on; ignored in the host's network.
         environment: variables beside the mode's own.
-        port: the API's port, if not the contract's; in the host's network a free one avoids a conflict.
+        port: the API's port; by default the contract's, and in the host's network, where that may be another
+            libvirt's, a free one, chosen anew if somebody else is quicker to take it.
+        ready_seconds: from the start to libvirt's first answer.
         path: the URI's path at which libvirt is reached.
     """
 
@@ -68,17 +92,20 @@ class Container:
         environment: Mapping[str, str] | None = None,
         port: int | None = None,
         path: str = "/system",
+        ready_seconds: float = READY_SECONDS,
     ) -> None:
         self.client = client
         self.mode = mode
         self.image = image
         self.path = path
-        self.port = port or mode.port
+        self.ready_seconds = ready_seconds
+        self._any_port = port is None and mode.host_network
+        self.port = free_port() if self._any_port else port or mode.port
         self.absent: list[str] = []
         """Devices that the mode exposes and the host does not have."""
         self.id = ""
         self._connection: libvirt.virConnect | None = None
-        self._environment = dict(environment or {}) | ({"TCP_PORT": str(port)} if port else {})
+        self._environment = dict(environment or {})
         self._labels = {labels.RUN: run}
         self._volumes: dict[str, str] = {}
         self._network = network
@@ -128,7 +155,7 @@ class Container:
             self._volumes = {self._make_volume(): path for path in self.mode.volumes.values()}
         body = mode.engine_call(
             self.image,
-            environment=self._environment,
+            environment=self._environment | ({"TCP_PORT": str(self.port)} if self.port != self.mode.port else {}),
             volumes=self._volumes,
             labels=self._labels,
             network=self._network,
@@ -141,32 +168,59 @@ class Container:
     def _make_volume(self) -> str:
         return str(self.client.api.create_volume(labels=self._labels)["Name"])
 
-    def wait_until_ready(self, seconds: float = READY_SECONDS) -> "libvirt.virConnect":
+    def wait_until_ready(self, seconds: float | None = None) -> "libvirt.virConnect":
         """Wait until libvirt answers on the published port.
+
+        Args:
+            seconds: deadline; by default what the container was given.
 
         Raises:
             ImageFailure: the container ended before libvirt answered.
             DeadlineExpired: libvirt never answered.
         """
-        last: list[str] = [""]
+        deadline = self.ready_seconds if seconds is None else seconds
+        last = ""
 
         def ask() -> "libvirt.virConnect | None":
+            nonlocal last
             if not self.running:
+                if self._any_port and PORT_TAKEN.search(self.log()):
+                    self._take_another_port()
+                    return None
                 raise ImageFailure(f"the container ended before libvirt answered\n{self.describe()}")
             try:
-                return hypervisor.connect(self.uri, seconds=15)
-            except libvirt.libvirtError as error:
-                last[0] = str(error)
+                return hypervisor.connect(self.uri, seconds=min(OPEN_SECONDS, deadline))
+            except (libvirt.libvirtError, DeadlineExpired) as error:
+                last = str(error)
                 return None
 
+        self.disconnect()
         self._connection = wait_for(
             f"libvirt to answer at {self.uri}",
             ask,
-            seconds=seconds,
+            seconds=deadline,
             interval=0.05,
-            seen=lambda: f"{last[0]}\n{self.describe()}",
+            seen=lambda: f"{last}\n{self._ports()}{self.describe()}",
         )
         return self._connection
+
+    def _take_another_port(self) -> None:
+        self._remove_container()
+        self.port = free_port()
+        self.start()
+
+    def _ports(self) -> str:
+        """Say on which ports the container listens, in a line; empty where that is not known."""
+        if self.mode.host_network:
+            return ""  # they are everybody's
+        try:
+            tables = self.run("cat", "/proc/net/tcp", "/proc/net/tcp6", seconds=5).text
+        except (EngineError, ImageFailure):
+            return ""
+        rows = [line.split() for line in tables.splitlines()]
+        ports = {int(row[1].rpartition(":")[2], 16) for row in rows if row[3:4] == [LISTEN]}
+        found = ", ".join(map(str, sorted(ports))) or "no port"
+        return f"asked for on port {self.port}; the container listens on {found}\n"
 
     @property
     def connection(self) -> "libvirt.virConnect":
@@ -174,16 +228,35 @@ class Container:
 
         Raises:
             ImageFailure: the container is not running.
+            DeadlineExpired: libvirt does not answer.
         """
         if self._connection is not None and self._connection.isAlive():
             return self._connection
         return self.wait_until_ready()
 
+    def revive(self) -> None:
+        """Start the container again if it has ended, or if libvirt in it no longer answers; its guests are lost.
+
+        Raises:
+            ImageFailure: it ended before libvirt answered.
+            DeadlineExpired: libvirt does not answer after the start either.
+        """
+        if self.running:
+            if self._connection is None or self._connection.isAlive():
+                return
+            with contextlib.suppress(DeadlineExpired):
+                self.wait_until_ready(OPEN_SECONDS)
+                return
+            with engine_errors():
+                self.client.api.kill(self.id)
+        self.start()
+        self.wait_until_ready()
+
     def disconnect(self) -> None:
         """Close the connection; guests that were started to live as long as it are destroyed."""
         if self._connection is not None:
-            with contextlib.suppress(libvirt.libvirtError):
-                self._connection.close()
+            with contextlib.suppress(libvirt.libvirtError, DeadlineExpired):
+                within("the connection to close", self._connection.close, seconds=CLOSE_SECONDS)
             self._connection = None
 
     def stop(self, seconds: int = STOP_TIMEOUT) -> int:
@@ -295,16 +368,23 @@ class Container:
 
         Raises:
             ImageFailure: the container is not running, or the command outlived its deadline.
+            EngineGone: the engine does not answer.
         """
         with engine_errors():
             try:
                 created = self.client.api.exec_create(self.id, ["timeout", "-k", "1", str(seconds), *command])
-                output = self.client.api.exec_start(created["Id"], demux=True)
+                output: tuple[bytes | None, bytes | None] = within(
+                    "the engine to run a command",
+                    lambda: self.client.api.exec_start(created["Id"], demux=True),
+                    seconds=seconds + ENGINE_SECONDS,
+                )
                 status = int(self.client.api.exec_inspect(created["Id"])["ExitCode"])
             except docker.errors.APIError as error:
                 raise ImageFailure(
                     f"{' '.join(command)}: cannot run in the container: {error.explanation}\n{self.describe()}"
                 ) from error
+            except DeadlineExpired as error:
+                raise EngineGone(str(error), REMEDY) from error
         if status in (124, 137):
             raise ImageFailure(f"{' '.join(command)}: still running after {seconds} s")
         return Done(status, output[0] or b"", output[1] or b"")
@@ -339,6 +419,15 @@ class Container:
         )
 
 
+def free_port() -> int:
+    """Return a port of the loopback address on which nobody listens."""
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+
+
 @contextlib.contextmanager
 def engine_errors() -> Iterator[None]:
     """Turn the errors of the engine's API into the harness's own."""
@@ -349,6 +438,4 @@ def engine_errors() -> Iterator[None]:
     except docker.errors.DockerException as error:
         raise EngineError(f"the engine refused: {error}") from error
     except requests.exceptions.RequestException as error:
-        raise EngineError(
-            f"the engine went away: {error}", "look at the engine's own log, start it again, and run again"
-        ) from error
+        raise EngineGone(f"the engine went away: {error}", REMEDY) from error

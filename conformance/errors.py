@@ -22,6 +22,10 @@ class EngineError(HarnessError):
     """The container engine cannot be reached, refuses, or went away."""
 
 
+class EngineGone(EngineError):
+    """The container engine no longer answers: there is no use in asking it anything more."""
+
+
 class MediaError(HarnessError):
     """A boot medium could not be fetched, verified or built."""
 

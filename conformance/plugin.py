@@ -5,7 +5,6 @@ It does nothing in a session without tests that carry a feature's marker.
 
 import contextlib
 import functools
-import socket
 import sys
 import time
 from collections.abc import Generator, Iterator
@@ -15,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import libvirt
 import pytest
 
-from conformance import contract, host_network, matrix, paths, summary
+from conformance import cleanup, contract, host_lock, host_network, labels, matrix, paths, summary
 from conformance import mode as modes_
 from conformance.beyond import Beyond
-from conformance.container import Container
+from conformance.container import READY_SECONDS, Container
 from conformance.contract import Contract
-from conformance.errors import ContractError, EngineError, HarnessError, ImageFailure, Unsupported
+from conformance.errors import ContractError, EngineError, EngineGone, HarnessError, ImageFailure, Unsupported
 from conformance.guest import Firmware, Guest, GuestFailure, Running
 from conformance.guests import Guests, Need
 from conformance.mode import Mode
@@ -82,6 +81,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=paths.RESULTS,
         metavar="FOLDER",
         help="append the records here (default: results/)",
+    )
+    group.addoption(
+        "--ready-seconds",
+        type=float,
+        default=READY_SECONDS,
+        metavar="N",
+        help=f"how long libvirt may take to answer after the container's start (default: {READY_SECONDS})",
     )
     group.addoption("--host-name", metavar="NAME", help="what records call this host (default: made from its engine)")
     group.addoption(
@@ -204,6 +210,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             choice=config.getoption("accel"),
             results=config.getoption("results"),
             host_name=config.getoption("host_name"),
+            ready_seconds=config.getoption("ready_seconds"),
         )
     except HarnessError as error:
         pytest.exit(f"error: {error}", returncode=EXIT_CANNOT_RUN)
@@ -239,7 +246,19 @@ def beyond(run: Run) -> Iterator[Beyond]:
 
 
 @pytest.fixture(scope="session")
-def host_before(run: Run, mode: Mode) -> frozenset[str]:
+def _alone(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[None]:
+    """In the host's network, no other run is there as well."""
+    if not mode.host_network:
+        yield
+        return
+    progress = request.config.stash[PROGRESS]
+    with host_lock.held(lambda text: progress(f"{mode.id}: {text}")):
+        cleanup.sweep(run.engine.client)  # whoever was waited for may have been killed
+        yield
+
+
+@pytest.fixture(scope="session")
+def host_before(run: Run, mode: Mode, _alone: None) -> frozenset[str]:
     """The host's links, routes and firewall rules before the mode's container; only in the host's network."""
     return host_network.snapshot(run.engine.client, run.image.id, run.id) if mode.host_network else frozenset()
 
@@ -253,8 +272,7 @@ def _container(
     host_before: frozenset[str],  # noqa: ARG001  - must be taken before
 ) -> Iterator[Container]:
     progress = request.config.stash[PROGRESS]
-    # In the host's network the documented port may be another libvirt's.
-    container = run.container(mode, network=beyond.network, port=_free_port() if mode.host_network else None)
+    container = run.container(mode, network=beyond.network)
     try:
         progress(f"{mode.id}: starting the container, waiting for libvirt to answer")
         container.start()
@@ -272,9 +290,7 @@ def _container(
 @pytest.fixture
 def container(_container: Container) -> Iterator[Container]:
     """The image under test, running in the mode; a test that ends it by anything but a clean stop has failed."""
-    if not _container.running:
-        _container.start()
-        _container.wait_until_ready()
+    _container.revive()
     yield _container
     if not _container.running and _container.exit_status != 0:
         raise ImageFailure(f"the container ended during this test\n{_container.describe()}")
@@ -360,12 +376,6 @@ def _noting(request: pytest.FixtureRequest, guests: Guests) -> Boot:
     return boot
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 # ------------------------------------------------------------------------ from outcome to verdict
 
 
@@ -418,6 +428,9 @@ def pytest_runtest_makereport(
         report.when = "setup"
     if isinstance(error, HarnessError):
         report.longrepr = f"error: {error}"  # says what to do; where in the harness it was raised helps nobody
+    if isinstance(error, EngineGone):
+        # Each further question would wait for it and be an error, in place of what earlier runs found out.
+        item.session.shouldfail = "the engine went away"
     item.user_properties.append(("verdict", str(verdict)))  # JUnit reads them after the teardown
     item.config.stash[PROGRESS].clear()
     run = item.config.stash[RUN]
@@ -445,8 +458,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     finally:
         try:
             run.close()
-        except HarnessError as error:
-            print(f"error: cannot clean up: {error}", file=sys.stderr)  # noqa: T201
+        except (HarnessError, KeyboardInterrupt) as error:
+            why = "interrupted" if isinstance(error, KeyboardInterrupt) else error
+            print(  # noqa: T201
+                f"error: cannot clean up: {why}\n"
+                f"  the next run removes what is left; it carries the label {labels.RUN}={run.id}",
+                file=sys.stderr,
+            )
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 

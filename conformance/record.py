@@ -94,14 +94,20 @@ class Recorder:
                     while rest:
                         rest = rest[file.write(rest) :]
                     os.fsync(file.fileno())
-                except OSError:
-                    os.ftruncate(file.fileno(), whole)  # half a line would make the whole file unreadable
+                except BaseException as error:
+                    # Half a line would make the whole file unreadable; a whole one is kept on ctrl-C.
+                    if isinstance(error, OSError) or not _ends_a_line(self.path):
+                        os.ftruncate(file.fileno(), whole)
                     raise
         except OSError as error:
             raise HarnessError(
                 f"cannot write the record to {self.path}: {error.strerror}; it was: {line.strip()}",
                 "make room or give another folder with --results, and run again",
             ) from error
+
+
+def _ends_a_line(path: Path) -> bool:
+    return path.read_bytes()[-1:] in (b"", b"\n")
 
 
 def read(folder: Path) -> Iterator[Record]:

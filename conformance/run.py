@@ -1,17 +1,20 @@
 """One run of the matrix: everything that is got ready once, before the first question."""
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import docker.errors
+
 from conformance import accel, cleanup, engine, image, labels, media, record, throwaway
 from conformance.accel import HostKvm
-from conformance.container import Container, engine_errors
+from conformance.container import READY_SECONDS, Container, engine_errors
 from conformance.contract import Contract
 from conformance.engine import Engine, HostFingerprint
-from conformance.errors import HarnessError
+from conformance.errors import EngineError, HarnessError
 from conformance.guest import Accel
 from conformance.media import Probe
 from conformance.mode import Mode
@@ -35,6 +38,7 @@ class Run:
         probe: the media that guests boot from.
         host: the host as records name it.
         recorder: where verdicts go.
+        ready_seconds: how long libvirt may take to answer after a container's start.
     """
 
     id: str
@@ -47,6 +51,7 @@ class Run:
     probe: Probe
     host: record.Host
     recorder: Recorder
+    ready_seconds: float = READY_SECONDS
 
     def accel_in(self, container: Container) -> Accel:
         """Return how guests run in a container: under KVM wherever host and mode allow it, unless told otherwise."""
@@ -61,7 +66,7 @@ class Run:
             cgroup_version=self.fingerprint.cgroup_version, apparmor="apparmor" in self.fingerprint.security
         )
 
-    def container(self, mode: Mode, *, network: str, port: int | None = None) -> Container:
+    def container(self, mode: Mode, *, network: str) -> Container:
         """Return a container of the image in a mode; not started yet."""
         return Container(
             self.engine.client,
@@ -69,12 +74,12 @@ class Run:
             self.image.id,
             run=self.id,
             network=network,
-            port=port,
             path=self.contract.image.path,
+            ready_seconds=self.ready_seconds,
         )
 
     def close(self) -> None:
-        """Remove whatever the run left on the engine."""
+        """Remove whatever the run left on the engine; raises what :func:`cleanup.remove` raises."""
         cleanup.remove(self.engine.client, self.id)
 
 
@@ -86,6 +91,7 @@ def prepare(
     choice: AccelChoice,
     results: Path,
     host_name: str | None,
+    ready_seconds: float = READY_SECONDS,
 ) -> Run:
     """Reach the engine, get image and media, and ask the host's KVM.
 
@@ -97,6 +103,37 @@ def prepare(
     for gone in cleanup.sweep(where.client):
         progress(f"removed what a dead run had left: {gone}")
     run = labels.new_run()
+    try:
+        return _prepare(
+            contract,
+            progress,
+            where,
+            run,
+            tag=tag,
+            choice=choice,
+            results=results,
+            host_name=host_name,
+            ready_seconds=ready_seconds,
+        )
+    except BaseException:
+        # Nobody else knows the run's id yet. What cannot be removed now, the next run removes.
+        with contextlib.suppress(EngineError):
+            cleanup.remove(where.client, run)
+        raise
+
+
+def _prepare(
+    contract: Contract,
+    progress: Callable[[str], None],
+    where: Engine,
+    run: str,
+    *,
+    tag: str | None,
+    choice: AccelChoice,
+    results: Path,
+    host_name: str | None,
+    ready_seconds: float,
+) -> Run:
     judged = _image(where, tag, run, progress)
     probe = media.probe(progress)
     progress("asking the host's KVM to boot a kernel")
@@ -120,6 +157,7 @@ def prepare(
         probe=probe,
         host=host,
         recorder=Recorder(results, host.name, run),
+        ready_seconds=ready_seconds,
     )
 
 
@@ -129,7 +167,9 @@ def _image(where: Engine, tag: str | None, run: str, progress: Callable[[str], N
     if info is None:
         raise HarnessError(f"the engine has no image {tag!r}", f"docker pull {tag}, or build it, and run again")
     progress(f"asking {info.tag} for its versions")
-    with engine_errors():
+    output = ""
+    # An image without a shell has no version to tell; what it does as a container is the verdict's.
+    with engine_errors(), contextlib.suppress(docker.errors.APIError):
         output = throwaway.output(
             where.client,
             info.id,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import docker
+import docker.errors
 
 from conformance import labels
 
@@ -38,7 +39,8 @@ def created(
         yield str(container["Id"])
     finally:
         # docker-py's own run(remove=True) leaves the image's anonymous volumes.
-        client.api.remove_container(container["Id"], v=True, force=True)
+        with contextlib.suppress(docker.errors.NotFound):
+            client.api.remove_container(container["Id"], v=True, force=True)
 
 
 def output(

@@ -1,0 +1,69 @@
+"""One run at a time in the host's network.
+
+Containers there share the host's links, addresses and firewall, so that two of the image would fight over virbr0 and
+192.168.122.0/24, and each would see the other's traces as its own.
+"""
+
+import contextlib
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+from conformance.errors import HarnessError
+from conformance.wait import DeadlineExpired, wait_for
+
+ADDRESS = "\0libvirt-conformance-host-network"
+"""An abstract socket: it belongs to a network namespace, as what it protects does, and is gone with its process."""
+
+SECONDS = 480
+"""As long as a matrix in one mode may take under emulation, and less than what pytest gives to one test."""
+
+
+@contextlib.contextmanager
+def held(progress: Callable[[str], None], *, seconds: float = SECONDS, address: str = ADDRESS) -> Iterator[None]:
+    """Have the host's network to oneself, among the runs of this machine.
+
+    Args:
+        progress: told who is waited for.
+        seconds: deadline of the wait.
+        address: the lock's.
+
+    Raises:
+        HarnessError: another run still has it at the deadline.
+    """
+    with socket.socket(socket.AF_UNIX) as lock:
+        if not _taken(lock, address):
+            holder = _holder(address)
+            progress(f"waiting for {holder} to leave the host's network")
+            try:
+                wait_for("the host's network", lambda: _taken(lock, address), seconds=seconds, seen=lambda: holder)
+            except DeadlineExpired as error:
+                raise HarnessError(
+                    f"after {seconds:g} s {holder} is still in the host's network",
+                    "run again when that run has ended, or ask other modes with --mode",
+                ) from error
+        lock.listen(1)
+        yield
+
+
+def _taken(lock: socket.socket, address: str) -> bool:
+    try:
+        lock.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    return True
+
+
+def _holder(address: str) -> str:
+    """Name the run that has the lock; the kernel knows the process that listens."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(address)
+            credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        except OSError:  # it has just left, or too many ask
+            return "another run"
+    return f"another run (process {struct.unpack('3i', credentials)[0]})"

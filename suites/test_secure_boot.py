@@ -1,0 +1,27 @@
+"""Secure Boot."""
+
+import pytest
+
+from conformance.guests import Guests
+from conformance.plugin import Boot
+from conformance.run import Run
+
+pytestmark = pytest.mark.secure_boot
+
+
+def test_a_signed_chain_boots_with_secure_boot_enforced(boot: Boot, run: Run) -> None:
+    guest = boot("iso", firmware="secure-boot")
+
+    assert guest.report["boot"]["secure_boot"] is True
+    assert run.probe.recipe in guest.report["cdrom"]["marker"]
+
+
+def test_without_secure_boot_the_guest_says_so(boot: Boot) -> None:
+    guest = boot("iso", firmware="efi")
+
+    assert guest.report["boot"]["secure_boot"] is False
+
+
+def test_an_unsigned_loader_is_refused(guests: Guests, run: Run) -> None:
+    with guests.medium(run.probe.iso, firmware="secure-boot") as machine:
+        machine.wait_for_text(r"failed to load Boot\d+ .*DVD-ROM.*: Access Denied")
