@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import secrets
 import threading
 import time
@@ -345,6 +346,24 @@ class Running:
         pid = self._container.run("cat", f"/run/libvirt/qemu/{self.guest.name}.pid").text.strip()
         self._container.run("kill", "-KILL", pid)
         wait_for(f"QEMU of guest {self.guest.name} to be gone", self._ended, seconds=ANSWER_SECONDS)
+
+    def wait_for_text(self, pattern: str, seconds: float = BOOT_SECONDS) -> str:
+        """Wait until a regular expression matches on the serial console, and return what it matched.
+
+        Raises:
+            GuestFailure: it did not within ``seconds``, or the guest has ended.
+        """
+        found: list[str] = []
+
+        def shown() -> bool:
+            match = re.search(pattern, self.read().console)
+            found.extend([match[0]] if match else [])
+            return bool(found) or self._ended()
+
+        trouble = self._wait(f"to show {pattern!r}", shown, seconds)
+        if not found:
+            raise self._failure(trouble or f"guest {self.guest.name} ended without showing {pattern!r}")
+        return found[0]
 
     def read(self) -> Guest:
         """Bring what is known of the guest up to date."""

@@ -124,7 +124,8 @@ class Guests:
         """
         wanted = frozenset(needs)
         self._progress(f"{self.container.mode.id}: a guest that stays: {', '.join(sorted(wanted)) or 'boot only'}")
-        orders = self._orders(wanted - {"disk"}) | {"stay": str(STAY_SECONDS)}
+        # It obeys the power button: a container that is told to stop need not wait for it.
+        orders = self._orders(wanted - {"disk"}, "button") | {"stay": str(STAY_SECONDS)}
         with guests.started(self.container, self._shape("bios", wanted, disk), orders) as running:
             running.wait_for_event("ready")
             yield running
@@ -157,6 +158,18 @@ class Guests:
         """End the guests that stay."""
         self._closing.close()
 
+    @contextlib.contextmanager
+    def medium(self, path: Path, *, firmware: Firmware) -> Iterator[Running]:
+        """Start a guest from a medium that need not be the probe's, for as long as this lasts.
+
+        Raises:
+            libvirt.libvirtError: the domain did not start.
+        """
+        self._progress(f"{self.container.mode.id}: {path.name} by {firmware.upper()} under {self.accel}")
+        iso = self._upload(path.name, path).rpartition("/")[2]
+        with guests.started(self.container, Shape(firmware, self.accel, POOL, iso=iso), {}) as running:
+            yield running
+
     def _shape(self, firmware: Firmware, needs: frozenset[Need], disk: str = "") -> Shape:
         kernel = "" if "iso" in needs else self._upload("vmlinuz", self._probe.kernel)
         return Shape(
@@ -176,8 +189,8 @@ class Guests:
         medium = self._probe.signed_iso if firmware == "secure-boot" else self._probe.iso
         return self._upload(medium.name, medium).rpartition("/")[2]
 
-    def _orders(self, needs: frozenset[Need]) -> dict[str, str]:
-        orders = {"ask": ",".join(_asks(needs))}
+    def _orders(self, needs: frozenset[Need], *more: str) -> dict[str, str]:
+        orders = {"ask": ",".join([*_asks(needs), *more])}
         if "network" in needs:
             require_started(self.container.connection.networkLookupByName(NETWORK))
             orders["peer"] = self._beyond.server

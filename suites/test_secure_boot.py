@@ -19,7 +19,7 @@ def test_a_signed_chain_boots_with_secure_boot_enforced(boot: Boot, run: Run) ->
 def test_without_secure_boot_the_guest_says_so(boot: Boot) -> None:
     guest = boot("iso", firmware="efi")
 
-    assert guest.report["boot"]["secure_boot"] is False
+    assert not guest.report["boot"]["secure_boot"]
 
 
 def test_an_unsigned_loader_is_refused(guests: Guests, run: Run) -> None:

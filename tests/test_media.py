@@ -58,7 +58,16 @@ KERNEL = deb(
         f"{MODULES}/kernel/disk/unused.ko.xz": module("not,there"),
     }
 )
-TOOLS = deb({"busybox": b"busy", "isolinux.bin": bytes(4096), "ldlinux.c32": b"ld", "gcdx64.efi": b"grub" * 1000})
+TOOLS = deb(
+    {
+        "busybox": b"busy",
+        "isolinux.bin": bytes(4096),
+        "ldlinux.c32": b"ld",
+        "gcdx64.efi": b"grub" * 1000,
+        "gcdx64.efi.signed": b"signed grub" * 1000,
+        "shimx64.efi.signed": b"shim" * 1000,
+    }
+)
 
 
 class Archive(ThreadingHTTPServer):
@@ -131,7 +140,13 @@ def write_recipe(folder: Path, fallback: str = "", load: str = "'ahci', 'virtio_
         version = "2.0"
         pool = "pool/t.deb"
         sha256 = "{hashlib.sha256(TOOLS).hexdigest()}"
-        files = {{busybox = "busybox", isolinux = "isolinux.bin", ldlinux = "ldlinux.c32", grub = "gcdx64.efi"}}
+        [inputs.files]
+        busybox = "busybox"
+        isolinux = "isolinux.bin"
+        ldlinux = "ldlinux.c32"
+        grub = "gcdx64.efi"
+        shim = "shimx64.efi.signed"
+        signed_grub = "gcdx64.efi.signed"
         """.replace("['']", "[]")
     )
 
@@ -219,9 +234,10 @@ def test_the_iso_boots_by_both_firmwares_and_names_its_recipe(archive: Archive, 
 
 
 @pytest.mark.parametrize("size", [1, 2048, 2049, 2_400_000, 8_000_000])
-def test_the_efi_image_holds_the_loader(size: int) -> None:
+def test_the_efi_image_holds_its_loaders(size: int) -> None:
     loader = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
-    image = formats.efi_image(loader)
+    second = b"what the first one loads" * 100
+    image = formats.efi_image({"BOOTX64.EFI": loader, "GRUBX64.EFI": second})
     sector, per_cluster, reserved, fats, roots, sectors, _, fat_size = struct.unpack_from("<HBHBHHBH", image, 11)
     root = (reserved + fats * fat_size) * sector
     data = root + roots * 32
@@ -243,14 +259,22 @@ def test_the_efi_image_holds_the_loader(size: int) -> None:
 
     efi, _ = find(image[root:data], b"EFI        ")
     boot, _ = find(follow(efi), b"BOOT       ")
-    start, length = find(follow(boot), b"BOOTX64 EFI")
-    assert follow(start)[:length] == loader
+    for name, content in ((b"BOOTX64 EFI", loader), (b"GRUBX64 EFI", second)):
+        start, length = find(follow(boot), name)
+        assert follow(start)[:length] == content
     assert len(image) == sectors * sector
 
 
-def test_a_loader_too_large_for_the_efi_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not fit"):
-        formats.efi_image(bytes(9_000_000))
+def test_loaders_too_large_for_the_efi_image_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        formats.efi_image({"BOOTX64.EFI": bytes(4_500_000), "GRUBX64.EFI": bytes(4_500_000)})
+
+
+def test_only_the_signed_medium_carries_the_signed_chain(archive: Archive, folder: Path, cache: Path) -> None:
+    made = media.probe(folder=folder, cache=cache)
+    assert b"shimshim" in made.signed_iso.read_bytes()
+    assert b"signed grub" in made.signed_iso.read_bytes()
+    assert b"shimshim" not in made.iso.read_bytes()
 
 
 def test_the_initramfs_has_parents_before_children_and_executables() -> None:
