@@ -16,7 +16,10 @@ sysctl net.ipv4.ip_forward 2>/dev/null
 true
 """
 
-ENGINES_OWN = re.compile(r"\b(docker0|br-[0-9a-f]{12}|veth[0-9a-f]+|DOCKER\S*)\b")
+ENGINES_OWN = re.compile(
+    r"\b(docker0|br-[0-9a-f]{12}|veth[0-9a-f]+|DOCKER\S*)\b"
+    r"|^-A POSTROUTING -s (\S+) -d \2 .*-j MASQUERADE$"  # the hairpin rule of a published port names no bridge
+)
 """Links, routes and rules that the engine makes and removes for any container come and go by themselves."""
 
 COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*")

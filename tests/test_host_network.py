@@ -10,6 +10,7 @@ default via 192.0.2.1 dev eth0
 :INPUT ACCEPT [12:3456]
 -A FORWARD -j DOCKER-USER
 -A FORWARD -o br-0123456789ab -j ACCEPT
+-A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 16509 -j MASQUERADE
 """
 
 
