@@ -1,14 +1,14 @@
 """The README's generated blocks: a pure function of the contract and the records."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from conformance import matrix, mode
 from conformance.contract import Capability, CgroupNamespace, Contract, Device, Exposure, Mount, SecurityOption
 from conformance.errors import HarnessError
 from conformance.matrix import Cell, HostMatrix
-from conformance.record import Record
+from conformance.record import Host, Record
 from conformance.verdict import Verdict
 
 IMAGE = "libvirt-conformance"
@@ -49,6 +49,15 @@ def update(text: str, contract: Contract, records: Iterable[Record]) -> str:
         "volumes": lambda: volumes(contract),
         "exposures": lambda: exposures(contract),
     }
+    return fill(text, makers)
+
+
+def fill(text: str, makers: Mapping[str, Callable[[], str]]) -> str:
+    """Return a document with its generated blocks made anew by the makers of their names.
+
+    Raises:
+        HarnessError: a block has a name that nothing generates.
+    """
 
     def block(found: re.Match[str]) -> str:
         name = found["name"]
@@ -94,19 +103,19 @@ def _matrix(contract: Contract, host: HostMatrix) -> str:
     ]
     accels = frozenset(accel for cell in host.cells.values() for accel in cell.accels)
     lines = [
-        f"**{host.host.name}**: {fingerprint(host)}.  ",
+        f"**{host.host.name}**: {fingerprint(host.host)}.  ",
         f"Recorded {host.newest_day.isoformat()} with {_image(host)}. {ACCELS.get(accels, 'No guest ran.')}",
         "",
-        _table(["", *(f"`{claims.id}`" for claims in contract.modes)], rows),
+        table(["", *(f"`{claims.id}`" for claims in contract.modes)], rows),
     ]
     if notes:
         lines += ["", *(f"{number}. {_one_line(note)}" for number, note in enumerate(notes, start=1))]
     return "\n".join(lines)
 
 
-def fingerprint(host: HostMatrix) -> str:
-    """Say in one line where a matrix is from."""
-    facts = host.host.fingerprint
+def fingerprint(host: Host) -> str:
+    """Say in one line where something was measured."""
+    facts = host.fingerprint
     security = facts.get("security") or "none"
     return (
         f"{facts.get('os')}, kernel {facts.get('kernel')}, {facts.get('engine')}, "
@@ -121,7 +130,7 @@ def _image(host: HostMatrix) -> str:
 
 def features(contract: Contract) -> str:
     """Say what each row claims, and which marker asks it."""
-    return _table(
+    return table(
         ["Feature", "Claim", "Marker"],
         [[feature.title, feature.claim, f"`{feature.marker}`"] for feature in contract.features],
     )
@@ -129,7 +138,7 @@ def features(contract: Contract) -> str:
 
 def modes(contract: Contract) -> str:
     """List the modes and what each exposes."""
-    return _table(
+    return table(
         ["Mode", "What it is", "Exposures"],
         [
             [f"`{claims.id}`", claims.summary, ", ".join(f"`{shown(e)}`" for e in contract.exposures_of(claims))]
@@ -148,7 +157,7 @@ def commands(contract: Contract) -> str:
 
 def parameters(contract: Contract) -> str:
     """List the build parameters."""
-    return _table(
+    return table(
         ["Parameter", "Default", "Description"],
         [[f"`{one.name}`", f"`{one.default}`", one.description] for one in contract.parameters],
     )
@@ -156,7 +165,7 @@ def parameters(contract: Contract) -> str:
 
 def volumes(contract: Contract) -> str:
     """List the volumes with their permission modes."""
-    return _table(
+    return table(
         ["Volume", "Permission mode", "Description"],
         [[f"`{one.path}`", one.permission, one.description] for one in contract.volumes],
     )
@@ -164,7 +173,7 @@ def volumes(contract: Contract) -> str:
 
 def exposures(contract: Contract) -> str:
     """List the exposures, and what the documentation says of the need for each."""
-    return _table(
+    return table(
         ["Exposure", "Permission mode", "Function", "Documented as"],
         [
             [
@@ -197,7 +206,8 @@ def shown(exposure: Exposure) -> str:
             return "--network=host" if exposure.kind == "network" else "--privileged"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
     lines = [_row(head), _row(["---"] * len(head)), *(_row(row) for row in rows)]
     return "\n".join(lines)
 
