@@ -161,7 +161,7 @@ class KnownFailure(_Data):
     cause: str
     source: str
     checks: tuple[str, ...] = ()
-    """Names of the suite's tests that fail; empty for all of them."""
+    """Names of the suite's tests that fail, with or without parameters; empty for all of them."""
 
 
 Named = TypeVar("Named", Feature, ModeClaims, Cause)
@@ -225,8 +225,13 @@ class Contract(_Data):
 
     def known_failure(self, feature: str, mode: str, check: str) -> KnownFailure | None:
         """Return the expectation that this check of the feature fails in the mode, if there is one."""
+        names = {check, check.partition("[")[0]}
         for failure in self.known_failures:
-            if failure.feature == feature and mode in failure.modes and (not failure.checks or check in failure.checks):
+            if (
+                failure.feature == feature
+                and mode in failure.modes
+                and (not failure.checks or names & {*failure.checks})
+            ):
                 return failure
         return None
 

@@ -1,10 +1,11 @@
 """The guests of one container: boots are shared between the features that they can answer for."""
 
 import contextlib
+import io
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 from xml.sax.saxutils import escape
 
 import libvirt
@@ -13,7 +14,7 @@ from conformance import guest as guests
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.errors import ImageFailure
-from conformance.guest import Accel, Firmware, Guest, Running, Shape
+from conformance.guest import Accel, Defined, Firmware, Guest, Running, Shape
 from conformance.media import Probe
 
 Need = Literal["iso", "disk", "network", "macvtap"]
@@ -159,6 +160,22 @@ class Guests:
         self._closing.close()
 
     @contextlib.contextmanager
+    def defined(self, *, firmware: Firmware, variable: str) -> Iterator[Defined]:
+        """Define a persistent domain for as long as this lasts, which is asked for a UEFI variable in each boot.
+
+        Raises:
+            libvirt.libvirtError: the daemon does not take the definition.
+        """
+        nvram = f"{POOL_PATH}/{variable}_VARS.fd"
+        shape = dataclasses.replace(self._shape(firmware, frozenset()), nvram=nvram)
+        self._progress(f"{self.container.mode.id}: a persistent guest by {firmware.upper()}, started twice")
+        domain = Defined(self.container, shape, {"ask": "nvram", "variable": variable})
+        try:
+            yield domain
+        finally:
+            domain.undefine()
+
+    @contextlib.contextmanager
     def medium(self, path: Path, *, firmware: Firmware) -> Iterator[Running]:
         """Start a guest from a medium that need not be the probe's, for as long as this lasts.
 
@@ -200,13 +217,27 @@ class Guests:
 
     def read_disk(self, guest: Guest, offset: int, length: int) -> bytes:
         """Read bytes of a guest's disk through libvirt."""
-        volume = self._pool().storageVolLookupByName(guest.shape.disk)
+        return self.read(guest.shape.disk, offset, length)
+
+    def read(self, volume: str, offset: int, length: int) -> bytes:
+        """Download bytes of a volume."""
         stream = self.container.connection.newStream(0)
-        volume.download(stream, offset, length, 0)
+        self._pool().storageVolLookupByName(volume).download(stream, offset, length, 0)
         received = bytearray()
         stream.recvAll(lambda _stream, data, _opaque: received.extend(data), None)
         stream.finish()
         return bytes(received)
+
+    def write(self, volume: str, content: bytes) -> None:
+        """Upload bytes to the beginning of a volume."""
+        _send(self._pool().storageVolLookupByName(volume), io.BytesIO(content), len(content))
+
+    def clone(self, volume: str) -> str:
+        """Clone a volume, and return the copy's name."""
+        original = self._pool().storageVolLookupByName(volume)
+        name = f"copy-of-{volume}"
+        self._pool().createXMLFrom(_volume_xml(name, original.info()[1]), original, 0)
+        return name
 
     def allocation(self, guest: Guest) -> int:
         """Return how many bytes of the pool a guest's disk takes."""
@@ -231,11 +262,7 @@ class Guests:
         return name
 
     def _volume(self, name: str, size: int) -> "libvirt.virStorageVol":
-        return self._pool().createXML(
-            f"<volume><name>{escape(name)}</name><capacity unit='bytes'>{size}</capacity>"
-            "<target><format type='raw'/></target></volume>",
-            0,
-        )
+        return self._pool().createXML(_volume_xml(name, size), 0)
 
     def _upload(self, name: str, source: Path) -> str:
         """Put a file into the pool once, and return its path in the container."""
@@ -245,12 +272,23 @@ class Guests:
             if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
                 raise
         volume = self._volume(name, source.stat().st_size)
-        stream = self.container.connection.newStream(0)
         with source.open("rb") as file:
-            volume.upload(stream, 0, source.stat().st_size, 0)
-            stream.sendAll(lambda _stream, size, _opaque: file.read(size), None)
-        stream.finish()
+            _send(volume, file, source.stat().st_size)
         return str(volume.path())
+
+
+def _volume_xml(name: str, size: int) -> str:
+    return (
+        f"<volume><name>{escape(name)}</name><capacity unit='bytes'>{size}</capacity>"
+        "<target><format type='raw'/></target></volume>"
+    )
+
+
+def _send(volume: "libvirt.virStorageVol", source: BinaryIO, length: int) -> None:
+    stream = volume.connect().newStream(0)
+    volume.upload(stream, 0, length, 0)
+    stream.sendAll(lambda _stream, size, _opaque: source.read(size), None)
+    stream.finish()
 
 
 def require_started(network: "libvirt.virNetwork") -> None:

@@ -171,7 +171,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             check=f"{name}[{parameters}]" if parameters else name,
             checks=_checks(item, asked),
         )
-        known = claims.known_failure(feature.id, asked.id, name)
+        known = claims.known_failure(feature.id, asked.id, question.check)
         if known:
             question.expected = claims.cause(known.cause)
             item.add_marker(pytest.mark.xfail(strict=True, raises=KnownFailure, reason=question.expected.explanation))
