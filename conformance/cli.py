@@ -2,13 +2,14 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 import typer
 
-from conformance import contract, mode, paths, private_engine, record, tables
+from conformance import bench, contract, mode, paths, private_engine, record, tables
 from conformance.errors import ContractError, HarnessError
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.progress import Progress
@@ -39,9 +40,38 @@ def matrix(context: typer.Context) -> None:
     with private_engine.engine(Progress()) as host:
         os.environ["DOCKER_HOST"] = host
         status = int(pytest.main(["suites", *words]))
-    if not {"--collect-only", "--co"} & set(words):
+    # Records that went elsewhere, as the benchmark's do, are not what the README's tables are made from.
+    if not {"--collect-only", "--co"} & set(words) and not any(word.startswith("--results") for word in words):
         _write_tables(check=False)
     raise typer.Exit(status)
+
+
+@app.command(name="bench")
+def bench_(
+    repeat: Annotated[int, typer.Option(min=1, help="how often to repeat what is short")] = 5,
+    matrices: Annotated[int, typer.Option(min=0, help="how often to run the whole matrix in one mode; minutes")] = 1,
+    results: Annotated[Path, typer.Option(help="write the result into this folder")] = paths.BENCH,
+    host_name: Annotated[str | None, typer.Option(help="what the result calls this host")] = None,
+    render: Annotated[bool, typer.Option("--render", help="measure nothing; write the newest result's table")] = False,
+    document: Annotated[Path, typer.Option(help="the document with the table")] = paths.PERFORMANCE,
+) -> None:
+    """Measure what the image and the harness cost beside targets, record it, and write docs/performance.md's table.
+
+    Container start, domain start, a probe guest through libvirt beside the same one under bare QEMU, and the matrix
+    in one mode as ./run runs it: what its time goes into, its first container, its guests, its memory. Leave the
+    machine alone meanwhile. Where no engine answers, a private one is started, and stopped at the end.
+    """
+    if not render:
+        progress = Progress()
+        with private_engine.engine(progress) as host:
+            os.environ["DOCKER_HOST"] = host
+            measured = bench.measure(progress, repeat=repeat, matrices=matrices, host_name=host_name)
+        progress.clear()
+        typer.echo(f"recorded {measured.write(results).name}")
+    newest = bench.newest(results)
+    _replace(document, lambda before: bench.render(before, newest))
+    if newest is not None:
+        typer.echo(bench.performance(newest))
 
 
 @app.command(name="engine", context_settings=PASS_ON)
@@ -93,26 +123,31 @@ def tables_(
 
 def _write_tables(*, check: bool, readme: Path = paths.README, results: Path = paths.RESULTS) -> None:
     claims = contract.load()
+    _replace(readme, lambda before: tables.update(before, claims, record.read(results)), check=check)
+
+
+def _replace(document: Path, made: Callable[[str], str], *, check: bool = False) -> None:
+    """Make a document's generated blocks anew, or only say whether they are behind."""
     try:
-        before = readme.read_text(encoding="utf-8")
+        before = document.read_text(encoding="utf-8")
     except OSError as error:
-        raise HarnessError(f"cannot read {readme}: {error.strerror}", "name another one with --readme") from error
-    after = tables.update(before, claims, record.read(results))
+        raise HarnessError(f"cannot read {document}: {error.strerror}", "name another document") from error
+    after = made(before)
     if after == before:
-        typer.echo(f"{readme.name} is up to date")
+        typer.echo(f"{document.name} is up to date")
     elif check:
-        typer.echo(f"{readme.name} is behind the contract and the records: run conformance tables", err=True)
+        typer.echo(f"{document.name} is behind the contract and the records: run conformance tables", err=True)
         raise typer.Exit(EXIT_BEHIND)
     else:
-        # Written whole or not at all: a full disk must not cost the README.
-        beside = readme.with_suffix(".new")
+        # Written whole or not at all: a full disk must not cost the document.
+        beside = document.with_suffix(".new")
         try:
             beside.write_text(after, encoding="utf-8")
-            beside.replace(readme)
+            beside.replace(document)
         except OSError as error:
             beside.unlink(missing_ok=True)
-            raise HarnessError(f"cannot write {readme}: {error.strerror}", "make room, and run it again") from error
-        typer.echo(f"wrote the tables into {readme.name}")
+            raise HarnessError(f"cannot write {document}: {error.strerror}", "make room, and run it again") from error
+        typer.echo(f"wrote the tables into {document.name}")
 
 
 def main() -> None:

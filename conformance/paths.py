@@ -11,6 +11,8 @@ IMAGE = PROJECT / "image"
 ISOS = PROJECT / "fixtures" / "isos"
 README = PROJECT / "README.md"
 RESULTS = PROJECT / "results"
+BENCH = RESULTS / "bench"
+PERFORMANCE = PROJECT / "docs" / "performance.md"
 
 
 def cache() -> Path:

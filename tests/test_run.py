@@ -114,6 +114,8 @@ def test_hands_over_and_is_quick_the_second_time(machine: Machine) -> None:
     done = machine.run("test", "-e", "lint")
     assert (done.returncode, done.stdout, done.stderr) == (0, "tox run --current-env -e lint\n", "")
     assert not machine.called("pip")
+    done = machine.run("bench", "--repeat", "3")
+    assert (done.returncode, done.stdout) == (0, "conformance bench --repeat 3\n")
 
 
 def test_a_change_of_what_is_needed_is_installed(machine: Machine) -> None:

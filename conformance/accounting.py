@@ -1,0 +1,176 @@
+"""Where a run's wall time goes: a pytest plugin for the benchmark, ``-p conformance.accounting --accounting FILE``.
+
+It looks at the main thread's stack many times a second: whoever is on it is what the run waits for. A stop-watch
+would have to be written into everything that waits; the stack tells without the harness knowing.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from conformance import guest
+from conformance.guest import Running
+
+INTERVAL_SECONDS = 0.01
+
+REST = "rest"
+"""The harness itself, pytest and Python."""
+
+KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (REST, "_frozen_importlib", ()),  # importing docker-py is not calling the engine
+    (REST, "importlib._bootstrap", ()),
+    ("build", "conformance.image", ()),
+    ("build", "conformance.media", ()),
+    ("guest", "conformance.guest", ("_wait", "drain")),
+    ("guest", "conformance.accel", ()),
+    ("container", "conformance.container", ()),
+    ("container", "libvirt", ()),
+    ("container", "libvirt_qemu", ()),
+    ("engine", "docker", ()),
+)
+"""What is waited for while a function of a module, one of those named or any, is on the stack."""
+
+FIRST_CONTAINER = ("conformance.container", "start")
+"""On the stack while the first container of the image under test is started."""
+
+Call = tuple[str, str]
+"""A module's and a function's name."""
+
+
+@dataclass
+class Account:
+    """Where the wall time of one run went.
+
+    Attributes:
+        began: when the accounting began, in seconds on the monotonic clock, which all processes share.
+        ended: when it ended, on the same clock.
+        seconds: by kind.
+        rest: seconds of :data:`REST` by the project's innermost function, to see what is worth mending.
+        first_container: when the first container of the image was started, on the same clock.
+        before_first: seconds by kind until then.
+        guests: how many guests started.
+        memory_mb: the most memory that the process ever had resident.
+    """
+
+    began: float = 0.0
+    ended: float = 0.0
+    seconds: Counter[str] = field(default_factory=Counter)
+    rest: Counter[str] = field(default_factory=Counter)
+    first_container: float | None = None
+    before_first: dict[str, float] = field(default_factory=dict)
+    guests: int = 0
+    memory_mb: float = 0.0
+
+    def add(self, stack: Sequence[Call], now: float, seconds: float) -> None:
+        """Account a stretch of time to what is on the stack, outermost first."""
+        if self.first_container is None and FIRST_CONTAINER in stack:
+            self.first_container, self.before_first = now, dict(self.seconds)
+        kind = kind_of(stack)
+        self.seconds[kind] += seconds  # type: ignore[assignment]  # a Counter counts seconds as well
+        if kind == REST:
+            self.rest[_blame(stack)] += seconds  # type: ignore[assignment]
+
+
+def kind_of(stack: Sequence[Call]) -> str:
+    """Say what a stack, outermost first, is waiting for: the outermost call that has a kind decides."""
+    for module, function in stack:
+        for kind, name, functions in KINDS:
+            if (module == name or module.startswith(f"{name}.")) and (not functions or function in functions):
+                return kind
+    return REST
+
+
+def _blame(stack: Sequence[Call]) -> str:
+    ours = [call for call in stack if call[0].startswith(("conformance", "suites", "test_"))]
+    module, function = (ours or stack)[-1] if stack else ("", "")
+    return f"{module}.{function}"
+
+
+def _calls(frame: FrameType | None) -> Iterator[Call]:
+    while frame is not None:
+        yield str(frame.f_globals.get("__name__", "")), frame.f_code.co_name
+        frame = frame.f_back
+
+
+class Sampler:
+    """Accounts the main thread's time, from a thread of its own."""
+
+    def __init__(self) -> None:
+        self.account = Account()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="accounting", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self.account.began = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> Account:
+        """End, and return the account."""
+        self._end.set()
+        self._thread.join()
+        self.account.ended = time.monotonic()
+        self.account.memory_mb = memory_mb()
+        return self.account
+
+    def _look(self) -> None:
+        main, before = threading.main_thread().ident or 0, self.account.began
+        while not self._end.wait(INTERVAL_SECONDS):
+            now = time.monotonic()
+            stack = list(_calls(sys._current_frames().get(main)))[::-1]
+            self.account.add(stack, now, now - before)
+            before = now
+
+
+def memory_mb() -> float:
+    """Return the most memory that this process ever had resident (VmHWM; proc(5)), in MB."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+# --------------------------------------------------------------------------------------- the plugin
+
+SAMPLER = pytest.StashKey[Sampler]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option."""
+    parser.addoption("--accounting", type=Path, metavar="FILE", help="write here where the wall time went, as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin."""
+    sampler = config.stash[SAMPLER] = Sampler()
+    _count_guests(sampler.account)
+    sampler.start()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End, and write the account."""
+    file: Path | None = config.getoption("accounting")
+    account = config.stash[SAMPLER].stop()
+    if file:
+        file.write_text(json.dumps(vars(account)), encoding="utf-8")
+
+
+def _count_guests(account: Account) -> None:
+    start = guest.started
+
+    @contextmanager
+    def started(*arguments: object, **more: object) -> Iterator[Running]:
+        guest_: AbstractContextManager[Running] = start(*arguments, **more)  # type: ignore[arg-type]
+        with guest_ as running:
+            account.guests += 1
+            yield running
+
+    guest.started = started

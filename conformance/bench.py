@@ -1,0 +1,460 @@
+"""What it costs: measured beside targets, recorded with its machine, rendered into docs/performance.md.
+
+Nothing here is a test: a slow machine is no failure. Other work on the same machine makes every number worse, so
+the load is recorded too.
+"""
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import signal
+import statistics
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import libvirt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from conformance import contract, guest, mode, paths, record, tables
+from conformance.beyond import Beyond
+from conformance.container import Container
+from conformance.errors import HarnessError
+from conformance.guest import BOOT_SECONDS, MEMORY_MIB, Accel, Shape
+from conformance.guests import POOL, POOL_PATH, Guests
+from conformance.media import CMDLINE, Probe
+from conformance.report import Report
+from conformance.run import Run, prepare
+from conformance.verdict import Verdict
+
+MODE = "unprivileged"
+"""The mode that is measured: the documented one that every engine grants."""
+
+ORDERS = {"ask": "disk"}
+"""What the measured guest is asked beside its nonce: enough to need a device and libvirt's storage."""
+
+MATRIX_SECONDS = 1800
+"""Deadline of one run of the matrix."""
+
+END_SECONDS = 120
+"""What an interrupted run of the matrix has to clean up."""
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Target(_Data):
+    """What something may cost.
+
+    Attributes:
+        id: of its measurement.
+        what: what is measured, for the reader.
+        most: the target.
+        unit: of target and values.
+        why: why it is missed where it was, written by hand.
+    """
+
+    id: str
+    what: str
+    most: float
+    unit: Literal["s", "ratio", "%", "MB"]
+    why: str = ""
+
+
+TARGETS = (
+    Target(id="container-start", what="Container start to libvirt answering", most=1.5, unit="s"),
+    Target(id="domain-start", what="Domain start: API call to running", most=0.5, unit="s"),
+    Target(
+        id="probe-ratio",
+        what="Probe through libvirt beside bare QEMU: domain start to complete evidence",
+        most=1.25,
+        unit="ratio",
+    ),
+    Target(
+        id="matrix-rest",
+        what="Whole matrix: wall time that is neither guest, container, engine nor build",
+        most=10,
+        unit="%",
+    ),
+    Target(id="first-container", what="Second `./run matrix`: command to first container", most=5, unit="s"),
+    Target(
+        id="boots-per-feature", what="Guests started beside features that work, in one mode", most=0.5, unit="ratio"
+    ),
+    Target(id="memory", what="Memory of the harness at its peak", most=150, unit="MB"),
+)
+
+
+class Measurement(_Data):
+    """One thing that was measured, several times where it is cheap.
+
+    Attributes:
+        id: what; a target's, or something that explains one.
+        values: one of each repetition, in the order they were taken.
+        detail: what the values are made of.
+    """
+
+    id: str
+    values: list[float] = Field(min_length=1)
+    detail: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        """Return the value in the middle."""
+        return statistics.median(self.values)
+
+
+class Result(_Data):
+    """One run of the benchmark.
+
+    Attributes:
+        run: its id, which sorts by time.
+        load: the machine's load averages over 1, 5 and 15 minutes before it began.
+        accel: how the guests ran.
+    """
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    run: str
+    time: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    host: record.Host
+    image: record.Image
+    load: tuple[float, float, float]
+    accel: Accel
+    measurements: tuple[Measurement, ...]
+
+    def of(self, measured: str) -> Measurement | None:
+        """Return a measurement, or None where it was not taken."""
+        return next((one for one in self.measurements if one.id == measured), None)
+
+    def write(self, folder: Path) -> Path:
+        """Write the result into a file of its own, and return that.
+
+        Raises:
+            HarnessError: it cannot be written.
+        """
+        file = folder / f"{self.host.name}-{self.run}.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(self.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                file.unlink()
+            raise HarnessError(f"cannot write {file}: {error.strerror}", "make room, and run it again") from error
+        return file
+
+
+def newest(folder: Path) -> Result | None:
+    """Return the newest result of a folder, or None where there is none.
+
+    Raises:
+        HarnessError: a file is no result.
+    """
+    return max(map(_read, folder.glob("*.json")), key=lambda result: result.run, default=None)
+
+
+def _read(file: Path) -> Result:
+    try:
+        return Result.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise HarnessError(
+            f"{file.name} is not a result of the benchmark: {error}", "remove it, and measure again"
+        ) from error
+
+
+# -------------------------------------------------------------------------------------- measuring
+
+
+def measure(progress: Callable[[str], None], *, repeat: int, matrices: int, host_name: str | None = None) -> Result:
+    """Measure everything on an engine; nothing is left on it, however this ends.
+
+    Args:
+        progress: told what is being measured.
+        repeat: how often to repeat what is short.
+        matrices: how often to run the whole matrix of :data:`MODE`.
+        host_name: what the result calls this host; made from its engine if not given.
+
+    Raises:
+        HarnessError: the engine or the machine cannot run it.
+        ImageFailure: the image cannot do what is measured.
+    """
+    load = os.getloadavg()
+    with tempfile.TemporaryDirectory(prefix="conformance-bench-") as folder:
+        run = prepare(contract.load(), progress, tag=None, choice="auto", results=Path(folder), host_name=host_name)
+        try:
+            measurements, accel = _containers(run, progress, repeat)
+        finally:
+            run.close()
+        measurements += _matrices(Path(folder), progress, matrices, repeat)
+    return Result(run=run.id, host=run.host, image=run.image, load=load, accel=accel, measurements=tuple(measurements))
+
+
+def _containers(run: Run, progress: Callable[[str], None], repeat: int) -> tuple[list[Measurement], Accel]:
+    """Start containers; in the last one, start domains."""
+    seconds: list[float] = []
+    container = run.container(mode.of(run.contract, MODE), network="default")
+    try:
+        for number in range(repeat):
+            progress(f"container start {number + 1} of {repeat}")
+            container.stop()
+            container.remove()
+            with _timed(seconds):
+                container.start()
+                container.wait_until_ready()
+        accel = run.accel_in(container)
+        shape = _shape(run, container, accel, progress)
+        return [
+            Measurement(id="container-start", values=seconds),
+            _domain_start(container, shape, progress, repeat),
+            *_probe(container, shape, progress, repeat),
+        ], accel
+    finally:
+        container.stop()
+        container.remove()
+
+
+@contextlib.contextmanager
+def _timed(seconds: list[float]) -> Iterator[None]:
+    """Append how long this lasted."""
+    began = time.monotonic()
+    yield
+    seconds.append(round(time.monotonic() - began, 3))
+
+
+def _shape(run: Run, container: Container, accel: Accel, progress: Callable[[str], None]) -> Shape:
+    """Put kernel and initramfs into a container, and return the measured guest's shape."""
+    container.client.api.put_archive(container.id, "/var/lib/libvirt", _archive(run.probe))
+    guests = Guests(container, run.probe, Beyond(run.engine.client, run.probe, run.id), accel, progress)
+    kernel = "/var/lib/libvirt/bench-vmlinuz"
+    return Shape("bios", accel, POOL, kernel=kernel, initrd="/var/lib/libvirt/bench-initrd", disk=guests.new_disk())
+
+
+def _archive(probe: Probe) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(probe.kernel, "bench-vmlinuz")
+        archive.add(probe.initrd, "bench-initrd")
+    return buffer.getvalue()
+
+
+def _domain_start(container: Container, shape: Shape, progress: Callable[[str], None], repeat: int) -> Measurement:
+    seconds: list[float] = []
+    for number in range(repeat):
+        progress(f"domain start {number + 1} of {repeat}")
+        xml = guest.domain_xml(f"bench-{number}", shape, "", ORDERS)
+        with _timed(seconds):
+            domain = container.connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY)
+            state, _ = domain.state()
+        domain.destroy()
+        if state != libvirt.VIR_DOMAIN_RUNNING:
+            raise HarnessError(f"a domain that was started is in state {state}, not running")
+    return Measurement(id="domain-start", values=seconds)
+
+
+def _probe(container: Container, shape: Shape, progress: Callable[[str], None], repeat: int) -> list[Measurement]:
+    """Boot the same guest by libvirt and by bare QEMU, taking turns, so that the machine's moods hit both."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    inside: dict[str, list[float]] = defaultdict(list)
+    for number in range(repeat):
+        progress(f"probe {number + 1} of {repeat}: through libvirt")
+        with _timed(seconds["libvirt"]):
+            report = guest.boot(container, shape, ORDERS).report
+        inside["libvirt"].append(_uptime(report))
+        progress(f"probe {number + 1} of {repeat}: bare QEMU")
+        nonce = secrets.token_hex(8)
+        with _timed(seconds["bare"]):
+            done = container.run(*bare_qemu(shape, {"nonce": nonce, **ORDERS}), seconds=BOOT_SECONDS)
+        report = Report(done.text, nonce)
+        if not report.complete:
+            raise HarnessError(f"the probe under bare QEMU did not finish its report:\n{done.text}\n{done.stderr!r}")
+        inside["bare"].append(_uptime(report))
+    ratios = [round(one / other, 3) for one, other in zip(seconds["libvirt"], seconds["bare"], strict=True)]
+    return [
+        Measurement(id="probe-ratio", values=ratios),
+        *(Measurement(id=f"probe-{how}", values=seconds[how], detail={"uptime": inside[how]}) for how in seconds),
+    ]
+
+
+def _uptime(report: Report) -> float:
+    """Return how long the guest's kernel had run when it finished its report, in seconds."""
+    return float(report["end"]["uptime"])
+
+
+def bare_qemu(shape: Shape, orders: dict[str, str]) -> list[str]:
+    """Return the words that start the same guest without libvirt.
+
+    CPU model, memory, machine, accelerator, disk cache and orders are those of :func:`guest.domain_xml`; where
+    that leaves the CPU to libvirt, libvirt takes QEMU's own default, as this does.
+    """
+    oem_strings = ",".join(f"value=probe.{key}={value}" for key, value in orders.items())
+    drive = f"file={POOL_PATH}/{shape.disk},if=none,id=disk,format=raw,cache=none,discard=unmap"
+    return [
+        *("qemu-system-x86_64", "-machine", "q35", "-accel", shape.accel),
+        *(("-cpu", "host,migratable=off") if shape.accel == "kvm" else ()),
+        *("-m", str(MEMORY_MIB), "-smp", "1", "-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio"),
+        *("-kernel", shape.kernel, "-initrd", shape.initrd, "-append", CMDLINE),
+        *("-smbios", f"type=11,{oem_strings}", "-drive", drive, "-device", "virtio-blk-pci,drive=disk"),
+    ]
+
+
+def _matrices(folder: Path, progress: Callable[[str], None], whole: int, repeat: int) -> list[Measurement]:
+    """Run the matrix through ``./run``: as a whole, and in small for what happens before its first container."""
+    accounts: list[dict[str, Any]] = []
+    for number in range(whole):
+        progress(f"whole matrix {number + 1} of {whole}, mode {MODE}; this takes minutes")
+        accounts.append(_matrix(folder / f"whole-{number}", []))
+    firsts = [account["first"] for account in accounts]
+    for number in range(whole, repeat):
+        progress(f"matrix in small {number + 1} of {repeat}")
+        firsts.append(_matrix(folder / f"small-{number}", ["-m", "api"])["first"])
+    measurements = [
+        Measurement(
+            id="first-container",
+            values=[first["seconds"] for first in firsts],
+            detail={"seconds": [first["by_kind"] for first in firsts]},
+        )
+    ]
+    if accounts:
+        measurements += [
+            Measurement(id="matrix-rest", values=[one["share"] for one in accounts], detail={"runs": accounts}),
+            Measurement(id="boots-per-feature", values=[one["boots_per_feature"] for one in accounts]),
+            Measurement(id="memory", values=[one["memory_mb"] for one in accounts]),
+        ]
+    return measurements
+
+
+def _matrix(results: Path, options: Sequence[str]) -> dict[str, Any]:
+    """Run the matrix, and return what it cost.
+
+    Raises:
+        HarnessError: it did not get to its end.
+    """
+    results.mkdir()
+    file, log = results / "account", results / "log"
+    words = ["matrix", "--mode", MODE, "--results", str(results), *options]
+    began = time.monotonic()
+    with log.open("wb") as output:
+        # A session of its own: ctrl-C reaches it through this process, once, and it is waited for.
+        process = subprocess.Popen(
+            [paths.PROJECT / "run", *words, "-p", "conformance.accounting", "--accounting", str(file)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait(MATRIX_SECONDS)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(END_SECONDS)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise HarnessError(f"the matrix took more than {MATRIX_SECONDS} s", _tail(log)) from error
+            raise
+    wall = time.monotonic() - began
+    if not file.exists():
+        raise HarnessError("the matrix did not get to its end", f"look at what it wrote:\n{_tail(log)}")
+    account = json.loads(file.read_text(encoding="utf-8"))
+    if account["first_container"] is None:
+        raise HarnessError("the matrix started no container", f"look at what it wrote:\n{_tail(log)}")
+    return cost(account, began, wall, list(record.read(results)))
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+def cost(account: dict[str, Any], began: float, wall: float, records: Sequence[record.Record]) -> dict[str, Any]:
+    """Return what a run of the matrix cost.
+
+    Args:
+        account: as :mod:`conformance.accounting` wrote it.
+        began: when the command was given, on the monotonic clock.
+        wall: how long the command took, in seconds.
+        records: what it recorded.
+    """
+    kinds = {kind: seconds for kind, seconds in account["seconds"].items() if kind != "rest"}
+    # What was not seen is the harness's: getting the interpreter up, and ./run itself.
+    rest = wall - sum(kinds.values())
+    before = {"start-up": account["began"] - began, **account["before_first"]}
+    working = _working(records)
+    return {
+        "wall": round(wall, 2),
+        "seconds": _rounded(kinds | {"rest": rest}),
+        "rest": _rounded({"start-up": account["began"] - began, **_largest(account["rest"])}),
+        "share": round(100 * rest / wall, 1),
+        "first": {"seconds": round(account["first_container"] - began, 2), "by_kind": _rounded(before)},
+        "guests": account["guests"],
+        "features": working,
+        "boots_per_feature": round(account["guests"] / max(working, 1), 2),
+        "memory_mb": round(account["memory_mb"], 1),
+        "verdicts": {str(verdict): sum(one.verdict is verdict for one in records) for verdict in Verdict},
+    }
+
+
+def _working(records: Sequence[record.Record]) -> int:
+    """Count the features all of whose checks work."""
+    verdicts: dict[str, set[Verdict]] = defaultdict(set)
+    for one in records:
+        verdicts[one.feature].add(one.verdict)
+    return sum(seen == {Verdict.WORKS} for seen in verdicts.values())
+
+
+def _largest(seconds: dict[str, float], count: int = 8) -> dict[str, float]:
+    return dict(sorted(seconds.items(), key=lambda item: -item[1])[:count])
+
+
+def _rounded(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in seconds.items()}
+
+
+# -------------------------------------------------------------------------------------- rendering
+
+
+def render(text: str, result: Result | None) -> str:
+    """Return a document with its block ``performance`` made anew."""
+    return tables.fill(text, {"performance": lambda: performance(result)})
+
+
+def performance(result: Result | None) -> str:
+    """Write a result beside its targets."""
+    if result is None:
+        return "Nothing has been measured yet."
+    rows = [row for target in TARGETS if (row := _row(target, result.of(target.id)))]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(result.image.versions.items()))
+    guests = "under KVM" if result.accel == "kvm" else "under emulation (TCG)"
+    return "\n".join(
+        [
+            f"**{result.host.name}**: {tables.fingerprint(result.host)}.  ",
+            f"Measured {result.time.date().isoformat()} with `{result.image.tag}` ({versions}), mode `{MODE}`, guests"
+            f" {guests}, {result.host.fingerprint['cpus']} CPUs, load {result.load[0]:.1f} before.",
+            "",
+            tables.table(["What", "Median (min..max, n)", "Target", "Met"], rows),
+        ]
+    )
+
+
+def _row(target: Target, measured: Measurement | None) -> list[str]:
+    most = _amount(target.most, target.unit)
+    if measured is None:
+        return [target.what, "not measured", most, ""]
+    low, high = (f"{value:.3g}" for value in (min(measured.values), max(measured.values)))
+    shown = f"{_amount(measured.median, target.unit)} ({low}..{high}, {len(measured.values)})"
+    return [target.what, shown, most, verdict(target, measured.median)]
+
+
+def verdict(target: Target, median: float) -> str:
+    """Say whether a target is met, or missed by how much and why."""
+    if median <= target.most:
+        return "yes"
+    by = _amount(median - target.most, target.unit)
+    return f"missed by {by}" + (f": {target.why}" if target.why else "")
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value:.3g}" + ("" if unit == "ratio" else f" {unit}")

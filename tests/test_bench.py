@@ -1,0 +1,180 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from conformance import accounting, bench, cli, paths
+from conformance.accounting import Account, kind_of
+from conformance.bench import Measurement, Result, Target
+from conformance.errors import HarnessError
+from conformance.guest import Shape, domain_xml
+from conformance.record import Host, Image, Record
+from conformance.verdict import Verdict
+
+MAIN = ("__main__", "<module>")
+TEST = ("test_iso", "test_a_guest_boots_from_a_cdrom")
+
+
+@pytest.fixture
+def make_result() -> Callable[..., Result]:
+    """Makes a result; what is not given is plausible."""
+
+    def make(**changes: Any) -> Result:
+        given: dict[str, Any] = {
+            "run": "20260101T000000Z-abcdef-1",
+            "host": Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1", "cpus": 2}),
+            "image": Image(tag="libvirt:1", id="sha256:0", base="debian:trixie-slim"),
+            "load": (0.1, 0.2, 0.3),
+            "accel": "tcg",
+            "measurements": (Measurement(id="container-start", values=[1.2, 1.0, 1.4]),),
+        }
+        return Result(**(given | changes))
+
+    return make
+
+
+# ------------------------------------------------------------------------------------- accounting
+
+
+@pytest.mark.parametrize(
+    ("stack", "kind"),
+    [
+        ([], "rest"),
+        ([MAIN, TEST], "rest"),
+        ([MAIN, TEST, ("conformance.guest", "wait_for_end"), ("conformance.guest", "_wait")], "guest"),
+        ([MAIN, ("conformance.guest", "domain_xml")], "rest"),
+        ([MAIN, ("conformance.guest", "_wait"), ("libvirt", "state")], "guest"),
+        ([MAIN, TEST, ("libvirt", "lookupByName")], "container"),
+        ([MAIN, ("conformance.container", "stop"), ("docker.api.container", "stop")], "container"),
+        ([MAIN, ("conformance.beyond", "start"), ("docker.api.container", "start")], "engine"),
+        ([MAIN, ("conformance.image", "ensure_image"), ("docker.api.build", "build")], "build"),
+        ([MAIN, ("conformance.media", "probe"), ("conformance.media.store", "intact")], "build"),
+        ([MAIN, ("_frozen_importlib", "_load_unlocked"), ("docker", "<module>")], "rest"),
+        ([MAIN, ("dockerfile", "parse")], "rest"),
+    ],
+)
+def test_the_stack_says_what_is_waited_for(stack: list[accounting.Call], kind: str) -> None:
+    assert kind_of(stack) == kind
+
+
+def test_the_account_knows_the_first_container_and_whom_to_blame() -> None:
+    account = Account()
+    account.add([MAIN, ("conformance.image", "ensure_image")], now=2.0, seconds=2.0)
+    account.add([MAIN, TEST, ("json", "loads")], now=3.0, seconds=1.0)
+    for now in (4.0, 5.0):
+        account.add([MAIN, ("conformance.container", "start")], now=now, seconds=1.0)
+    assert account.first_container == 4.0
+    assert account.before_first == {"build": 2.0, "rest": 1.0}
+    assert account.seconds == {"build": 2.0, "rest": 1.0, "container": 2.0}
+    assert account.rest == {"test_iso.test_a_guest_boots_from_a_cdrom": 1.0}
+
+
+def test_memory_is_of_this_process() -> None:
+    assert 10 < accounting.memory_mb() < 10_000
+
+
+def test_the_plugin_writes_its_account(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import time\ndef test_something():\n    time.sleep(0.1)\n")
+    file = pytester.path / "account"
+    pytester.runpytest_subprocess("-p", "conformance.accounting", "--accounting", file).assert_outcomes(passed=1)
+    account = json.loads(file.read_text())
+    assert account["seconds"]["rest"] > 0
+    assert account["ended"] > account["began"]
+    assert account["guests"] == 0
+
+
+def test_cost_counts_what_was_not_seen_as_the_harness(make_record: Callable[..., Record]) -> None:
+    account = {
+        "began": 101.0,
+        "seconds": {"guest": 60.0, "engine": 20.0, "rest": 8.0},
+        "rest": {"conformance.plugin.prepare": 8.0},
+        "first_container": 104.0,
+        "before_first": {"engine": 2.0},
+        "guests": 3,
+        "memory_mb": 90.0,
+    }
+    records = [
+        make_record(feature="iso"),
+        make_record(feature="nat"),
+        make_record(feature="nat", verdict=Verdict.KNOWN_FAILURE),
+        make_record(feature="uefi"),
+    ]
+    cost = bench.cost(account, began=100.0, wall=100.0, records=records)
+    assert cost["share"] == 20.0
+    assert cost["seconds"] == {"guest": 60.0, "engine": 20.0, "rest": 20.0}
+    assert cost["first"] == {"seconds": 4.0, "by_kind": {"start-up": 1.0, "engine": 2.0}}
+    assert (cost["features"], cost["boots_per_feature"]) == (2, 1.5)
+
+
+# -------------------------------------------------------------------------------------- the guest
+
+
+def test_the_bare_guest_is_the_same_guest() -> None:
+    shape = Shape("bios", "tcg", "pool", kernel="/k", initrd="/i", disk="d.raw")
+    words = " ".join(bench.bare_qemu(shape, {"nonce": "1f", "ask": "disk"}))
+    xml = domain_xml("name", shape, "", {"nonce": "1f", "ask": "disk"})
+    for order in ("probe.nonce=1f", "probe.ask=disk"):
+        assert f"value={order}" in words
+        assert f"<entry>{order}</entry>" in xml
+    assert "-machine q35 -accel tcg" in words
+    assert "-cpu" not in words
+    assert "<cpu" not in xml
+    assert "-cpu host" in " ".join(bench.bare_qemu(Shape("bios", "kvm", "pool"), {}))
+
+
+# ----------------------------------------------------------------------------- results and tables
+
+
+def test_the_newest_result_counts(make_result: Callable[..., Result], tmp_path: Path) -> None:
+    assert bench.newest(tmp_path) is None
+    old, new = make_result(run="20260101T000000Z-z-1"), make_result(run="20260202T000000Z-a-1")
+    for one in (new, old):
+        one.write(tmp_path)
+    assert bench.newest(tmp_path) == new
+
+
+def test_what_is_no_result_is_named(tmp_path: Path) -> None:
+    (tmp_path / "odd.json").write_text("{}")
+    with pytest.raises(HarnessError, match=r"odd\.json is not a result"):
+        bench.newest(tmp_path)
+
+
+def test_a_result_that_cannot_be_written_is_an_error(make_result: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HarnessError, match="cannot write"):
+        make_result().write(tmp_path / "file")
+
+
+def test_a_target_is_met_or_missed_by_so_much() -> None:
+    target = Target(id="x", what="X", most=1.5, unit="s", why="the disk is slow")
+    assert bench.verdict(target, 1.5) == "yes"
+    assert bench.verdict(target, 2.0) == "missed by 0.5 s: the disk is slow"
+
+
+def test_the_table_shows_median_and_spread(make_result: Callable[..., Result]) -> None:
+    text = bench.performance(make_result())
+    assert "| Container start to libvirt answering | 1.2 s (1..1.4, 3) | 1.5 s | yes |" in text
+    assert "| Memory of the harness at its peak | not measured | 150 MB |  |" in text
+    assert "docker 26.1" in text
+
+
+def test_without_a_result_the_document_says_so() -> None:
+    text = bench.render("<!-- generated: performance -->\n<!-- end of generated -->\n", None)
+    assert "Nothing has been measured yet." in text
+
+
+def test_the_document_is_up_to_date() -> None:
+    text = paths.PERFORMANCE.read_text(encoding="utf-8")
+    assert bench.render(text, bench.newest(paths.BENCH)) == text
+
+
+def test_render_measures_nothing(make_result: Callable[..., Result], tmp_path: Path) -> None:
+    make_result().write(tmp_path)
+    document = tmp_path / "performance.md"
+    document.write_text("<!-- generated: performance -->\n<!-- end of generated -->\n")
+    done = CliRunner().invoke(cli.app, ["bench", "--render", "--results", str(tmp_path), "--document", str(document)])
+    assert done.exit_code == 0, done.output
+    assert "libvirt answering" in document.read_text()
