@@ -51,6 +51,7 @@ class Beyond:
                 self._image(),
                 command=PEER_COMMAND,
                 labels=marks,
+                stop_signal="SIGKILL",  # the first process of a container ignores SIGTERM
                 host_config=self._client.api.create_host_config(network_mode=self.network),
             )
             self._server_id = str(server["Id"])

@@ -14,7 +14,7 @@ import docker.errors
 import libvirt
 import requests
 
-from conformance import effective, hypervisor, labels
+from conformance import effective, hypervisor, interrupt, labels
 from conformance.contract import Device
 from conformance.errors import EngineError, EngineGone, ImageFailure, Unsupported
 from conformance.mode import STOP_TIMEOUT, Mode
@@ -47,6 +47,9 @@ NO_DEVICE = re.compile(r'gathering device information while adding custom device
 
 LISTEN = "0A"
 """The state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)."""
+
+ENGINES_DNS = "0B00007F:"
+"""127.0.0.11 in /proc/net/tcp, where the engine answers for names on networks that were made by a user."""
 
 REMEDY = "look at the engine's own log, start it again, and run again"
 
@@ -125,7 +128,8 @@ class Container:
         with engine_errors():
             while True:
                 if not self.id:
-                    self._create()
+                    with interrupt.deferred():
+                        self._create()
                 try:
                     self.client.api.start(self.id)
                 except docker.errors.APIError as error:
@@ -217,8 +221,8 @@ class Container:
             tables = self.run("cat", "/proc/net/tcp", "/proc/net/tcp6", seconds=5).text
         except (EngineError, ImageFailure):
             return ""
-        rows = [line.split() for line in tables.splitlines()]
-        ports = {int(row[1].rpartition(":")[2], 16) for row in rows if row[3:4] == [LISTEN]}
+        listening = [row[1] for row in map(str.split, tables.splitlines()) if row[3:4] == [LISTEN]]
+        ports = {int(one.rpartition(":")[2], 16) for one in listening if not one.startswith(ENGINES_DNS)}
         found = ", ".join(map(str, sorted(ports))) or "no port"
         return f"asked for on port {self.port}; the container listens on {found}\n"
 
@@ -242,7 +246,7 @@ class Container:
             DeadlineExpired: libvirt does not answer after the start either.
         """
         if self.running:
-            if self._connection is None or self._connection.isAlive():
+            if self._connection is not None and self._connection.isAlive():
                 return
             with contextlib.suppress(DeadlineExpired):
                 self.wait_until_ready(OPEN_SECONDS)

@@ -461,7 +461,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         except (HarnessError, KeyboardInterrupt) as error:
             why = "interrupted" if isinstance(error, KeyboardInterrupt) else error
             print(  # noqa: T201
-                f"error: cannot clean up: {why}\n"
+                f"\nerror: cannot clean up: {why}\n"
                 f"  the next run removes what is left; it carries the label {labels.RUN}={run.id}",
                 file=sys.stderr,
             )

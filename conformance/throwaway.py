@@ -7,7 +7,7 @@ from typing import Any
 import docker
 import docker.errors
 
-from conformance import labels
+from conformance import interrupt, labels
 
 
 @contextlib.contextmanager
@@ -26,15 +26,17 @@ def created(
     Yields:
         The container's id; it is not started.
     """
-    container = client.api.create_container(
-        image,
-        entrypoint=list(command),
-        command=[],
-        user="0",  # by number: an image may have no passwd
-        labels={labels.RUN: run},
-        host_config=client.api.create_host_config(**host_config),
-        healthcheck={"test": ["NONE"]},
-    )
+    with interrupt.deferred():
+        container = client.api.create_container(
+            image,
+            entrypoint=list(command),
+            command=[],
+            user="0",  # by number: an image may have no passwd
+            labels={labels.RUN: run},
+            host_config=client.api.create_host_config(**host_config),
+            healthcheck={"test": ["NONE"]},
+            stop_signal="SIGKILL",  # the first process of a container ignores SIGTERM
+        )
     try:
         yield str(container["Id"])
     finally:

@@ -8,6 +8,8 @@ import libvirt
 from conformance.contract import Cause
 from conformance.errors import HarnessError
 
+FULL_DISK = "No space left on device"
+
 
 class Verdict(StrEnum):
     """What a check found out.
@@ -62,9 +64,11 @@ def gravest(verdicts: Iterable[Verdict]) -> Verdict:
 def blames_image(error: BaseException) -> bool:
     """Say whether an exception is evidence against the image.
 
-    That is what a suite asserts and what libvirt answers; anything else broke in the harness or the engine.
+    That is what a suite asserts and what libvirt answers; anything else broke in the harness or the engine. So did
+    a full disk, whoever reports it: the image's volumes are as large as the engine's disk.
     """
-    return isinstance(error, AssertionError | libvirt.libvirtError) and not isinstance(error, HarnessError)
+    evidence = isinstance(error, AssertionError | libvirt.libvirtError) and not isinstance(error, HarnessError)
+    return evidence and FULL_DISK not in str(error)
 
 
 def recognised(expected: Cause | None, error: BaseException) -> KnownFailure | None:

@@ -1,0 +1,321 @@
+"""What must not go wrong when something else does: a clear end, nothing left behind, no record lost or invented.
+
+No guest is booted here: where a session is needed it asks the smallest mode, and the rest is a container alone.
+"""
+
+import contextlib
+import dataclasses
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import libvirt
+import pytest
+
+from conformance import cleanup, engine, hypervisor, image, labels, media, mode, paths, record
+from conformance import contract as contracts
+from conformance.container import Container
+from conformance.errors import ImageFailure
+from conformance.guests import Guests
+from conformance.verdict import Verdict, blames_image
+from conformance.wait import DeadlineExpired, wait_for
+
+pytestmark = pytest.mark.timeout(300)
+
+RUN = labels.new_run()
+SESSION = [sys.executable, "-u", "-m", "pytest", "suites", "--mode", "required-only"]
+SESSION_SECONDS = 200
+
+
+@pytest.fixture(scope="module")
+def where() -> engine.Engine:
+    return engine.connect()
+
+
+@pytest.fixture(scope="module")
+def tag(where: engine.Engine) -> str:
+    return image.ensure_image(where, lambda _text: None).tag
+
+
+@pytest.fixture
+def container(where: engine.Engine, tag: str) -> Iterator[Container]:
+    """A container of the image in the smallest mode; started, and not waited for."""
+    one = Container(where.client, mode.of(contracts.load(), "required-only"), tag, run=RUN)
+    try:
+        yield one.start()
+    finally:
+        one.remove()
+
+
+def left_by(client: docker.DockerClient, process: int) -> list[str]:
+    """Return what a run of this machine left on the engine; its label ends with its process."""
+    found = [
+        *client.api.containers(all=True, filters={"label": labels.RUN}),
+        *client.api.networks(filters={"label": labels.RUN}),
+        *(client.api.volumes(filters={"label": labels.RUN})["Volumes"] or []),
+    ]
+    return [str(one) for one in found if str(one["Labels"][labels.RUN]).endswith(f"-{process}")]
+
+
+class Session:
+    """A run of the matrix in a process of its own, read line by line."""
+
+    def __init__(self, results: Path, *options: str, **environment: str) -> None:
+        self.results = results
+        self.output = ""
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.process = subprocess.Popen(
+            [*SESSION, "--results", str(results), *options],
+            cwd=paths.PROJECT,
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def until(self, text: str) -> None:
+        """Read on until a line has this text."""
+        deadline = time.monotonic() + SESSION_SECONDS
+        while True:
+            line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            assert line is not None, f"ended before {text!r}:\n{self.output}"
+            self.output += line
+            if text in line:
+                return
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> int:
+        """Read to the end; return the exit status."""
+        deadline = time.monotonic() + SESSION_SECONDS
+        try:
+            while (line := self._lines.get(timeout=max(0.0, deadline - time.monotonic()))) is not None:
+                self.output += line
+            return self.process.wait(SESSION_SECONDS)
+        finally:
+            self.process.kill()
+
+    @property
+    def records(self) -> list[record.Record]:
+        return list(record.read(self.results))
+
+
+# ----------------------------------------------------------------------------------------- the image
+
+
+@pytest.fixture
+def deaf(where: engine.Engine, tag: str) -> Iterator[str]:
+    """An image that runs and listens nowhere."""
+    base = where.client.containers.create(tag, labels={labels.RUN: RUN})
+    try:
+        # tini hands SIGTERM on, so that the end is quick.
+        entrypoint = 'ENTRYPOINT ["/usr/bin/tini", "--", "sleep", "infinity"]'
+        base.commit("conformance-test-deaf", "1", changes=[entrypoint])
+    finally:
+        base.remove(v=True)
+    yield "conformance-test-deaf:1"
+    where.client.images.remove("conformance-test-deaf:1")
+
+
+def test_an_image_that_never_opens_its_port_fails_within_the_deadline(
+    where: engine.Engine, deaf: str, tmp_path: Path
+) -> None:
+    session = Session(tmp_path, "-m", "api", "--image", deaf, "--ready-seconds", "3")
+
+    assert session.end() == 1, session.output
+    assert {one.verdict for one in session.records} == {Verdict.FAILS}
+    assert "waited 3 s for libvirt to answer" in session.records[0].reason
+    assert "the container listens on no port" in session.output, session.output
+    assert session.output.count("starting the container") == 1, "it is waited for once, not for each test"
+    assert left_by(where.client, session.process.pid) == []
+
+
+def test_a_wrong_port_in_the_contract_names_the_right_one(where: engine.Engine, tag: str) -> None:
+    asked = dataclasses.replace(mode.of(contracts.load(), "required-only"), port=16510)
+    container = Container(where.client, asked, tag, run=RUN)
+    try:
+        container.start()
+        with pytest.raises(DeadlineExpired, match="asked for on port 16510; the container listens on 16509"):
+            container.wait_until_ready(10)
+    finally:
+        container.remove()
+
+
+# ---------------------------------------------------------------------------------------- the daemon
+
+
+def test_a_daemon_that_hangs_ends_each_call_and_is_started_again(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hypervisor, "KEEPALIVE_SECONDS", 1)
+    monkeypatch.setattr("conformance.container.OPEN_SECONDS", 2)
+    connection = container.wait_until_ready()
+    container.run("pkill", "-STOP", "-x", "libvirtd")
+
+    started = time.monotonic()
+    with pytest.raises(libvirt.libvirtError, match=r"keepalive|closed") as caught:
+        connection.listAllDomains()
+    assert time.monotonic() - started < 60
+    assert blames_image(caught.value)
+    with pytest.raises(DeadlineExpired, match="libvirt to answer"):
+        container.wait_until_ready(3)
+
+    container.revive()
+    assert container.connection.getType() == "QEMU"
+
+
+def test_a_daemon_that_is_killed_ends_the_container_and_the_reason_is_said(container: Container) -> None:
+    connection = container.wait_until_ready()
+    container.run("pkill", "-KILL", "-x", "libvirtd")
+    wait_for("the container's end", lambda: not container.running, seconds=60)
+
+    with pytest.raises(libvirt.libvirtError):
+        connection.listAllDomains()
+    with pytest.raises(ImageFailure, match=r"ended before libvirt answered(.|\n)*libvirtd ended with status 137"):
+        container.wait_until_ready()
+
+
+class OnFullDisk(Container):
+    """A container whose volumes are too small for anything."""
+
+    def _make_volume(self) -> str:
+        options = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
+        made = self.client.api.create_volume(driver="local", driver_opts=options, labels=self._labels)
+        return str(made["Name"])
+
+
+def test_a_full_disk_is_not_blamed_on_the_image(where: engine.Engine, tag: str) -> None:
+    container = OnFullDisk(where.client, mode.of(contracts.load(), "required-only"), tag, run=RUN)
+    probe = media.probe(lambda _text: None)
+    try:
+        container.start().wait_until_ready()
+        guests = Guests(container, probe, None, "tcg", lambda _text: None)  # type: ignore[arg-type]
+        with pytest.raises(libvirt.libvirtError, match="No space left on device") as caught:
+            guests.boot("iso")
+    finally:
+        container.remove()
+    assert not blames_image(caught.value)
+
+
+# ---------------------------------------------------------------------------------------- the engine
+
+
+class Proxy:
+    """Stands for an engine: hands everything on to the real one, until a request that must not reach it.
+
+    Args:
+        path: the socket to listen on.
+        target: the real engine's socket.
+        fatal: what ends it, in a request's first line.
+    """
+
+    def __init__(self, path: Path, target: str, fatal: str) -> None:
+        self.gone = threading.Event()
+        self._fatal = re.compile(fatal.encode())
+        self._target = target
+        self._open: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(64)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while not self.gone.is_set():
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            far.connect(self._target)
+            self._open += [near, far]
+            threading.Thread(target=self._copy, args=(near, far, True), daemon=True).start()
+            threading.Thread(target=self._copy, args=(far, near, False), daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket, requests: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                if requests and self._fatal.search(data):
+                    self.end()
+                    return
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def end(self) -> None:
+        self.gone.set()
+        # shutdown wakes whoever is in accept or recv; close alone does not.
+        for one in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+def test_an_engine_that_goes_away_is_an_error_once_and_the_next_run_cleans_up(
+    where: engine.Engine, tmp_path: Path
+) -> None:
+    # The first stop is the one of the test that puts a new container on the volumes.
+    proxy = Proxy(tmp_path / "engine.sock", where.host.removeprefix("unix://"), r"POST \S+/containers/\w+/stop")
+    results = tmp_path / "results"
+    try:
+        session = Session(results, "-m", "api or volumes", DOCKER_HOST=f"unix://{tmp_path}/engine.sock")
+        status = session.end()
+    finally:
+        proxy.end()
+
+    assert status == 1, session.output
+    before = [one for one in session.records if one.verdict is not Verdict.ERROR]
+    errors = [one for one in session.records if one.verdict is Verdict.ERROR]
+    assert {one.feature for one in before} == {"api", "volumes"}, session.output
+    assert {one.check for one in errors} == {"test_images_that_lay_there_before_belong_to_libvirt_after_a_start"}
+    assert "the engine went away" in errors[0].reason
+    assert session.output.count("cannot clean up") == 1
+    assert left_by(where.client, session.process.pid)
+
+    cleanup.sweep(where.client)
+
+    assert left_by(where.client, session.process.pid) == []
+
+
+# -------------------------------------------------------------------------------------------- ctrl-C
+
+
+@pytest.mark.parametrize("moment", ["asking the host's KVM", "starting the container", "stopping the container"])
+def test_ctrl_c_leaves_nothing(where: engine.Engine, tmp_path: Path, moment: str) -> None:
+    session = Session(tmp_path, "-m", "api")
+    session.until(moment)
+    session.interrupt()
+
+    assert session.end() == pytest.ExitCode.INTERRUPTED, session.output
+    # A removal that was interrupted is finished by the engine alone.
+    wait_for("nothing to be left", lambda: not left_by(where.client, session.process.pid), seconds=30)
+
+
+def test_a_second_ctrl_c_leaves_nothing_that_the_next_run_does_not_remove(where: engine.Engine, tmp_path: Path) -> None:
+    session = Session(tmp_path, "-m", "api")
+    session.until("starting the container")
+    session.interrupt()
+    session.until("stopping the container")
+    session.interrupt()
+
+    assert session.end() != 0, session.output
+    cleanup.sweep(where.client)
+    assert left_by(where.client, session.process.pid) == []
