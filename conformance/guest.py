@@ -1,6 +1,7 @@
 """Guests: one boot of the probe as a transient domain, and what was seen of it."""
 
 import contextlib
+import dataclasses
 import json
 import re
 import secrets
@@ -53,6 +54,7 @@ class Shape:
         disk: volume of the VirtIO disk, or empty for none.
         network: libvirt network of the VirtIO network card, or empty for none.
         macvtap: host link under a macvtap interface, or empty for none.
+        nvram: path in the container of the file that keeps the UEFI variables; libvirt's own choice if empty.
     """
 
     firmware: Firmware
@@ -64,6 +66,7 @@ class Shape:
     disk: str = ""
     network: str = ""
     macvtap: str = ""
+    nvram: str = ""
 
 
 @dataclass
@@ -141,6 +144,8 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
         chosen = ET.SubElement(firmware, "firmware")
         for feature in ("secure-boot", "enrolled-keys"):
             ET.SubElement(chosen, "feature", enabled="yes" if secure else "no", name=feature)
+    if shape.nvram:
+        ET.SubElement(firmware, "nvram").text = shape.nvram
     if shape.kernel:
         ET.SubElement(firmware, "kernel").text = shape.kernel
         ET.SubElement(firmware, "initrd").text = shape.initrd
@@ -437,21 +442,73 @@ def started(container: Container, shape: Shape, orders: Mapping[str, str]) -> It
     Raises:
         libvirt.libvirtError: the domain does not start; the daemon's own words.
     """
-    connection = container.connection
+    guest = _new(shape, orders)
+    # Started paused, so that the console is open before the first byte, and QEMU can be asked before it ends.
+    domain = container.connection.createXML(
+        guest.xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
+    )
+    with _watched(container, domain, guest) as running:
+        yield running
+
+
+class Defined:
+    """A probe guest as a persistent domain, which can be started again, also in a renewed container.
+
+    Args:
+        container: where.
+        shape: what the guest is made of.
+        orders: what it is asked in each boot, beside its nonce, which is the same in all.
+
+    Raises:
+        libvirt.libvirtError: the daemon does not take the definition.
+    """
+
+    def __init__(self, container: Container, shape: Shape, orders: Mapping[str, str]) -> None:
+        self.shape = shape
+        self._container = container
+        self._guest = _new(shape, orders)
+        container.connection.defineXML(self._guest.xml)
+
+    def boot(self, seconds: float = BOOT_SECONDS) -> Guest:
+        """Start the domain, wait until it has powered itself off, and return what it said in this boot.
+
+        Raises:
+            libvirt.libvirtError: the domain is gone, or does not start.
+            GuestFailure: it started and did not get to its end within ``seconds``.
+        """
+        domain = self._domain()
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)
+        with _watched(self._container, domain, dataclasses.replace(self._guest)) as running:
+            return running.wait_for_end(seconds)
+
+    def undefine(self) -> None:
+        """Remove the definition and the file of its UEFI variables, if they are still there."""
+        with contextlib.suppress(libvirt.libvirtError):
+            self._domain().undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+
+    def _domain(self) -> "libvirt.virDomain":
+        return self._container.connection.lookupByName(self._guest.name)
+
+
+def _new(shape: Shape, orders: Mapping[str, str]) -> Guest:
+    """Make up a guest that is not there yet."""
     nonce = secrets.token_hex(8)
     name = f"probe-{nonce[:8]}"
     mac = "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
-    xml = domain_xml(name, shape, mac, {"nonce": nonce, "name": name, **orders})
-    # Started paused, so that the console is open before the first byte, and QEMU can be asked before it ends.
-    domain = connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)
+    return Guest(name, nonce, shape, domain_xml(name, shape, mac, {"nonce": nonce, "name": name, **orders}), mac)
+
+
+@contextlib.contextmanager
+def _watched(container: Container, domain: "libvirt.virDomain", guest: Guest) -> Iterator[Running]:
+    """Resume a domain that was started paused, and destroy it at the end."""
     try:
-        running = Running(container, connection, domain, Guest(name, nonce, shape, xml, mac))
+        running = Running(container, container.connection, domain, guest)
     except BaseException:
         domain.destroy()
         raise
     try:
         running.guest.kvm = _qmp(domain, "query-kvm")
-        running.guest.open_files = _open_files(container, name)
+        running.guest.open_files = _open_files(container, guest.name)
         domain.resume()
         yield running
     finally:

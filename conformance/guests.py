@@ -1,6 +1,7 @@
 """The guests of one container: boots are shared between the features that they can answer for."""
 
 import contextlib
+import dataclasses
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator

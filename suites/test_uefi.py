@@ -1,7 +1,12 @@
 """UEFI firmware."""
 
-import pytest
+from typing import Any
 
+import pytest
+from testinfra.host import Host
+
+from conformance.container import Container
+from conformance.guests import Guests
 from conformance.plugin import Boot
 
 pytestmark = pytest.mark.uefi
@@ -15,3 +20,21 @@ def test_a_guest_boots_by_ovmf(boot: Boot) -> None:
 
 def test_a_guest_without_ovmf_boots_by_bios(boot: Boot) -> None:
     assert boot().report["boot"]["firmware"] == "bios"
+
+
+def test_a_variable_is_kept_over_a_restart_of_guest_and_container(
+    guests: Guests, container: Container, inside: Host, evidence: dict[str, Any]
+) -> None:
+    with guests.defined(firmware="efi", variable="Kept") as domain:
+        first = domain.boot()
+        nvram = inside.file(domain.shape.nvram)
+        assert nvram.is_file
+        assert nvram.size > 0
+
+        container.renew()
+        second = domain.boot()
+
+    evidence |= {"nvram": domain.shape.nvram, "first": first.report.as_json(), "second": second.report.as_json()}
+    assert first.report["nvram"]["before"] is None
+    assert first.report["nvram"]["value"] == first.nonce
+    assert second.report["nvram"]["before"] == first.nonce
