@@ -1,7 +1,12 @@
 import os
 from typing import Any
 
+import docker.errors
+import pytest
+import requests
+
 from conformance import cleanup, labels
+from conformance.errors import EngineError, EngineGone
 
 
 class Api:
@@ -84,3 +89,62 @@ def test_a_run_knows_its_machine_and_process() -> None:
     assert not labels.alive(dead_run())
     assert not labels.made_here("20260101T000000Z-ffffff-1")
     assert not labels.made_here("nonsense")
+
+
+class Refusal(docker.errors.APIError):
+    """A refusal with an HTTP status."""
+
+    def __init__(self, status: int, explanation: str) -> None:
+        super().__init__(explanation, explanation=explanation)
+        self.status = status
+
+    @property
+    def status_code(self) -> int:
+        return self.status
+
+
+def test_what_cannot_be_removed_is_named_and_does_not_keep_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api("mine")
+
+    def refuse(network: str) -> None:
+        raise Refusal(500, "has active endpoints")
+
+    monkeypatch.setattr(api, "remove_network", refuse)
+    with pytest.raises(EngineError, match=r"does not remove network name-mine \(has active endpoints\)"):
+        cleanup.remove(client(api), "mine")
+    assert api.calls[-1] == "remove volume name-mine"
+
+
+def test_what_another_run_is_removing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api("mine")
+    answers: list[Exception] = [Refusal(409, "already in progress"), docker.errors.NotFound("no such container")]
+
+    def refuse(container: str, v: bool, force: bool) -> None:
+        raise answers.pop(0)
+
+    monkeypatch.setattr(api, "remove_container", refuse)
+    assert cleanup.remove(client(api), "mine") == ["network name-mine", "volume name-mine"]
+    assert not answers
+
+
+def test_a_conflict_that_stays_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api("mine")
+
+    def refuse(volume: str, force: bool) -> None:
+        raise Refusal(409, "volume is in use")
+
+    monkeypatch.setattr(api, "remove_volume", refuse)
+    monkeypatch.setattr(cleanup, "REMOVE_SECONDS", 0)
+    with pytest.raises(EngineError, match="volume is in use"):
+        cleanup.remove(client(api), "mine")
+
+
+def test_an_engine_that_is_gone_ends_the_removal(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api("mine")
+
+    def refuse(container: str, timeout: int) -> None:
+        raise requests.exceptions.ConnectionError("connection refused")
+
+    monkeypatch.setattr(api, "stop", refuse)
+    with pytest.raises(EngineGone, match="went away"):
+        cleanup.remove(client(api), "mine")

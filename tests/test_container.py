@@ -1,16 +1,19 @@
 """A container's life on an engine that is made of answers."""
 
+import threading
 from typing import Any
 
 import docker.errors
+import libvirt
 import pytest
 import requests
 
 from conformance import container as containers
-from conformance import effective, mode
+from conformance import effective, hypervisor, mode
 from conformance.container import Container
 from conformance.contract import Contract
-from conformance.errors import EngineError, ImageFailure, Unsupported
+from conformance.errors import EngineError, EngineGone, ImageFailure, Unsupported
+from conformance.wait import DeadlineExpired
 
 
 class Refusal(docker.errors.APIError):
@@ -31,6 +34,7 @@ class FakeApi:
         self.volumes: set[str] = set()
         self.running = False
         self.output = ""
+        self.killed = 0
 
     def create_volume(self, labels: dict[str, str]) -> dict[str, str]:
         assert labels
@@ -52,6 +56,10 @@ class FakeApi:
     def stop(self, container: str, timeout: int) -> None:
         self.running = False
 
+    def kill(self, container: str) -> None:
+        self.killed += 1
+        self.running = False
+
     def remove_container(self, container: str, v: bool, force: bool) -> None:
         self.removed.append(container)
 
@@ -61,7 +69,7 @@ class FakeApi:
         return {"State": state, "Name": "/name", "NetworkSettings": {"Networks": networks, "Ports": {}}}
 
     def logs(self, container: str, tail: int) -> bytes:
-        return b"the last words"
+        return self.output.encode() or b"the last words"
 
     def exec_create(self, container: str, words: list[str]) -> dict[str, str]:
         assert words[:2] == ["timeout", "-k"]
@@ -174,3 +182,123 @@ def test_a_device_that_the_host_lacks_is_no_difference(
 def test_a_container_that_is_gone_is_told(contract: Contract) -> None:
     with pytest.raises(EngineError, match="someone else removed it"), containers.engine_errors():
         raise docker.errors.NotFound("no such container")
+
+
+class Connection:
+    """A connection to libvirt that is alive or not."""
+
+    def __init__(self) -> None:
+        self.alive = True
+
+    def isAlive(self) -> bool:  # noqa: N802
+        return self.alive
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def libvirt_answers(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
+    """Connections that were opened, the newest last."""
+    opened: list[Connection] = []
+
+    def connect(_uri: str, seconds: float) -> Connection:
+        opened.append(Connection())
+        return opened[-1]
+
+    monkeypatch.setattr(hypervisor, "connect", connect)
+    return opened
+
+
+def test_a_port_that_somebody_else_took_first_is_chosen_anew(
+    contract: Contract, libvirt_answers: list[Connection]
+) -> None:
+    api = FakeApi()
+    container = of(api, contract, "unprivileged-hostnet").start()
+    first = container.port
+    api.running, api.output = False, "unable to bind: Address already in use"
+    container.wait_until_ready()
+    ports = [line for body in api.created for line in body["Env"] if line.startswith("TCP_PORT=")]
+    assert ports == [f"TCP_PORT={first}", f"TCP_PORT={container.port}"]
+    assert api.removed == ["id-1"]
+
+
+def test_a_port_on_a_bridge_is_nobody_elses(contract: Contract) -> None:
+    api = FakeApi()
+    container = of(api, contract).start()
+    assert container.port == contract.image.port
+    api.running, api.output = False, "unable to bind: Address already in use"
+    with pytest.raises(ImageFailure, match="ended before libvirt answered"):
+        container.wait_until_ready()
+
+
+def test_a_lost_connection_is_opened_again_and_a_living_one_kept(
+    contract: Contract, libvirt_answers: list[Connection]
+) -> None:
+    container = of(FakeApi(), contract).start()
+    container.wait_until_ready()
+    container.revive()
+    assert len(libvirt_answers) == 1
+    libvirt_answers[0].alive = False
+    container.revive()
+    assert len(libvirt_answers) == 2
+    assert container.connection is libvirt_answers[1]
+
+
+def test_a_libvirt_that_no_longer_answers_is_started_again(
+    contract: Contract, libvirt_answers: list[Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = FakeApi()
+    container = of(api, contract).start()
+    container.wait_until_ready()
+    libvirt_answers[0].alive = False
+    answer = hypervisor.connect
+
+    def hang(_uri: str, seconds: float) -> Any:
+        if api.killed:
+            return answer("", seconds)
+        raise DeadlineExpired("an answer", seconds, "no answer")
+
+    monkeypatch.setattr(hypervisor, "connect", hang)
+    monkeypatch.setattr(containers, "OPEN_SECONDS", 0)
+    container.revive()
+    assert api.killed == 1
+    assert container.connection is libvirt_answers[-1]
+
+
+def test_a_close_that_hangs_is_given_up(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    container = of(FakeApi(), contract).start()
+    container._connection = type("Hung", (), {"close": lambda _self: release.wait(60)})()
+    monkeypatch.setattr(containers, "CLOSE_SECONDS", 0.05)
+    container.disconnect()
+    release.set()
+
+
+def test_a_silent_libvirt_is_told_with_the_ports_that_are_open(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = FakeApi()
+    api.output = (
+        "  sl  local_address rem_address   st tx_queue rx_queue\n"
+        "   0: 00000000:1F90 00000000:0000 0A 00000000:00000000\n"
+        "   1: 0B00007F:A1B2 00000000:0000 0A 00000000:00000000\n"
+        "   2: 00000000:407D 00000000:0000 01 00000000:00000000\n"
+    )
+
+    def refuse(_uri: str, seconds: float) -> Any:
+        raise libvirt.libvirtError("connection reset")
+
+    monkeypatch.setattr(hypervisor, "connect", refuse)
+    with pytest.raises(DeadlineExpired, match="on port 16509; the container listens on 8080\n"):
+        of(api, contract).start().wait_until_ready(0)
+
+
+def test_an_engine_that_does_not_end_a_command_is_gone(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = FakeApi()
+    release = threading.Event()
+    monkeypatch.setattr(api, "exec_start", lambda _id, demux: release.wait(60))
+    monkeypatch.setattr(containers, "ENGINE_SECONDS", 0)
+    with pytest.raises(EngineGone, match="the engine to run a command"):
+        of(api, contract).start().run("true", seconds=0)
+    release.set()

@@ -12,7 +12,7 @@ from conformance import contract as contracts
 from conformance import plugin
 from conformance.accel import HostKvm
 from conformance.engine import HostFingerprint
-from conformance.errors import HarnessError
+from conformance.errors import EngineError, HarnessError
 from conformance.record import Host, Image, Recorder
 from conformance.run import Run
 
@@ -263,3 +263,70 @@ def test_junit_tells_a_failure_from_an_error(ask: Ask, pytester: pytest.Pytester
     assert 'errors="1"' in xml
     assert 'failures="1"' in xml
     assert '<property name="verdict" value="fails"' in xml
+
+
+def test_an_engine_that_is_gone_ends_the_session_and_what_was_recorded_stays(ask: Ask) -> None:
+    outcome = ask(
+        "from conformance.errors import EngineGone\n"
+        "def test_one(mode): pass\ndef test_two(mode): raise EngineGone('went away')\ndef test_three(mode): pass"
+    )
+    assert outcome.verdicts == {"test_one": "works", "test_two": "error"}
+    assert outcome.result.ret == 1
+
+
+def test_a_full_disk_is_no_evidence_against_the_image(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): raise libvirt.libvirtError('cannot write: No space left on device')")
+    assert outcome.verdicts == {"test_it": "error"}
+
+
+def test_a_full_disk_under_the_records_ends_the_session_and_keeps_what_is_there(ask: Ask) -> None:
+    outcome = ask(
+        "import resource\n"
+        "@pytest.fixture(scope='module')\n"
+        "def small_files():\n"
+        "    before = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))\n"
+        "    yield\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, before)\n"
+        "def test_one(mode, small_files): pass\n"
+        "def test_two(mode, small_files, evidence): evidence['much'] = 'x' * 1_000_000\n"
+        "def test_three(mode): pass"
+    )
+    assert outcome.verdicts == {"test_one": "works"}
+    assert outcome.result.ret == plugin.EXIT_CANNOT_RUN
+    assert "File too large" in str(outcome.result.stdout) + str(outcome.result.stderr)
+
+
+def test_a_clean_up_that_fails_is_said_once_and_fails_the_session(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Run) -> None:
+        raise EngineError("the engine does not remove network x")
+
+    monkeypatch.setattr(Run, "close", refuse)
+    outcome = ask("def test_it(mode): pass")
+    assert outcome.verdicts == {"test_it": "works"}
+    assert outcome.result.ret == 1
+    said = str(outcome.result.stderr)
+    assert said.count("cannot clean up: the engine does not remove network x") == 1
+    assert "the next run removes what is left; it carries the label org.libvirt-conformance.run=run" in said
+
+
+def test_a_second_ctrl_c_while_cleaning_up_is_said(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Run) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "close", interrupted)
+    outcome = ask("def test_one(mode): pass\ndef test_two(mode): raise KeyboardInterrupt")
+    assert outcome.result.ret == pytest.ExitCode.INTERRUPTED
+    assert "cannot clean up: interrupted" in str(outcome.result.stderr)
+
+
+def test_ctrl_c_in_a_fixtures_end_still_cleans_up(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(Run, "close", lambda self: closed.append(self.id))
+    outcome = ask(
+        "@pytest.fixture(scope='session')\ndef late():\n    yield\n    raise KeyboardInterrupt\n"
+        "def test_it(mode, late): pass"
+    )
+    assert outcome.verdicts == {"test_it": "works"}
+    assert outcome.result.ret == pytest.ExitCode.INTERRUPTED
+    assert closed == ["run"]

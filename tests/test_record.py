@@ -67,6 +67,20 @@ def test_a_disk_that_is_full_in_the_middle_of_a_line_leaves_no_half_line(tmp_pat
     assert [one.check for one in record.read(tmp_path)] == ["test_boot", "after"]
 
 
+def test_ctrl_c_loses_no_whole_line(tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(tmp_path, "host", "run")
+
+    def interrupted(_descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            recorder.append(make_record())
+    recorder.append(make_record(check="after"))
+    assert [one.check for one in record.read(tmp_path)] == ["test_boot", "after"]
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [

@@ -81,6 +81,8 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # In the background of a shell, a process starts with ctrl-C ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         threading.Thread(target=self._read, daemon=True).start()
 

@@ -1,0 +1,61 @@
+"""Two runs in the host's network, one after the other."""
+
+import os
+import secrets
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from conformance import host_lock
+from conformance.errors import HarnessError
+
+
+@pytest.fixture
+def address() -> str:
+    """A lock of the test's own."""
+    return f"\0conformance-test-{secrets.token_hex(8)}"
+
+
+def test_a_second_run_waits_and_is_told_for_whom(address: str) -> None:
+    told: list[str] = []
+    waiting = threading.Event()
+    entered = threading.Event()
+
+    def tell(text: str) -> None:
+        told.append(text)
+        waiting.set()
+
+    def second() -> None:
+        with host_lock.held(tell, seconds=60, address=address):
+            entered.set()
+
+    with host_lock.held(told.append, address=address):
+        assert not told
+        thread = threading.Thread(target=second, daemon=True)
+        thread.start()
+        assert waiting.wait(60)
+        assert not entered.is_set()
+    assert entered.wait(60)
+    thread.join(60)
+    assert told == [f"waiting for another run (process {os.getpid()}) to leave the host's network"]
+
+
+def test_a_wait_has_an_end_and_says_what_to_do(address: str) -> None:
+    with (
+        host_lock.held(lambda _: None, address=address),
+        pytest.raises(HarnessError, match=rf"process {os.getpid()}\) is still in the host's network(.|\n)*--mode"),
+        host_lock.held(lambda _: None, seconds=0, address=address),
+    ):
+        pass
+
+
+def test_a_run_that_is_killed_holds_nothing(address: str) -> None:
+    script = (
+        "import os, signal\nfrom conformance import host_lock\n"
+        f"with host_lock.held(print, address={address!r}):\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    with host_lock.held(lambda _: None, seconds=0, address=address):
+        pass

@@ -1,0 +1,61 @@
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from conformance import interrupt
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_as_usual() -> Iterator[None]:
+    """In the background of a shell, a process starts with ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def step(interrupts: int, reached: list[str]) -> None:
+    with interrupt.deferred():
+        for _ in range(interrupts):
+            signal.raise_signal(signal.SIGINT)
+        reached.append("its end")
+
+
+def test_ctrl_c_waits_for_the_end_of_a_step() -> None:
+    reached: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        step(1, reached)
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    reached: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        step(2, reached)
+    assert not reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_ctrl_c_nothing_happens() -> None:
+    reached: list[str] = []
+    step(0, reached)
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    reached: list[str] = []
+    step(1, reached)
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_a_step_in_another_thread_is_left_alone() -> None:
+    reached: list[str] = []
+    thread = threading.Thread(target=step, args=(0, reached))
+    thread.start()
+    thread.join(10)
+    assert reached
