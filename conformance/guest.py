@@ -37,6 +37,9 @@ DRAIN_SECONDS = 5
 MEMORY_MIB = 512
 """A UEFI guest with 256 MiB ends in GRUB's "out of memory" on some hosts."""
 
+CONSOLE_BYTES = 2**20
+"""So much of a console is kept; a probe writes 10 KiB, and firmware and loaders not much more."""
+
 CONSOLE_EXCERPT = 2500
 """Characters of the console's end that go into an error."""
 
@@ -54,6 +57,8 @@ class Shape:
         disk: volume of the VirtIO disk, or empty for none.
         network: libvirt network of the VirtIO network card, or empty for none.
         macvtap: host link under a macvtap interface, or empty for none.
+        firmware_on_serial: what the BIOS and its loaders write to the screen is on the serial console too, as
+            UEFI's is anyway.
         nvram: path in the container of the file that keeps the UEFI variables; libvirt's own choice if empty.
     """
 
@@ -66,6 +71,7 @@ class Shape:
     disk: str = ""
     network: str = ""
     macvtap: str = ""
+    firmware_on_serial: bool = False
     nvram: str = ""
 
 
@@ -144,6 +150,8 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
         chosen = ET.SubElement(firmware, "firmware")
         for feature in ("secure-boot", "enrolled-keys"):
             ET.SubElement(chosen, "feature", enabled="yes" if secure else "no", name=feature)
+    if shape.firmware_on_serial and not uefi:
+        ET.SubElement(firmware, "bios", useserial="yes")
     if shape.nvram:
         ET.SubElement(firmware, "nvram").text = shape.nvram
     if shape.kernel:
@@ -226,7 +234,7 @@ class _Console:
                     ended = True
                     break
                 with self._lock:
-                    self._text += received
+                    self._text += received[: CONSOLE_BYTES - len(self._text)]
         if ended:
             # A stream at its end stays readable: without this the event loop would spin.
             with contextlib.suppress(libvirt.libvirtError):
@@ -234,15 +242,29 @@ class _Console:
             self._ended.set()
 
     def send(self, text: str) -> None:
-        """Type a text; a guest's serial port takes a short line at once."""
+        """Type a text.
+
+        Raises:
+            DeadlineExpired: the guest's serial port does not take it.
+        """
         rest = text.encode()
-        while rest:
-            sent = self._stream.send(rest)
-            rest = rest[max(sent, 0) :]  # -2: not now
+
+        def sent() -> bool:
+            nonlocal rest
+            rest = rest[max(self._stream.send(rest), 0) :]  # -2: not now
+            return not rest
+
+        wait_for("the guest's serial port to take an order", sent, seconds=ANSWER_SECONDS)
 
     def drain(self) -> None:
         """Wait for the last bytes: a domain can be gone before they have arrived."""
         self._ended.wait(DRAIN_SECONDS)
+
+    @property
+    def full(self) -> bool:
+        """Say whether more came than is kept."""
+        with self._lock:
+            return len(self._text) >= CONSOLE_BYTES
 
     @property
     def text(self) -> str:
@@ -407,6 +429,8 @@ class Running:
             raise
         if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_CRASHED):
             raise _Stopped(f"guest {self.guest.name} stopped running (state {state}, reason {reason})")
+        if self._console.full:
+            raise _Stopped(f"guest {self.guest.name} floods its console: {CONSOLE_BYTES} bytes and more")
         network = self.guest.shape.network
         if network and not self.guest.leases and '"event":"lease"' in self._console.text:
             self.guest.leases = list(self._connection.networkLookupByName(network).DHCPLeases(self.guest.mac))

@@ -1,0 +1,171 @@
+"""What a guest says on its console, and what becomes of it; the domain and its console are made of answers."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+import pytest
+
+from conformance import guest as guests
+from conformance.guest import Guest, GuestFailure, Running, Shape
+
+NONCE = "abc"
+RUNNING, PAUSED, OFF = libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_SHUTOFF
+
+
+def line(seq: int, event: str, nonce: str = NONCE, **facts: Any) -> bytes:
+    return f"@probe {json.dumps({'nonce': nonce, 'seq': seq, 'event': event, **facts})}\r\n".encode()
+
+
+class Stream:
+    """A console: hands over what the guest wrote, and takes what is typed."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.typed = ""
+        self.answers: Callable[[str], bytes] = lambda _order: b""
+        self.callback: Any = None
+
+    def eventAddCallback(self, _events: int, callback: Any, _opaque: object) -> None:  # noqa: N802
+        self.callback = callback
+        self.deliver()
+
+    def deliver(self, *, ended: bool = False) -> None:
+        self.callback(self, libvirt.VIR_STREAM_EVENT_READABLE, None)
+        if ended:
+            self.callback(self, libvirt.VIR_STREAM_EVENT_HANGUP, None)
+
+    def recv(self, _length: int) -> bytes | int:
+        return self.written.pop(0) if self.written else -2
+
+    def send(self, text: bytes) -> int:
+        self.typed += text.decode()
+        if self.typed.endswith("\n"):
+            self.written.append(self.answers(self.typed))
+            self.deliver()
+        return len(text)
+
+    def eventRemoveCallback(self) -> None:  # noqa: N802
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+class Domain:
+    """A domain that is in the given states, one after another; in the last for ever."""
+
+    def __init__(self, stream: Stream, states: list[int]) -> None:
+        self.stream, self.states = stream, states
+
+    def openConsole(self, _device: None, _stream: Stream, _flags: int) -> None:  # noqa: N802
+        pass
+
+    def state(self) -> tuple[int, int]:
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if state == OFF:
+            self.stream.deliver(ended=True)
+        return state, 0
+
+    def destroy(self) -> None:
+        pass
+
+
+class Container:
+    """A container that has nothing to say."""
+
+    running = False
+
+    def describe(self) -> str:
+        return "the engine says: running"
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Starts a guest that has written something and goes through some states."""
+    monkeypatch.setattr(guests, "DRAIN_SECONDS", 0)
+
+    def start(*written: bytes, states: list[int], answers: Callable[[str], bytes] = lambda _order: b"") -> Running:
+        stream = Stream()
+        stream.written, stream.answers = list(written), answers
+        connection: Any = type("Connection", (), {"newStream": lambda _self, _flags: stream})()
+        container: Any = Container()
+        domain: Any = Domain(stream, states)
+        return Running(
+            container, connection, domain, Guest("probe", NONCE, Shape("bios", "tcg", "p"), "<domain/>", "mac")
+        )
+
+    return start
+
+
+def test_a_whole_report_is_read(start: Start) -> None:
+    guest = start(b"SeaBIOS\r\n", line(0, "boot", kernel="6.12"), line(1, "end"), states=[RUNNING, OFF]).wait_for_end(5)
+    assert guest.report["boot"]["kernel"] == "6.12"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        (b"",),
+        (b"Kernel panic - not syncing\r\n",),
+        (line(0, "boot"),),
+        (line(0, "boot", nonce="old"), line(1, "end", nonce="old")),
+        (b"@probe {", b"@probe []\r\n", b"\xff\xfe\x00"),
+    ],
+)
+def test_a_guest_that_ends_without_its_report_has_failed(start: Start, written: tuple[bytes, ...]) -> None:
+    with pytest.raises(GuestFailure, match="ended without finishing its report") as failure:
+        start(*written, states=[RUNNING, OFF]).wait_for_end(5)
+    assert written[0].decode(errors="replace").strip()[:20] in str(failure.value)
+
+
+def test_a_guest_that_never_ends_has_a_deadline_and_its_console_is_shown(start: Start) -> None:
+    with pytest.raises(GuestFailure, match=r"waited 0 s for guest probe to report(.|\n)*login:(.|\n)*engine says"):
+        start(b"login: ", states=[RUNNING]).wait_for_end(0)
+
+
+def test_a_guest_that_stops_running_is_told_at_once(start: Start) -> None:
+    with pytest.raises(GuestFailure, match="stopped running"):
+        start(line(0, "boot"), states=[RUNNING, PAUSED]).wait_for_end(60)
+
+
+def test_a_guest_that_floods_its_console_is_ended_and_costs_no_memory(start: Start) -> None:
+    running = start(*[b"x" * 2**16] * 40, states=[RUNNING])
+    with pytest.raises(GuestFailure, match="floods its console") as failure:
+        running.wait_for_end(60)
+    assert len(running.guest.console) == guests.CONSOLE_BYTES
+    assert len(str(failure.value)) < 2 * guests.CONSOLE_EXCERPT
+
+
+def test_an_order_is_answered(start: Start) -> None:
+    def answers(order: str) -> bytes:
+        assert order == "ask=size tag=1 device=vda\n"
+        return line(1, "size", bytes=7) + line(2, "answered", tag="1")
+
+    running = start(line(0, "ready"), states=[RUNNING], answers=answers)
+    assert running.wait_for_event("ready", 5)
+    assert running.ask("size", device="vda")["bytes"] == 7
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (line(1, "failure", step="size", message="no disk") + line(2, "answered", tag="1"), "asked for size: no disk"),
+        (line(1, "answered", tag="1"), "answered 'size' with nothing"),
+        (line(1, "size") + line(2, "answered", tag="of another order"), "waited 0 s"),
+        (b"garbage\r\n", "waited 0 s"),
+    ],
+)
+def test_an_answer_that_is_none_is_a_failure(start: Start, answer: bytes, complaint: str) -> None:
+    running = start(line(0, "ready"), states=[RUNNING], answers=lambda _order: answer)
+    with pytest.raises(GuestFailure, match=complaint):
+        running.ask("size", seconds=0)
+
+
+def test_a_guest_that_ends_instead_of_answering_has_failed(start: Start) -> None:
+    with pytest.raises(GuestFailure, match="ended instead of"):
+        start(line(0, "ready"), states=[OFF]).ask("size")
