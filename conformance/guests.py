@@ -185,7 +185,8 @@ class Guests:
         """
         self._progress(f"{self.container.mode.id}: {path.name} by {firmware.upper()} under {self.accel}")
         iso = self._upload(path.name, path).rpartition("/")[2]
-        with guests.started(self.container, Shape(firmware, self.accel, POOL, iso=iso), {}) as running:
+        shape = Shape(firmware, self.accel, POOL, iso=iso, firmware_on_serial=True)
+        with guests.started(self.container, shape, {}) as running:
             yield running
 
     def _shape(self, firmware: Firmware, needs: frozenset[Need], disk: str = "") -> Shape:

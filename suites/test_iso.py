@@ -3,6 +3,8 @@
 import pytest
 
 from conformance.guest import Firmware
+from conformance.guests import Guests
+from conformance.media.others import others
 from conformance.plugin import Boot
 from conformance.run import Run
 
@@ -16,3 +18,14 @@ def test_a_guest_boots_from_a_cdrom(boot: Boot, firmware: Firmware, run: Run) ->
     assert guest.report["boot"]["firmware"] == firmware
     assert guest.report["cdrom"]["driver"] == "sr"
     assert run.probe.recipe in guest.report["cdrom"]["marker"]
+
+
+def test_grub_rescue_boots_by_bios(guests: Guests) -> None:
+    with guests.medium(others()["grub-rescue.iso"], firmware="bios") as machine:
+        machine.wait_for_text(r"The highlighted entry will be executed automatically in \d+s")
+
+
+@pytest.mark.parametrize("firmware", ["bios", "efi"])
+def test_ipxe_boots(guests: Guests, firmware: Firmware) -> None:
+    with guests.medium(others()["ipxe.iso"], firmware=firmware) as machine:
+        machine.wait_for_text(r"iPXE \d+\.\d+\.\d+\S* .*-- Open Source Network Boot Firmware --")

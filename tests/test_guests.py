@@ -117,9 +117,9 @@ def test_a_network_that_nobody_started_is_not_started_by_the_question() -> None:
     assert not network.active
 
 
-@pytest.mark.parametrize("firmware", ["bios", "efi"])
+@pytest.mark.parametrize("firmware", ["bios", "efi", "secure-boot"])
 @pytest.mark.parametrize("medium", [{"iso": "probe.iso"}, {"kernel": "/k", "initrd": "/i"}])
-def test_libvirt_accepts_the_domain(firmware: Any, medium: dict[str, str]) -> None:
+def test_libvirt_accepts_the_domain(firmware: Any, medium: dict[str, Any]) -> None:
     shape = Shape(firmware=firmware, accel="tcg", pool="p", disk="d", network="default", **medium)
     xml = domain_xml("probe", shape, "52:54:00:00:00:01", {"nonce": "a&b", "ask": "disk,net"})
     connection = libvirt.open("test:///default")
@@ -128,6 +128,6 @@ def test_libvirt_accepts_the_domain(firmware: Any, medium: dict[str, str]) -> No
         domain = connection.defineXML(xml.replace('type="qemu"', 'type="test"', 1))
         described = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         assert "probe.nonce=a&amp;b" in described
-        assert ("firmware='efi'" in described) == (firmware == "efi")
+        assert ("firmware='efi'" in described) == (firmware != "bios")
     finally:
         connection.close()

@@ -23,7 +23,7 @@ import pytest
 from conformance import media
 from conformance.apt import MIRROR_VARIABLE, Mirror
 from conformance.errors import MediaError
-from conformance.media import build, download, formats, packages, recipe, store
+from conformance.media import build, download, formats, others, packages, recipe, store
 
 MODULES = "usr/lib/modules/1.0"
 
@@ -563,3 +563,40 @@ def test_a_recipe_that_takes_too_little_is_refused(folder: Path, tmp_path: Path)
     kept = recipe.load(folder)
     with pytest.raises(MediaError, match="takes no busybox, grub, isolinux, ldlinux"):
         build.media(folder, kept, [(kept.inputs[0], path)], "name")
+
+
+# Media that others made -----------------------------------------------------------------------------------
+
+
+def others_recipe(folder: Path, file: str) -> Path:
+    path = folder / "others.toml"
+    path.write_text(
+        f"""
+        fallback = []
+        [[inputs]]
+        package = "tools"
+        version = "2.0"
+        pool = "pool/t.deb"
+        sha256 = "{hashlib.sha256(TOOLS).hexdigest()}"
+        files."other.iso" = "{file}"
+        """
+    )
+    return path
+
+
+def test_media_of_others_are_taken_as_they_are_and_once(archive: Archive, tmp_path: Path, cache: Path) -> None:
+    path = others_recipe(tmp_path, "busybox")
+    for _ in range(2):
+        assert others.others(recipe=path, cache=cache)["other.iso"].read_bytes() == b"busy"
+    assert archive.asked == ["/pool/t.deb"]
+
+
+@pytest.mark.usefixtures("archive")
+def test_a_package_without_the_medium_is_named(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(MediaError, match=r"tools 2\.0 has no file gone\.iso"):
+        others.others(recipe=others_recipe(tmp_path, "gone.iso"), cache=cache)
+
+
+def test_a_recipe_of_others_media_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="is not a recipe"):
+        others.others(recipe=tmp_path / "none.toml", cache=tmp_path)

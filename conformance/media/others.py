@@ -1,0 +1,67 @@
+"""Media that others made, taken as they are from the pinned Debian packages of fixtures/isos/others/recipe.toml."""
+
+import hashlib
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from conformance import apt, paths
+from conformance.errors import MediaError
+from conformance.media import download, packages, store
+from conformance.media.recipe import Package
+
+RECIPE = paths.ISOS / "others" / "recipe.toml"
+
+
+class _Recipe(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fallback: list[str]
+    inputs: list[Package]
+
+
+def others(
+    progress: Callable[[str], None] = lambda _: None, *, recipe: Path = RECIPE, cache: Path | None = None
+) -> dict[str, Path]:
+    """Return the media by file name, fetched unless they are in the cache already and unharmed.
+
+    Args:
+        progress: told what is being done, in a few words.
+        recipe: the recipe's file.
+        cache: where downloads and media are kept; the project's own cache if not given.
+
+    Raises:
+        MediaError: one could not be fetched or stored, or its package has it no more.
+    """
+    try:
+        content = recipe.read_text()
+        wanted = _Recipe.model_validate(tomllib.loads(content))
+    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise MediaError(
+            f"{recipe} is not a recipe: {error}", "correct it, or restore it from the repository"
+        ) from error
+    try:
+        cache = cache or paths.cache()
+        folder = cache / "media" / f"others-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+        with store.locked(cache / "media.lock", progress):
+            if not store.intact(folder):
+                sources = [*apt.mirrors(), *(apt.Mirror(url) for url in wanted.fallback)]
+                found: dict[str, bytes] = {}
+                for package in wanted.inputs:
+                    file = download.fetch(package, cache / "downloads", sources, progress)
+                    found |= _taken(package, file)
+                store.put(folder, found)
+    except OSError as error:
+        raise download.storage_error(error, cache or Path(paths.PROJECT)) from error
+    return {name: folder / name for package in wanted.inputs for name in package.files}
+
+
+def _taken(package: Package, file: Path) -> dict[str, bytes]:
+    # No folder is wanted as a whole: no path begins with a slash.
+    inside = packages.contents(file, set(package.files.values()), "/")
+    for path in package.files.values():
+        if path not in inside:
+            raise MediaError(f"{package} has no file {path}", "correct `files` of that package in the recipe")
+    return {name: inside[path] for name, path in package.files.items()}
