@@ -272,6 +272,13 @@ class Container:
             self.client.api.stop(self.id, timeout=seconds)
         return self.exit_status
 
+    def kill(self) -> None:
+        """End the container by SIGKILL, as a crash of its host would."""
+        self.disconnect()
+        with engine_errors():
+            self.client.api.kill(self.id)
+            self.client.api.wait(self.id, timeout=COMMAND_SECONDS)
+
     def renew(self) -> None:
         """Put a new container on the same volumes, and wait until libvirt answers.
 

@@ -60,6 +60,7 @@ class Shape:
         firmware_on_serial: what the BIOS and its loaders write to the screen is on the serial console too, as
             UEFI's is anyway.
         nvram: path in the container of the file that keeps the UEFI variables; libvirt's own choice if empty.
+        console_log: path in the container of a file that QEMU keeps a copy of the console in; none if empty.
     """
 
     firmware: Firmware
@@ -72,6 +73,7 @@ class Shape:
     network: str = ""
     macvtap: str = ""
     firmware_on_serial: bool = False
+    console_log: str = ""
     nvram: str = ""
 
 
@@ -194,7 +196,10 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
         source = {"network": shape.network} if shape.network else {"dev": shape.macvtap, "mode": "bridge"}
         ET.SubElement(interface, "source", source)
         ET.SubElement(interface, "model", type="virtio")
-    ET.SubElement(ET.SubElement(devices, "serial", type="pty"), "target", port="0")
+    serial = ET.SubElement(devices, "serial", type="pty")
+    if shape.console_log:
+        ET.SubElement(serial, "log", file=shape.console_log, append="off")
+    ET.SubElement(serial, "target", port="0")
     ET.SubElement(devices, "memballoon", model="none")
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
@@ -512,6 +517,62 @@ class Defined:
 
     def _domain(self) -> "libvirt.virDomain":
         return self._container.connection.lookupByName(self._guest.name)
+
+
+class Autostarted:
+    """A probe guest as a persistent domain that starts with its host; what it says is read from a file.
+
+    Args:
+        container: where.
+        shape: what the guest is made of, with a console log.
+        orders: what it is asked in each boot, beside its nonce, which is the same in all.
+
+    Raises:
+        libvirt.libvirtError: the daemon does not take the definition.
+    """
+
+    def __init__(self, container: Container, shape: Shape, orders: Mapping[str, str]) -> None:
+        self._container = container
+        self._guest = _new(shape, orders)
+        container.connection.defineXML(self._guest.xml).setAutostart(1)
+
+    def start(self) -> None:
+        """Start it by hand, this once; raises libvirt.libvirtError where the daemon refuses."""
+        self._container.connection.lookupByName(self.name).create()
+
+    @property
+    def name(self) -> str:
+        """Return the domain's name."""
+        return self._guest.name
+
+    def forget(self) -> None:
+        """Remove what it has said, so that only another boot can have said what is read from now on."""
+        self._container.run("rm", "--force", self._guest.shape.console_log)
+
+    def wait_until_up(self, seconds: float = BOOT_SECONDS) -> Report:
+        """Wait until the guest has said that it is ready, and return its report.
+
+        Raises:
+            GuestFailure: it did not.
+        """
+
+        def ready() -> Report | None:
+            self._guest.console = self._container.run("cat", self._guest.shape.console_log).text
+            self._guest.report = Report(self._guest.console, self._guest.nonce)
+            return self._guest.report if "ready" in self._guest.report else None
+
+        try:
+            return wait_for(f"guest {self.name} to be up", ready, seconds=seconds)
+        except DeadlineExpired as error:
+            raise GuestFailure(str(error), self._container, self._guest) from error
+
+    def remove(self) -> None:
+        """End and undefine the domain, if it is still there."""
+        with contextlib.suppress(libvirt.libvirtError):
+            domain = self._container.connection.lookupByName(self.name)
+            with contextlib.suppress(libvirt.libvirtError):
+                domain.destroy()
+            domain.undefine()
 
 
 def _new(shape: Shape, orders: Mapping[str, str]) -> Guest:

@@ -15,7 +15,7 @@ from conformance import guest as guests
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.errors import ImageFailure
-from conformance.guest import Accel, Defined, Firmware, Guest, Running, Shape
+from conformance.guest import Accel, Autostarted, Defined, Firmware, Guest, Running, Shape
 from conformance.media import Probe
 
 Need = Literal["iso", "disk", "network", "macvtap"]
@@ -155,6 +155,25 @@ class Guests:
             else:
                 return self._residents[have]
         raise ImageFailure(f"no guest with {', '.join(needs)} could be started before")
+
+    @contextlib.contextmanager
+    def autostarted(self) -> Iterator[Autostarted]:
+        """Define a guest that starts with the container, for as long as this lasts, and wait until it is up.
+
+        Raises:
+            libvirt.libvirtError: the daemon refuses.
+            GuestFailure: it does not come up.
+        """
+        self._progress(f"{self.container.mode.id}: a guest that starts by itself")
+        log = f"/var/log/libvirt/qemu/autostarted-{time.monotonic_ns()}.console"
+        shape = dataclasses.replace(self._shape("bios", frozenset()), console_log=log)
+        guest = Autostarted(self.container, shape, {"ask": "button", "stay": str(STAY_SECONDS)})
+        try:
+            guest.start()
+            guest.wait_until_up()
+            yield guest
+        finally:
+            guest.remove()
 
     def close(self) -> None:
         """End the guests that stay."""
