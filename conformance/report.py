@@ -52,7 +52,7 @@ class Report:
                 if facts.pop("nonce") != nonce or facts.pop("seq") != len(self.events):
                     raise ValueError
                 self.events.append(Event(facts.pop("event"), facts))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 self.foreign.append(line)
 
     @property

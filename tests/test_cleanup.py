@@ -91,6 +91,12 @@ def test_a_run_knows_its_machine_and_process() -> None:
     assert not labels.made_here("nonsense")
 
 
+def test_a_process_that_got_the_number_of_a_dead_run_is_not_that_run() -> None:
+    machine = labels.new_run().split("-")[1]
+    assert not labels.alive(f"20200101T000000Z-{machine}-{os.getpid()}")
+    assert labels.alive(labels.new_run())
+
+
 class Refusal(docker.errors.APIError):
     """A refusal with an HTTP status."""
 

@@ -31,7 +31,17 @@ def test_a_replayed_line_is_no_evidence() -> None:
     assert len(report.foreign) == 1
 
 
-@pytest.mark.parametrize("damage", ["@probe {", "@probe []", '@probe {"nonce":"abc"}', "@probe 7", "@probe \xff"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "@probe {",
+        "@probe []",
+        '@probe {"nonce":"abc"}',
+        "@probe 7",
+        "@probe \xff",
+        pytest.param("@probe " + "[" * 100_000, id="no bottom"),
+    ],
+)
 def test_garbage_is_no_evidence(damage: str) -> None:
     report = Report(f"{line(0, 'boot')}\n{damage}\n", "abc")
     assert [event.name for event in report.events] == ["boot"]
