@@ -1,5 +1,7 @@
 """Booting virtual machines from ISOs."""
 
+from typing import Any
+
 import pytest
 
 from conformance.guest import Firmware
@@ -20,12 +22,12 @@ def test_a_guest_boots_from_a_cdrom(boot: Boot, firmware: Firmware, run: Run) ->
     assert run.probe.recipe in guest.report["cdrom"]["marker"]
 
 
-def test_grub_rescue_boots_by_bios(guests: Guests) -> None:
+def test_grub_rescue_boots_by_bios(guests: Guests, evidence: dict[str, Any]) -> None:
     with guests.medium(others()["grub-rescue.iso"], firmware="bios") as machine:
-        machine.wait_for_text(r"The highlighted entry will be executed automatically in \d+s")
+        evidence["console"] = machine.wait_for_text(r"The highlighted entry will be executed automatically in \d+s")
 
 
 @pytest.mark.parametrize("firmware", ["bios", "efi"])
-def test_ipxe_boots(guests: Guests, firmware: Firmware) -> None:
+def test_ipxe_boots(guests: Guests, firmware: Firmware, evidence: dict[str, Any]) -> None:
     with guests.medium(others()["ipxe.iso"], firmware=firmware) as machine:
-        machine.wait_for_text(r"iPXE \d+\.\d+\.\d+\S* .*-- Open Source Network Boot Firmware --")
+        evidence["console"] = machine.wait_for_text(r"iPXE \d+\.\d+\.\d+\S* .*-- Open Source Network Boot Firmware --")

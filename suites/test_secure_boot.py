@@ -1,5 +1,7 @@
 """Secure Boot."""
 
+from typing import Any
+
 import pytest
 
 from conformance.guests import Guests
@@ -22,6 +24,6 @@ def test_without_secure_boot_the_guest_says_so(boot: Boot) -> None:
     assert not guest.report["boot"]["secure_boot"]
 
 
-def test_an_unsigned_loader_is_refused(guests: Guests, run: Run) -> None:
+def test_an_unsigned_loader_is_refused(guests: Guests, run: Run, evidence: dict[str, Any]) -> None:
     with guests.medium(run.probe.iso, firmware="secure-boot") as machine:
-        machine.wait_for_text(r"failed to load Boot\d+ .*DVD-ROM.*: Access Denied")
+        evidence["console"] = machine.wait_for_text(r"failed to load Boot\d+ .*DVD-ROM.*: Access Denied")
