@@ -58,6 +58,7 @@ class Account:
         first_container: when the first container of the image was started, on the same clock.
         before_first: seconds by kind until then.
         guests: how many guests started.
+        cpu_seconds: processor time that the process itself took, which guests on the same machine did not get.
         memory_mb: the most memory that the process ever had resident.
     """
 
@@ -68,6 +69,7 @@ class Account:
     first_container: float | None = None
     before_first: dict[str, float] = field(default_factory=dict)
     guests: int = 0
+    cpu_seconds: float = 0.0
     memory_mb: float = 0.0
 
     def add(self, stack: Sequence[Call], now: float, seconds: float) -> None:
@@ -119,6 +121,7 @@ class Sampler:
         self._end.set()
         self._thread.join()
         self.account.ended = time.monotonic()
+        self.account.cpu_seconds = time.process_time()
         self.account.memory_mb = memory_mb()
         return self.account
 

@@ -94,6 +94,7 @@ def test_cost_counts_what_was_not_seen_as_the_harness(make_record: Callable[...,
         "first_container": 104.0,
         "before_first": {"engine": 2.0},
         "guests": 3,
+        "cpu_seconds": 3.0,
         "memory_mb": 90.0,
     }
     records = [
