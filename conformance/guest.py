@@ -19,6 +19,7 @@ from conformance.container import Container
 from conformance.errors import ImageFailure
 from conformance.media import CMDLINE
 from conformance.report import Event, Report
+from conformance.verdict import FULL_DISK
 from conformance.wait import DeadlineExpired, wait_for
 
 Firmware = Literal["bios", "efi", "secure-boot"]
@@ -433,13 +434,24 @@ class Running:
                 return True
             raise
         if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_CRASHED):
-            raise _Stopped(f"guest {self.guest.name} stopped running (state {state}, reason {reason})")
+            raise _Stopped(
+                f"guest {self.guest.name} stopped running (state {state}, reason {reason}){self._disk_errors()}"
+            )
         if self._console.full:
             raise _Stopped(f"guest {self.guest.name} floods its console: {CONSOLE_BYTES} bytes and more")
         network = self.guest.shape.network
         if network and not self.guest.leases and '"event":"lease"' in self._console.text:
             self.guest.leases = list(self._connection.networkLookupByName(network).DHCPLeases(self.guest.mac))
         return bool(state == libvirt.VIR_DOMAIN_SHUTOFF)
+
+    def _disk_errors(self) -> str:
+        """Say what QEMU met on the guest's disks, in words; empty where it was nothing."""
+        words = {libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE: FULL_DISK}
+        with contextlib.suppress(libvirt.libvirtError):
+            return "".join(
+                f"; {disk}: {words.get(code, 'I/O error')}" for disk, code in self.domain.diskErrors().items()
+            )
+        return ""
 
     def _wait(self, what: str, ask: Callable[[], bool], seconds: float) -> str:
         """Wait, and return why that ended badly; empty if it did not."""

@@ -9,6 +9,7 @@ import pytest
 
 from conformance import guest as guests
 from conformance.guest import Guest, GuestFailure, Running, Shape
+from conformance.verdict import blames_image
 
 NONCE = "abc"
 RUNNING, PAUSED, OFF = libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_SHUTOFF
@@ -67,6 +68,9 @@ class Domain:
         if state == OFF:
             self.stream.deliver(ended=True)
         return state, 0
+
+    def diskErrors(self) -> dict[str, int]:  # noqa: N802
+        return {"vda": libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE} if self.states == [PAUSED] else {}
 
     def destroy(self) -> None:
         pass
@@ -131,6 +135,12 @@ def test_a_guest_that_never_ends_has_a_deadline_and_its_console_is_shown(start: 
 def test_a_guest_that_stops_running_is_told_at_once(start: Start) -> None:
     with pytest.raises(GuestFailure, match="stopped running"):
         start(line(0, "boot"), states=[RUNNING, PAUSED]).wait_for_end(60)
+
+
+def test_a_guest_that_stops_for_a_full_disk_is_no_evidence_against_the_image(start: Start) -> None:
+    with pytest.raises(GuestFailure, match="vda: No space left on device") as failure:
+        start(line(0, "boot"), states=[PAUSED]).wait_for_end(60)
+    assert not blames_image(failure.value)
 
 
 def test_a_guest_that_floods_its_console_is_ended_and_costs_no_memory(start: Start) -> None:

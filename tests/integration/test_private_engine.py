@@ -63,6 +63,8 @@ class Namespace:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # In the background of a shell, a process starts with ctrl-C ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def hold(self) -> "subprocess.Popen[str]":
