@@ -279,6 +279,10 @@ class _Console:
 
     def close(self) -> None:
         with contextlib.suppress(libvirt.libvirtError):
+            # An aborted stream is at its end as well, and would keep the event loop spinning for the rest of the run.
+            if not self._ended.is_set():
+                self._stream.eventRemoveCallback()
+        with contextlib.suppress(libvirt.libvirtError):
             self._stream.abort()
 
 
