@@ -32,6 +32,7 @@ KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("build", "conformance.media", ()),
     ("guest", "conformance.guest", ("_wait", "drain")),
     ("guest", "conformance.accel", ()),
+    ("guest", "conformance.wait", ("wait_for",)),  # whoever waits outside the doors named here waits for a guest
     ("container", "conformance.container", ()),
     ("container", "libvirt", ()),
     ("container", "libvirt_qemu", ()),
