@@ -5,7 +5,7 @@ import dataclasses
 import re
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,6 @@ class Container:
         image: the image's tag or id.
         run: the run's id, for the label.
         network: the bridge network to be on; ignored in the host's network.
-        environment: variables beside the mode's own.
         port: the API's port; by default the contract's, and in the host's network, where that may be another
             libvirt's, a free one, chosen anew if somebody else is quicker to take it.
         ready_seconds: from the start to libvirt's first answer.
@@ -92,7 +91,6 @@ class Container:
         *,
         run: str,
         network: str = "default",
-        environment: Mapping[str, str] | None = None,
         port: int | None = None,
         path: str = "/system",
         ready_seconds: float = READY_SECONDS,
@@ -108,7 +106,6 @@ class Container:
         """Devices that the mode exposes and the host does not have."""
         self.id = ""
         self._connection: libvirt.virConnect | None = None
-        self._environment = dict(environment or {})
         self._labels = {labels.RUN: run}
         self._volumes: dict[str, str] = {}
         self._network = network
@@ -159,7 +156,7 @@ class Container:
             self._volumes = {self._make_volume(): path for path in self.mode.volumes.values()}
         body = mode.engine_call(
             self.image,
-            environment=self._environment | ({"TCP_PORT": str(self.port)} if self.port != self.mode.port else {}),
+            environment={"TCP_PORT": str(self.port)} if self.port != self.mode.port else {},
             volumes=self._volumes,
             labels=self._labels,
             network=self._network,

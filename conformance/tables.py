@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 from conformance import matrix, mode
 from conformance.contract import Capability, CgroupNamespace, Contract, Device, Exposure, Mount, SecurityOption
@@ -66,12 +65,6 @@ def fill(text: str, makers: Mapping[str, Callable[[], str]]) -> str:
         return f"{found['begin']}{makers[name]()}\n{found['end']}"
 
     return BLOCK.sub(block, text)
-
-
-def is_behind(path: Path, contract: Contract, records: Iterable[Record]) -> bool:
-    """Say whether a document's blocks are not what contract and records give."""
-    text = path.read_text(encoding="utf-8")
-    return update(text, contract, records) != text
 
 
 def _matrices(contract: Contract, hosts: Sequence[HostMatrix]) -> str:

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -73,10 +72,10 @@ def test_an_older_record_stands_with_its_day(contract: Contract, make_record: Ma
     assert "| NAT network | works |" in text
 
 
-def test_being_behind_is_noticed(contract: Contract, make_record: Make, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(tables.update(block("matrix"), contract, [make_record()]))
-    assert not tables.is_behind(readme, contract, [make_record()])
-    assert tables.is_behind(readme, contract, [make_record(verdict=Verdict.FAILS)])
-    readme.write_text(readme.read_text().replace("| works |", "| **works** |"))
-    assert tables.is_behind(readme, contract, [make_record()])
+def test_a_changed_record_and_a_hand_in_the_table_are_noticed(contract: Contract, make_record: Make) -> None:
+    written = tables.update(block("matrix"), contract, [make_record()])
+    assert tables.update(written, contract, [make_record(verdict=Verdict.FAILS)]) != written
+
+    edited = written.replace("| works |", "| **works** |")
+    assert edited != written
+    assert tables.update(edited, contract, [make_record()]) == written
