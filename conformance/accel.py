@@ -8,20 +8,29 @@ nothing else. What this container cannot do, no mode of the image can be blamed 
 import io
 import re
 import tarfile
+import threading
 from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
 import docker
 import docker.errors
 
 from conformance import throwaway
-from conformance.container import NO_DEVICE, engine_errors
+from conformance.container import NO_DEVICE, REMEDY, engine_errors
+from conformance.errors import EngineGone
 from conformance.media import CMDLINE, Probe
 from conformance.report import MARK
 from conformance.wait import DeadlineExpired, wait_for
 
 BOOT_SECONDS = 40
 """The probe's kernel takes 1 s under KVM, and 5 s where that KVM is itself emulated."""
+
+ANSWER_SECONDS = BOOT_SECONDS + 60
+"""For the engine's own work as well: container, media, and taking both away."""
+
+WITHDRAW_SECONDS = 20
+"""For the engine to finish what it was doing for the question."""
 
 QEMU = "qemu-system-x86_64"
 
@@ -39,50 +48,102 @@ class HostKvm:
     seen: str
 
 
-def ask(client: docker.DockerClient, image: str, probe: Probe, run: str) -> HostKvm:
-    """Boot the probe's kernel under bare QEMU with KVM.
+class Asking:
+    """The question, asked beside whatever else goes on; it is waited for only where its answer is needed.
 
-    An image whose QEMU is missing or knows no KVM says nothing about the host: then KVM counts as usable, and the
-    image's own guests give the verdict.
-
-    Raises:
-        EngineError: the engine is gone.
+    Args:
+        client: the engine.
+        image: an image with QEMU.
+        probe: whose kernel is booted.
+        run: the run's id, for the label.
     """
-    command = (
-        f"timeout -k 1 {BOOT_SECONDS} {QEMU} -accel kvm -cpu host -machine q35 -m 256 -display none -nodefaults"
-        " -no-reboot -serial stdio -kernel /probe/vmlinuz -initrd /probe/initrd -append"
-    ).split()
-    device = ["/dev/kvm:/dev/kvm:rwm"]
-    with (
-        engine_errors(),
-        throwaway.created(
-            client, image, [*command, f"{CMDLINE} probe.nonce=kvm"], run=run, devices=device, network_mode="none"
-        ) as container,
-    ):
-        client.api.put_archive(container, "/", _media(probe))
+
+    def __init__(self, client: docker.DockerClient, image: str, probe: Probe, run: str) -> None:
+        self._client = client
+        self._image = image
+        self._probe = probe
+        self._run = run
+        self._answer: Future[HostKvm] = Future()
+        self._withdrawn = threading.Event()
+        # A daemon: an engine that hangs must not keep the process.
+        self._thread = threading.Thread(target=self._ask, name="asking the host's KVM", daemon=True)
+
+    def begin(self) -> None:
+        """Ask."""
+        self._thread.start()
+
+    def answer(self) -> HostKvm:
+        """Wait for the answer.
+
+        Raises:
+            EngineError: the engine refused, is gone, or does not answer.
+        """
         try:
-            client.api.start(container)
-        except docker.errors.APIError as error:
-            if NO_DEVICE.search(error.explanation or ""):
-                return HostKvm(False, "the host has no /dev/kvm")
-            return HostKvm(True, f"could not be asked: {error.explanation}")
-        return _watch(client, container)
+            return self._answer.result(ANSWER_SECONDS)
+        except TimeoutError as error:
+            raise EngineGone(
+                f"waited {ANSWER_SECONDS} s for the engine to boot a kernel under bare KVM", REMEDY
+            ) from error
 
+    def withdraw(self) -> None:
+        """End the question where it is: after this, it makes nothing more on an engine that answers."""
+        self._withdrawn.set()
+        if self._thread.ident is not None:
+            self._thread.join(WITHDRAW_SECONDS)
 
-def _watch(client: docker.DockerClient, container_id: str) -> HostKvm:
-    """Follow QEMU until its output decides or it ends: after an internal error it stays, paused, for ever."""
-    output = ""
+    def _ask(self) -> None:
+        try:
+            self._answer.set_result(self._boot())
+        except BaseException as error:
+            self._answer.set_exception(error)  # for who waits, in the thread that waits
 
-    def look() -> HostKvm | None:
-        nonlocal output
-        running = client.api.inspect_container(container_id)["State"]["Running"]
-        output = client.api.logs(container_id).decode(errors="replace")
-        return judge(output) or (None if running else _undecided(output))
+    def _boot(self) -> HostKvm:
+        """Boot the probe's kernel under bare QEMU with KVM.
 
-    try:
-        return wait_for("the probe's kernel to boot under bare KVM", look, seconds=BOOT_SECONDS, interval=0.2)
-    except DeadlineExpired:
-        return _undecided(output)
+        An image whose QEMU is missing or knows no KVM says nothing about the host: then KVM counts as usable, and
+        the image's own guests give the verdict.
+        """
+        command = (
+            f"timeout -k 1 {BOOT_SECONDS} {QEMU} -accel kvm -cpu host -machine q35 -m 256 -display none -nodefaults"
+            " -no-reboot -serial stdio -kernel /probe/vmlinuz -initrd /probe/initrd -append"
+        ).split()
+        words = [*command, f"{CMDLINE} probe.nonce=kvm"]
+        device = ["/dev/kvm:/dev/kvm:rwm"]
+        with engine_errors():
+            self._go_on()
+            with throwaway.created(
+                self._client, self._image, words, run=self._run, devices=device, network_mode="none"
+            ) as container:
+                self._go_on()
+                self._client.api.put_archive(container, "/", _media(self._probe))
+                self._go_on()
+                try:
+                    self._client.api.start(container)
+                except docker.errors.APIError as error:
+                    if NO_DEVICE.search(error.explanation or ""):
+                        return HostKvm(False, "the host has no /dev/kvm")
+                    return HostKvm(True, f"could not be asked: {error.explanation}")
+                return self._watch(container)
+
+    def _watch(self, container: str) -> HostKvm:
+        """Follow QEMU until its output decides or it ends: after an internal error it stays, paused, for ever."""
+        output = ""
+
+        def look() -> HostKvm | None:
+            nonlocal output
+            self._go_on()
+            running = self._client.api.inspect_container(container)["State"]["Running"]
+            output = self._client.api.logs(container).decode(errors="replace")
+            return judge(output) or (None if running else _undecided(output))
+
+        try:
+            return wait_for("the probe's kernel to boot under bare KVM", look, seconds=BOOT_SECONDS, interval=0.2)
+        except DeadlineExpired:
+            return _undecided(output)
+
+    def _go_on(self) -> None:
+        if self._withdrawn.is_set():
+            raise CancelledError
 
 
 def judge(output: str) -> HostKvm | None:

@@ -203,6 +203,8 @@ def measure(progress: Callable[[str], None], *, repeat: int, matrices: int, host
     with tempfile.TemporaryDirectory(prefix="conformance-bench-") as folder:
         run = prepare(contract.load(), progress, tag=None, choice="auto", results=Path(folder), host_name=host_name)
         try:
+            progress("waiting for the host's KVM to boot a kernel, so that nothing else runs meanwhile")
+            run.asking.answer()
             measurements, accel = _containers(run, progress, repeat)
         finally:
             run.close()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import libvirt
 import pytest
 
-from conformance import cleanup, contract, host_lock, host_network, labels, matrix, paths, summary
+from conformance import cleanup, contract, host_lock, host_network, interrupt, labels, matrix, paths, summary
 from conformance import mode as modes_
 from conformance.beyond import Beyond
 from conformance.container import READY_SECONDS, Container
@@ -435,7 +435,9 @@ def pytest_runtest_makereport(
     item.config.stash[PROGRESS].clear()
     run = item.config.stash[RUN]
     try:
-        run.recorder.append(question.record(run, verdict, error))
+        # The first record may have to wait for what the host's KVM can do; a verdict that has fallen is kept.
+        with interrupt.deferred():
+            run.recorder.append(question.record(run, verdict, error))
     except HarnessError as unwritten:
         pytest.exit(f"error: {unwritten}", returncode=EXIT_CANNOT_RUN)
     return report

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from conformance.errors import HarnessError
 from conformance.verdict import Verdict
 
+HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What records may call a host: it is part of their file's name."""
+
 
 class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -19,7 +22,7 @@ class _Data(BaseModel):
 class Host(_Data):
     """Where the engine ran."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=HOST_NAME)
     fingerprint: dict[str, str | int]
 
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 import docker.errors
 
-from conformance import accel, cleanup, engine, image, labels, media, record, throwaway
-from conformance.accel import HostKvm
+from conformance import cleanup, engine, image, labels, media, record, throwaway
+from conformance.accel import Asking, HostKvm
 from conformance.container import READY_SECONDS, Container, engine_errors
 from conformance.contract import Contract
 from conformance.engine import Engine, HostFingerprint
@@ -32,11 +32,11 @@ class Run:
         contract: the documentation's claims.
         engine: where containers run.
         fingerprint: the engine's host.
-        kvm: whether that host's KVM can be asked.
+        asking: the question to that host's KVM, which is answered while the first container starts.
         accel: how the user wants guests to run.
         image: what is judged.
         probe: the media that guests boot from.
-        host: the host as records name it.
+        host_name: the host as records name it.
         recorder: where verdicts go.
         ready_seconds: how long libvirt may take to answer after a container's start.
     """
@@ -45,20 +45,38 @@ class Run:
     contract: Contract
     engine: Engine
     fingerprint: HostFingerprint
-    kvm: HostKvm
+    asking: Asking
     accel: AccelChoice
     image: record.Image
     probe: Probe
-    host: record.Host
+    host_name: str
     recorder: Recorder
     ready_seconds: float = READY_SECONDS
+
+    @property
+    def kvm(self) -> HostKvm:
+        """Return what the host's KVM can do; raises what :meth:`Asking.answer` raises."""
+        return self.asking.answer()
+
+    @property
+    def host(self) -> record.Host:
+        """Return the host as records describe it."""
+        try:
+            kvm = self.kvm.seen
+        except EngineError as error:
+            kvm = f"could not be asked: {error.message}"  # no verdict is lost over it; who needs KVM is told
+        security = ", ".join(self.fingerprint.security) or "none"
+        return record.Host(
+            name=self.host_name,
+            fingerprint=dataclasses.asdict(self.fingerprint) | {"security": security, "kvm": kvm},
+        )
 
     def accel_in(self, container: Container) -> Accel:
         """Return how guests run in a container: under KVM wherever host and mode allow it, unless told otherwise."""
         if self.accel != "auto":
             return self.accel
         exposed = container.mode.exposes("/dev/kvm") and "/dev/kvm" not in container.absent
-        return "kvm" if self.kvm.usable and exposed else "tcg"
+        return "kvm" if exposed and self.kvm.usable else "tcg"
 
     def verify(self, container: Container) -> None:
         """Compare a container with its mode; raises what :meth:`Container.verify` raises."""
@@ -80,6 +98,7 @@ class Run:
 
     def close(self) -> None:
         """Remove whatever the run left on the engine; raises what :func:`cleanup.remove` raises."""
+        self.asking.withdraw()
         cleanup.remove(self.engine.client, self.id)
 
 
@@ -93,18 +112,23 @@ def prepare(
     host_name: str | None,
     ready_seconds: float = READY_SECONDS,
 ) -> Run:
-    """Reach the engine, get image and media, and ask the host's KVM.
+    """Reach the engine, get image and media, and begin to ask the host's KVM.
 
     Raises:
         HarnessError: something is missing; says what, and what to do.
     """
+    if host_name is not None and not re.fullmatch(record.HOST_NAME, host_name):
+        raise HarnessError(
+            f"--host-name {host_name!r} cannot be part of a file's name", "use letters, digits, '.', '_' and '-' only"
+        )
     progress("looking for a container engine")
     where = engine.connect()
     for gone in cleanup.sweep(where.client):
         progress(f"removed what a dead run had left: {gone}")
     run = labels.new_run()
-    try:
-        return _prepare(
+    with contextlib.ExitStack() as undo:
+        undo.callback(_remove, where, run)  # nobody else knows the run's id yet
+        ready = _prepare(
             contract,
             progress,
             where,
@@ -115,11 +139,19 @@ def prepare(
             host_name=host_name,
             ready_seconds=ready_seconds,
         )
-    except BaseException:
-        # Nobody else knows the run's id yet. What cannot be removed now, the next run removes.
-        with contextlib.suppress(EngineError):
-            cleanup.remove(where.client, run)
-        raise
+        undo.callback(ready.asking.withdraw)
+        progress("asking the host's KVM to boot a kernel")
+        ready.asking.begin()
+        if choice == "kvm" and not ready.kvm.usable:
+            raise HarnessError(f"--accel kvm: {ready.kvm.seen}", "use --accel auto or --accel tcg")
+        undo.pop_all()
+    return ready
+
+
+def _remove(where: Engine, run: str) -> None:
+    """Remove what a run made; what cannot be removed now, the next run removes."""
+    with contextlib.suppress(EngineError):
+        cleanup.remove(where.client, run)
 
 
 def _prepare(
@@ -136,27 +168,19 @@ def _prepare(
 ) -> Run:
     judged = _image(where, tag, run, progress)
     probe = media.probe(progress)
-    progress("asking the host's KVM to boot a kernel")
-    kvm = accel.ask(where.client, judged.id, probe, run)
-    if choice == "kvm" and not kvm.usable:
-        raise HarnessError(f"--accel kvm: {kvm.seen}", "use --accel auto or --accel tcg")
     fingerprint = where.fingerprint(judged.id, run)
-    host = record.Host(
-        name=host_name or _name(fingerprint),
-        fingerprint=dataclasses.asdict(fingerprint)
-        | {"security": ", ".join(fingerprint.security) or "none", "kvm": kvm.seen},
-    )
+    name = host_name or _name(fingerprint)
     return Run(
         id=run,
         contract=contract,
         engine=where,
         fingerprint=fingerprint,
-        kvm=kvm,
+        asking=Asking(where.client, judged.id, probe, run),
         accel=choice,
         image=judged,
         probe=probe,
-        host=host,
-        recorder=Recorder(results, host.name, run),
+        host_name=name,
+        recorder=Recorder(results, name, run),
         ready_seconds=ready_seconds,
     )
 
@@ -189,4 +213,4 @@ def _name(fingerprint: HostFingerprint) -> str:
         f"cgroup{fingerprint.cgroup_version}",
         *(module for module in fingerprint.security if module in ("apparmor", "selinux", "rootless")),
     ]
-    return "-".join(parts).replace(" ", "-")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))

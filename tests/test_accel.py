@@ -1,6 +1,15 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
+import requests
 
 from conformance import accel
+from conformance.accel import Asking
+from conformance.errors import EngineGone
+from conformance.media import Probe
 
 BOOTED = '@probe {"nonce":"kvm","seq":0,"event":"boot","cpuid_signature":"KVMKVMKVM"}'
 
@@ -35,3 +44,116 @@ def test_a_qemu_without_kvm_is_the_images_fault_and_not_the_hosts() -> None:
 def test_a_guest_under_emulation_decides_nothing() -> None:
     assert accel.judge(BOOTED.replace("KVMKVMKVM", "TCGTCGTCGTCG")) is None
     assert accel.judge("SeaBIOS") is None
+
+
+class Api:
+    """An engine with one container at most, whose log is what QEMU writes."""
+
+    def __init__(self, output: str = "") -> None:
+        self.output = output
+        self.there: list[str] = []
+        self.watched = threading.Event()
+
+    def create_host_config(self, **_: Any) -> dict[str, Any]:
+        return {}
+
+    def create_container(self, image: str, **_: Any) -> dict[str, str]:
+        self.there.append(image)
+        return {"Id": image}
+
+    def put_archive(self, *_: Any) -> None: ...
+
+    def start(self, container: str) -> None: ...
+
+    def inspect_container(self, container: str) -> dict[str, Any]:
+        return {"State": {"Running": True}}
+
+    def logs(self, container: str) -> bytes:
+        self.watched.set()
+        return self.output.encode()
+
+    def remove_container(self, container: str, v: bool, force: bool) -> None:
+        self.there.remove(container)
+
+
+@pytest.fixture
+def probe(tmp_path: Path) -> Probe:
+    """Files that stand for the probe's media."""
+    one = tmp_path / "medium"
+    one.write_bytes(b"medium")
+    return Probe(kernel=one, initrd=one, iso=one, signed_iso=one, peer=one, recipe="")
+
+
+@pytest.fixture
+def ask(probe: Probe) -> Iterator[Any]:
+    """Asks a host's KVM through an engine; every question is ended."""
+    made: list[Asking] = []
+
+    def ask(api: Any) -> Asking:
+        client: Any = type("Client", (), {"api": api})()
+        made.append(Asking(client, "image", probe, "run"))
+        made[-1].begin()
+        return made[-1]
+
+    yield ask
+    for one in made:
+        one.withdraw()
+
+
+def test_the_answer_is_there_when_it_is_asked_for_and_nothing_is_left(ask: Any) -> None:
+    api = Api(f"{BOOTED}\n")
+    asking = ask(api)
+    assert asking.answer().usable
+    assert asking.answer() is asking.answer()
+    asking.withdraw()
+    assert api.there == []
+
+
+def test_an_error_is_raised_where_the_answer_is_needed(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(image: str, **_: Any) -> None:
+        raise requests.exceptions.ConnectionError("connection refused")
+
+    api = Api()
+    monkeypatch.setattr(api, "create_container", refuse)
+    asking = ask(api)
+    for _ in range(2):
+        with pytest.raises(EngineGone, match="connection refused"):
+            asking.answer()
+
+
+def test_a_question_that_is_withdrawn_leaves_nothing(ask: Any) -> None:
+    api = Api("SeaBIOS")
+    asking = ask(api)
+    assert api.watched.wait(10)
+    assert api.there
+    asking.withdraw()
+    assert api.there == []
+
+
+def test_what_is_withdrawn_while_the_engine_makes_it_is_taken_away(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    creating, go_on = threading.Event(), threading.Event()
+    api = Api("SeaBIOS")
+    create = api.create_container
+
+    def slow(image: str, **more: Any) -> dict[str, str]:
+        creating.set()
+        assert go_on.wait(10)
+        return create(image, **more)
+
+    monkeypatch.setattr(api, "create_container", slow)
+    asking = ask(api)
+    assert creating.wait(10)
+    threading.Timer(0.2, go_on.set).start()
+    asking.withdraw()
+    assert api.there == []
+    assert not api.watched.is_set(), "it was started all the same"
+
+
+def test_an_engine_that_never_answers_has_a_deadline(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accel, "ANSWER_SECONDS", 0.1)
+    with pytest.raises(EngineGone, match="waited"):
+        ask(Api("SeaBIOS")).answer()
+
+
+def test_a_question_that_never_began_can_be_withdrawn(probe: Probe) -> None:
+    Asking(None, "image", probe, "run").withdraw()  # type: ignore[arg-type]

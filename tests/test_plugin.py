@@ -10,10 +10,10 @@ import pytest
 
 from conformance import contract as contracts
 from conformance import plugin
-from conformance.accel import HostKvm
+from conformance.accel import Asking, HostKvm
 from conformance.engine import HostFingerprint
 from conformance.errors import EngineError, HarnessError
-from conformance.record import Host, Image, Recorder
+from conformance.record import Image, Recorder
 from conformance.run import Run
 
 PREAMBLE = """
@@ -62,16 +62,18 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         class Engine:
             client = NoEngine()
 
+        asking = Asking(Engine.client, "sha256:0", None, "run")  # type: ignore[arg-type]
+        monkeypatch.setattr(asking, "answer", lambda: HostKvm(False, "no KVM"))
         return Run(
             id="run",
             contract=contract,
             engine=Engine(),  # type: ignore[arg-type]
             fingerprint=HostFingerprint("6.1", 2, (), "docker 26.1", "Debian", "x86_64", "CPU", 2),
-            kvm=HostKvm(False, "no KVM"),
+            asking=asking,
             accel="auto",
             image=Image(tag="libvirt:1", id="sha256:0", base="debian"),
             probe=None,  # type: ignore[arg-type]
-            host=Host(name="host", fingerprint={"kernel": "6.1"}),
+            host_name="host",
             recorder=Recorder(results, "host", "run"),
         )
 

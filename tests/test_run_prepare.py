@@ -6,15 +6,17 @@ from typing import Any
 import pytest
 
 from conformance import cleanup, engine, image, media, run, throwaway
+from conformance.accel import HostKvm
 from conformance.contract import Contract
-from conformance.errors import EngineGone, MediaError
+from conformance.engine import Engine
+from conformance.errors import EngineError, EngineGone, HarnessError, MediaError
 
 
 @pytest.fixture
 def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the runs whose things were removed."""
     ids: list[str] = []
-    monkeypatch.setattr(engine, "connect", lambda: type("Engine", (), {"client": None})())
+    monkeypatch.setattr(engine, "connect", lambda: Engine(None, "", {"Name": "elsewhere"}, "docker 1.0"))  # type: ignore[arg-type]
     monkeypatch.setattr(cleanup, "sweep", lambda _client: [])
     monkeypatch.setattr(cleanup, "remove", lambda _client, one: ids.append(one))
     monkeypatch.setattr(image, "ensure_image", lambda *_: image.ImageInfo("libvirt:1", "sha256:0", "debian", ""))
@@ -22,8 +24,84 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ids
 
 
-def prepare(contract: Contract, results: Path) -> Any:
-    return run.prepare(contract, lambda _: None, tag=None, choice="auto", results=results, host_name="host")
+def prepare(contract: Contract, results: Path, choice: Any = "auto", host_name: str = "host") -> Any:
+    return run.prepare(contract, lambda _: None, tag=None, choice=choice, results=results, host_name=host_name)
+
+
+class Asked:
+    """A question that is answered in a way."""
+
+    begun = withdrawn = False
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def begin(self) -> None:
+        type(self).begun = True
+
+    def withdraw(self) -> None:
+        type(self).withdrawn = True
+
+    def answer(self) -> HostKvm:
+        return HostKvm(False, "the host has no /dev/kvm")
+
+
+@pytest.fixture
+def asked(removed: list[str], monkeypatch: pytest.MonkeyPatch) -> type[Asked]:
+    """What is asked of the host's KVM; it cannot be used."""
+    one = type("One", (Asked,), {})
+    monkeypatch.setattr(run, "Asking", one)
+    monkeypatch.setattr(media, "probe", lambda _progress: None)
+    return one
+
+
+def test_what_is_ready_does_not_wait_for_the_hosts_kvm(
+    contract: Contract, removed: list[str], asked: type[Asked], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def never(_self: object) -> HostKvm:
+        raise AssertionError("it was waited for")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asked, "answer", never)
+        ready = prepare(contract, tmp_path)
+    assert asked.begun
+    assert not removed
+    assert ready.host.fingerprint["kvm"] == "the host has no /dev/kvm"
+
+    ready.close()
+
+    assert asked.withdrawn
+    assert removed == [ready.id]
+
+
+def test_a_kvm_that_was_demanded_and_cannot_be_had_ends_it_before_anything(
+    contract: Contract, removed: list[str], asked: type[Asked], tmp_path: Path
+) -> None:
+    with pytest.raises(HarnessError, match=r"--accel kvm: the host has no /dev/kvm(.|\n)*--accel auto"):
+        prepare(contract, tmp_path, "kvm")
+    assert asked.withdrawn
+    assert len(removed) == 1
+
+
+def test_an_engine_that_refuses_the_question_costs_no_record(
+    contract: Contract, asked: type[Asked], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refused(_self: object) -> HostKvm:
+        raise EngineError("the engine refused")
+
+    monkeypatch.setattr(asked, "answer", refused)
+    ready = prepare(contract, tmp_path)
+    assert ready.host.fingerprint["kvm"] == "could not be asked: the engine refused"
+    with pytest.raises(EngineError):
+        _ = ready.kvm
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "-x", "a b"])
+def test_a_host_name_that_is_none_is_said_before_any_work(
+    contract: Contract, removed: list[str], tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(HarnessError, match="--host-name"):
+        prepare(contract, tmp_path, host_name=name)
+    assert not removed
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), MediaError("no mirror"), ZeroDivisionError()])
