@@ -4,21 +4,23 @@ It looks at the main thread's stack many times a second: whoever is on it is wha
 would have to be written into everything that waits; the stack tells without the harness knowing.
 """
 
+import io
 import json
+import re
 import sys
+import tarfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import docker.errors
 import pytest
 
-from conformance import guest
-from conformance.guest import Running
+from conformance.container import Container
 
 INTERVAL_SECONDS = 0.01
 
@@ -43,6 +45,11 @@ KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 FIRST_CONTAINER = ("conformance.container", "start")
 """On the stack while the first container of the image under test is started."""
 
+QEMU_LOGS = "/var/log/libvirt/qemu"
+
+DOMAIN_START = re.compile(rb"^\S+ \S+ starting up libvirt version", re.MULTILINE)
+"""How QEMU's log of a domain begins anew with each of its starts (libvirt's qemu_process.c)."""
+
 Call = tuple[str, str]
 """A module's and a function's name."""
 
@@ -58,7 +65,7 @@ class Account:
         rest: seconds of :data:`REST` by the project's innermost function, to see what is worth mending.
         first_container: when the first container of the image was started, on the same clock.
         before_first: seconds by kind until then.
-        guests: how many guests started.
+        domains: how often each domain started, by its name, whoever started it.
         cpu_seconds: processor time that the process itself took, which guests on the same machine did not get.
         memory_mb: the most memory that the process ever had resident.
     """
@@ -69,7 +76,7 @@ class Account:
     rest: Counter[str] = field(default_factory=Counter)
     first_container: float | None = None
     before_first: dict[str, float] = field(default_factory=dict)
-    guests: int = 0
+    domains: Counter[str] = field(default_factory=Counter)
     cpu_seconds: float = 0.0
     memory_mb: float = 0.0
 
@@ -155,7 +162,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Begin."""
     sampler = config.stash[SAMPLER] = Sampler()
-    _count_guests(sampler.account)
+    _count_domains(sampler.account)
     sampler.start()
 
 
@@ -167,14 +174,40 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         file.write_text(json.dumps(vars(account)), encoding="utf-8")
 
 
-def _count_guests(account: Account) -> None:
-    start = guest.started
+def _count_domains(account: Account) -> None:
+    remove = Container.remove
 
-    @contextmanager
-    def started(*arguments: object, **more: object) -> Iterator[Running]:
-        guest_: AbstractContextManager[Running] = start(*arguments, **more)  # type: ignore[arg-type]
-        with guest_ as running:
-            account.guests += 1
-            yield running
+    def counted(container: Container) -> None:
+        account.domains += domain_starts(container)
+        remove(container)
 
-    guest.started = started
+    Container.remove = counted  # type: ignore[assignment, method-assign]
+
+
+def domain_starts(container: Container) -> Counter[str]:
+    """Count how often each domain started on a container's volumes, also those that libvirt starts by itself.
+
+    QEMU's logs tell, in the container's volume: they are still there when it was renewed or has ended.
+
+    Raises:
+        docker.errors.DockerException: the engine refused.
+    """
+    if not container.id:
+        return Counter()
+    try:
+        chunks, _ = container.client.api.get_archive(container.id, QEMU_LOGS)
+    except docker.errors.NotFound:
+        return Counter()
+    return read_starts(b"".join(chunks))
+
+
+def read_starts(archive: bytes) -> Counter[str]:
+    """Count the starts in a tar of QEMU's logs, by domain; a log that was rolled over still belongs to its domain."""
+    starts: Counter[str] = Counter()
+    with tarfile.open(fileobj=io.BytesIO(archive)) as logs:
+        for member in logs:
+            named = re.fullmatch(r"(.+)\.log(\.\d+)?", Path(member.name).name)
+            content = logs.extractfile(member)
+            if named and content:
+                starts[named[1]] += len(DOMAIN_START.findall(content.read()))
+    return +starts

@@ -1,4 +1,6 @@
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,25 @@ def test_the_plugin_writes_its_account(pytester: pytest.Pytester) -> None:
     account = json.loads(file.read_text())
     assert account["seconds"]["rest"] > 0
     assert account["ended"] > account["began"]
-    assert account["guests"] == 0
+    assert account["domains"] == {}
+
+
+def test_every_start_of_a_domain_is_counted_whoever_started_it() -> None:
+    start = "2026-11-24 07:00:00.000+0000: starting up libvirt version: 11.3.0, package: 3, qemu version: 10.0.13\n"
+    logs = {
+        "qemu/once.log": f"{start}LC_ALL=C \\\n/usr/bin/qemu-system-x86_64 \\\n-name guest=once\n",
+        "qemu/again.log": f"{start}2026-11-24 07:00:09.000+0000: shutting down, reason=destroyed\n{start}",
+        "qemu/again.log.0": start,
+        "qemu/never.log": "2026-11-24 07:00:00.000+0000: shutting down, reason=failed\n",
+        "qemu/once.console": start,
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, text in logs.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    assert accounting.read_starts(buffer.getvalue()) == {"once": 1, "again": 3}
 
 
 def test_cost_counts_what_was_not_seen_as_the_harness(make_record: Callable[..., Record]) -> None:
@@ -93,7 +113,7 @@ def test_cost_counts_what_was_not_seen_as_the_harness(make_record: Callable[...,
         "rest": {"conformance.plugin.prepare": 8.0},
         "first_container": 104.0,
         "before_first": {"engine": 2.0},
-        "guests": 3,
+        "domains": {"probe-1": 1, "probe-2": 2},
         "cpu_seconds": 3.0,
         "memory_mb": 90.0,
     }
@@ -101,13 +121,14 @@ def test_cost_counts_what_was_not_seen_as_the_harness(make_record: Callable[...,
         make_record(feature="iso"),
         make_record(feature="nat"),
         make_record(feature="nat", verdict=Verdict.KNOWN_FAILURE),
-        make_record(feature="uefi"),
+        make_record(feature="kvm", verdict=Verdict.UNSUPPORTED),
+        make_record(feature="uefi", verdict=Verdict.NOT_RUN),
     ]
     cost = bench.cost(account, began=100.0, wall=100.0, records=records)
     assert cost["share"] == 20.0
     assert cost["seconds"] == {"guest": 60.0, "engine": 20.0, "rest": 20.0}
     assert cost["first"] == {"seconds": 4.0, "by_kind": {"start-up": 1.0, "engine": 2.0}}
-    assert (cost["features"], cost["boots_per_feature"]) == (2, 1.5)
+    assert (cost["domain_starts"], cost["features"], cost["domains_per_feature"]) == (3, 2, 1.5)
 
 
 # -------------------------------------------------------------------------------------- the guest
