@@ -1,5 +1,6 @@
 """The connection to libvirt: opened with a deadline, watched by keep-alive, its event loop in a thread."""
 
+import operator
 import threading
 
 import libvirt
@@ -25,8 +26,9 @@ def start_event_loop() -> None:
         if _started:
             return
         libvirt.virEventRegisterDefaultImpl()
-        # libvirt prints every error on stderr by itself; here each error is an exception already.
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        # libvirt prints every error on stderr by itself; here each error is an exception already. Nothing in Python may
+        # handle it: ctrl-C would be raised in there, within libvirt's call, and come out of that as a SystemError.
+        libvirt.registerErrorHandler(operator.is_, None)
 
         def turn() -> None:
             while True:
