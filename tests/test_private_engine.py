@@ -280,13 +280,17 @@ def test_the_state_of_an_earlier_boot_is_none(tmp_path: Path, host: traces.Host)
 
 
 @pytest.fixture
-def any_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def any_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     @contextlib.contextmanager
     def engine(progress: private_engine.Progress) -> Iterator[str]:
         with private_engine._signals_interrupt():
             yield "unix:///some.sock"
 
     monkeypatch.setattr(private_engine, "engine", engine)
+    # In the background of a shell, a process starts with ctrl-C ignored, and so would the command.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_command_gets_the_engine_and_gives_its_status(any_engine: None) -> None:
