@@ -1,14 +1,17 @@
 """Leaving nothing behind: whatever a run made on an engine is found by its label and removed."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import docker
 import docker.errors
 
-from conformance import labels
+from conformance import host_lock, labels, leftovers
 from conformance.container import engine_errors
 from conformance.errors import EngineError
+from conformance.host_lock import HostBusy
 from conformance.wait import DeadlineExpired, wait_for
 
 STOP_SECONDS = 20
@@ -18,10 +21,16 @@ REMOVE_SECONDS = 30
 """For the engine to let go of a thing: another run may be removing it, or a container on it be ending."""
 
 
-def remove(client: docker.DockerClient, run: str) -> list[str]:
-    """Remove a run's containers, networks and volumes.
+def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> list[str]:
+    """Remove a run's containers, networks and volumes, and what its containers left in the host's network.
 
-    What cannot be removed does not keep the rest from being removed.
+    What cannot be removed does not keep the rest from being removed. While another run is in the host's network,
+    that is not touched: the next run does it.
+
+    Args:
+        client: the engine.
+        run: its id.
+        alone: the caller has the host's network to itself.
 
     Returns:
         What was removed, as ``kind name``; empty when the run had cleaned up itself.
@@ -38,9 +47,9 @@ def remove(client: docker.DockerClient, run: str) -> list[str]:
         try:
             for call in calls:
                 _insist(call)
-        except docker.errors.NotFound:
+        except (docker.errors.NotFound, HostBusy):
             return
-        except (docker.errors.DockerException, DeadlineExpired) as error:
+        except (docker.errors.DockerException, DeadlineExpired, EngineError) as error:
             stuck.append(f"{thing} ({getattr(error, 'explanation', None) or error})")
         else:
             gone.append(thing)
@@ -55,7 +64,9 @@ def remove(client: docker.DockerClient, run: str) -> list[str]:
         for network in api.networks(filters={"label": mark}):
             take(f"network {network['Name']}", partial(api.remove_network, network["Id"]))
         for volume in api.volumes(filters={"label": mark})["Volumes"] or []:
-            take(f"volume {volume['Name']}", partial(api.remove_volume, volume["Name"], force=True))
+            # First the host: as long as it is not what it was, the volume remembers that.
+            given = [partial(_give_back, client, volume, gone, alone)] if labels.HOST_BEFORE in volume["Labels"] else []
+            take(f"volume {volume['Name']}", *given, partial(api.remove_volume, volume["Name"], force=True))
     if stuck:
         raise EngineError(
             f"the engine does not remove {'; '.join(stuck)}", "remove it by hand; else the next run tries it again"
@@ -85,8 +96,36 @@ def _insist(call: Callable[[], object]) -> None:
     wait_for("the engine to let go of it", ask, seconds=REMOVE_SECONDS, interval=0.5, seen=lambda: refusal)
 
 
-def sweep(client: docker.DockerClient) -> list[str]:
+def give_back(client: docker.DockerClient, run: str) -> list[str]:
+    """Take away what a run's containers left in the host's network, which the caller has to itself.
+
+    Returns:
+        What was taken away, one line each; empty where nothing was left.
+
+    Raises:
+        EngineError: something is still there, or the engine refused.
+    """
+    done: list[str] = []
+    with engine_errors():
+        volumes = client.api.volumes(filters={"label": [f"{labels.RUN}={run}", labels.HOST_BEFORE]})["Volumes"]
+        for volume in volumes or []:
+            _give_back(client, volume, done, alone=True)
+            client.api.remove_volume(volume["Name"], force=True)
+    return done
+
+
+def _give_back(client: docker.DockerClient, volume: dict[str, Any], done: list[str], alone: bool) -> None:
+    with contextlib.nullcontext() if alone else host_lock.held(lambda _: None, seconds=0):
+        taken = leftovers.give_back(client, volume["Labels"])
+    done += [f"in the host's network: {taken}"] if taken else []
+
+
+def sweep(client: docker.DockerClient, *, alone: bool = False) -> list[str]:
     """Remove what runs of this machine left that are no longer alive, for example because they were killed.
+
+    Args:
+        client: the engine.
+        alone: the caller has the host's network to itself.
 
     Returns:
         What was removed, as ``kind name``.
@@ -101,7 +140,7 @@ def sweep(client: docker.DockerClient) -> list[str]:
             *client.api.networks(filters={"label": labels.RUN}),
             *(client.api.volumes(filters={"label": labels.RUN})["Volumes"] or []),
         ]
-    return [line for run in dead_runs(found) for line in remove(client, run)]
+    return [line for run in dead_runs(found) for line in remove(client, run, alone=alone)]
 
 
 def dead_runs(found: Iterable[dict[str, object]]) -> list[str]:

@@ -20,6 +20,10 @@ SECONDS = 480
 """As long as a matrix in one mode may take under emulation, and less than what pytest gives to one test."""
 
 
+class HostBusy(HarnessError):
+    """Another run is in the host's network."""
+
+
 @contextlib.contextmanager
 def held(progress: Callable[[str], None], *, seconds: float = SECONDS, address: str = ADDRESS) -> Iterator[None]:
     """Have the host's network to oneself, among the runs of this machine.
@@ -30,7 +34,7 @@ def held(progress: Callable[[str], None], *, seconds: float = SECONDS, address: 
         address: the lock's.
 
     Raises:
-        HarnessError: another run still has it at the deadline.
+        HostBusy: another run still has it at the deadline.
     """
     with socket.socket(socket.AF_UNIX) as lock:
         if not _taken(lock, address):
@@ -39,7 +43,7 @@ def held(progress: Callable[[str], None], *, seconds: float = SECONDS, address: 
             try:
                 wait_for("the host's network", lambda: _taken(lock, address), seconds=seconds, seen=lambda: holder)
             except DeadlineExpired as error:
-                raise HarnessError(
+                raise HostBusy(
                     f"after {seconds:g} s {holder} is still in the host's network",
                     "run again when that run has ended, or ask other modes with --mode",
                 ) from error

@@ -10,6 +10,12 @@ from pathlib import Path
 RUN = "org.libvirt-conformance.run"
 """On every container, network and volume: the id of the run that made it."""
 
+HOST_BEFORE = "org.libvirt-conformance.host-before"
+"""On a volume that holds nothing: the state of the host's network before the run put a container into it."""
+
+IMAGE = "org.libvirt-conformance.image"
+"""On the same volume: the image that can look at that network."""
+
 
 TIME = "%Y%m%dT%H%M%SZ"
 

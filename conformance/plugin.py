@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import libvirt
 import pytest
 
-from conformance import cleanup, contract, host_lock, host_network, interrupt, labels, matrix, paths, summary
+from conformance import cleanup, contract, host_lock, host_network, interrupt, labels, leftovers, matrix, paths, summary
 from conformance import mode as modes_
 from conformance.beyond import Beyond
 from conformance.container import READY_SECONDS, Container
@@ -253,14 +253,23 @@ def _alone(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[Non
         return
     progress = request.config.stash[PROGRESS]
     with host_lock.held(lambda text: progress(f"{mode.id}: {text}")):
-        cleanup.sweep(run.engine.client)  # whoever was waited for may have been killed
+        cleanup.sweep(run.engine.client, alone=True)  # whoever was waited for may have been killed
         yield
 
 
 @pytest.fixture(scope="session")
-def host_before(run: Run, mode: Mode, _alone: None) -> frozenset[str]:
+def host_before(request: pytest.FixtureRequest, run: Run, mode: Mode, _alone: None) -> Iterator[frozenset[str]]:
     """The host's links, routes and firewall rules before the mode's container; only in the host's network."""
-    return host_network.snapshot(run.engine.client, run.image.id, run.id) if mode.host_network else frozenset()
+    if not mode.host_network:
+        yield frozenset()
+        return
+    client = run.engine.client
+    leftovers.remember(client, run.image.id, run.id)
+    yield host_network.snapshot(client, run.image.id, run.id)
+    progress = request.config.stash[PROGRESS]
+    with contextlib.suppress(EngineError):  # what is left then, the end of the session says once
+        for line in cleanup.give_back(client, run.id):
+            progress(f"{mode.id}: removed what a killed container had left {line}")
 
 
 @pytest.fixture(scope="session")

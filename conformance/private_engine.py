@@ -287,7 +287,7 @@ class PrivateEngine:
         """Return how the host was before the engine; None if that was not kept, or in another life of the machine."""
         try:
             before = traces.Host.from_json(self._before_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return before if before.boot == traces.boot() else None
 

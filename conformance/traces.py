@@ -10,9 +10,10 @@ import re
 import shlex
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from conformance.errors import EngineError
 
@@ -25,6 +26,9 @@ _DOCKERS_RULE = re.compile(
     r"|^-A POSTROUTING -s (\S+) -d \1 .*-j MASQUERADE$"  # the hairpin rule of a published port names no bridge
 )
 
+Firewall = Mapping[str, Mapping[str, tuple[str, ...]]]
+"""Tool to table to lines, as ``iptables-save`` prints them, without counters."""
+
 
 @dataclass(frozen=True)
 class Host:
@@ -34,8 +38,7 @@ class Host:
     """The boot's ID: a state of an earlier boot says nothing."""
     links: tuple[str, ...]
     sysctls: dict[str, str]
-    firewall: dict[str, dict[str, tuple[str, ...]]]
-    """Tool to table to lines, as ``iptables-save`` prints them, without counters."""
+    firewall: Firewall
     key: bool
 
     def to_json(self) -> str:
@@ -44,11 +47,9 @@ class Host:
 
     @classmethod
     def from_json(cls, text: str) -> "Host":
-        """Read a state; raises ValueError, KeyError or TypeError if the text is none."""
+        """Read a state; raises ValueError, KeyError, TypeError or AttributeError if the text is none."""
         data = json.loads(text)
-        firewall = {
-            tool: {table: tuple(of) for table, of in tables.items()} for tool, tables in data["firewall"].items()
-        }
+        firewall = read_firewall(data["firewall"])
         return cls(data["boot"], tuple(data["links"]), data["sysctls"], firewall, data["key"])
 
 
@@ -116,26 +117,44 @@ def remove_groups(containers: Iterable[str], *, shared: bool) -> None:
 
 def commands(before: Host, now: Host) -> list[list[str]]:
     """Return the commands that take Docker's links and firewall entries away that were not there before."""
+    policies = [
+        [tool, "--wait", "10", "--table", "filter", "--policy", "FORWARD", "ACCEPT"]
+        for tool, tables in now.firewall.items()
+        if ":FORWARD DROP" in tables.get("filter", ())
+        and ":FORWARD DROP" not in before.firewall.get(tool, {}).get("filter", ())
+    ]
+    return [
+        *without_rules(before.firewall, now.firewall, _DOCKERS_RULE),
+        *policies,
+        *without_links(before.links, now.links, _DOCKERS_LINK),
+    ]
+
+
+def without_rules(before: Firewall, now: Firewall, mark: re.Pattern[str]) -> list[list[str]]:
+    """Return the commands that take chains and rules away that were not there before and bear a mark."""
     todo: list[list[str]] = []
-    for tool, tables in now.firewall.items():
+    for tool, tables in now.items():
         for table, lines in tables.items():
             base = [tool, "--wait", "10", "--table", table]
-            old = before.firewall.get(tool, {}).get(table, ())
-            added = [line for line in lines if line not in old and _DOCKERS_RULE.search(line)]
+            old = before.get(tool, {}).get(table, ())
+            added = [line for line in lines if line not in old and mark.search(line)]
             chains = [line[1:].split()[0] for line in added if line.startswith(":")]
             rules = [shlex.split(line) for line in added if line.startswith("-A ")]
             # First nothing may refer to a chain any more, neither from outside nor from another of its kind.
             todo += [[*base, "-D", *rule[1:]] for rule in rules if rule[1] not in chains]
             todo += [[*base, "--flush", chain] for chain in chains]
             todo += [[*base, "--delete-chain", chain] for chain in chains]
-            if table == "filter" and ":FORWARD DROP" in lines and ":FORWARD DROP" not in old:
-                todo.append([*base, "--policy", "FORWARD", "ACCEPT"])
-    todo += [
-        ["ip", "link", "delete", link]
-        for link in now.links
-        if link not in before.links and _DOCKERS_LINK.fullmatch(link)
-    ]
     return todo
+
+
+def without_links(before: Sequence[str], now: Sequence[str], mark: re.Pattern[str]) -> list[list[str]]:
+    """Return the commands that take links away that were not there before and bear such a name."""
+    return [["ip", "link", "delete", link] for link in now if link not in before and mark.fullmatch(link)]
+
+
+def read_firewall(data: Any) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Read rules from what JSON made of them; raises AttributeError or TypeError if it is none."""
+    return {tool: {table: tuple(lines) for table, lines in tables.items()} for tool, tables in data.items()}
 
 
 def parse_rules(saved: str) -> dict[str, tuple[str, ...]]:

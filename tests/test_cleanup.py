@@ -1,11 +1,13 @@
+import functools
 import os
+import secrets
 from typing import Any
 
 import docker.errors
 import pytest
 import requests
 
-from conformance import cleanup, labels
+from conformance import cleanup, host_lock, labels, leftovers
 from conformance.errors import EngineError, EngineGone
 
 
@@ -34,8 +36,9 @@ class Api:
     def volumes(self, filters: dict[str, str]) -> dict[str, Any]:
         return {"Volumes": self._of(filters) or None}
 
-    def _of(self, filters: dict[str, str]) -> list[dict[str, Any]]:
-        _, _, run = filters["label"].partition("=")
+    def _of(self, filters: dict[str, Any]) -> list[dict[str, Any]]:
+        wanted = filters["label"]
+        _, _, run = (wanted if isinstance(wanted, str) else wanted[0]).partition("=")
         return [thing for thing in self.things if not run or thing["Labels"][labels.RUN] == run]  # type: ignore[index]
 
     def stop(self, container: str, timeout: int) -> None:
@@ -154,3 +157,67 @@ def test_an_engine_that_is_gone_ends_the_removal(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(api, "stop", refuse)
     with pytest.raises(EngineGone, match="went away"):
         cleanup.remove(client(api), "mine")
+
+
+# ---------------------------------------------------------------------------------------- the host's network
+
+
+@pytest.fixture
+def given_back(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs whose traces in the host's network were taken away; the lock is a test's own."""
+    runs: list[str] = []
+
+    def give_back(_client: object, marks: dict[str, str]) -> str:
+        runs.append(marks[labels.RUN])
+        return "virbr0"
+
+    monkeypatch.setattr(leftovers, "give_back", give_back)
+    address = f"\0conformance-test-{secrets.token_hex(8)}"
+    monkeypatch.setattr(host_lock, "held", functools.partial(host_lock.held, address=address))
+    return runs
+
+
+def marked(run: str) -> Api:
+    api = Api(run)
+    api.things[0]["Labels"][labels.HOST_BEFORE] = "{}"  # type: ignore[index]
+    return api
+
+
+def test_a_killed_runs_traces_in_the_hosts_network_go_before_what_remembers_them(given_back: list[str]) -> None:
+    run = dead_run()
+    api = marked(run)
+    gone = cleanup.sweep(client(api))
+    assert given_back == [run]
+    assert gone[2:] == ["in the host's network: virbr0", f"volume name-{run}"]
+    assert api.calls[-1] == f"remove volume name-{run}"
+
+
+def test_a_network_in_which_another_run_is_stays_untouched_and_remembered(given_back: list[str]) -> None:
+    run = dead_run()
+    api = marked(run)
+    with host_lock.held(lambda _: None):
+        gone = cleanup.sweep(client(api))
+        assert not given_back
+        assert gone == [f"container name-{run}", f"network name-{run}"]
+        assert f"remove volume name-{run}" not in api.calls
+        assert cleanup.sweep(client(api), alone=True)[-1] == f"volume name-{run}"
+    assert given_back == [run]
+
+
+def test_what_remembers_stays_until_the_host_is_what_it_was(
+    given_back: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(_client: object, _marks: object) -> str:
+        raise EngineError("the host's network keeps virbr0")
+
+    monkeypatch.setattr(leftovers, "give_back", stuck)
+    api = marked("mine")
+    with pytest.raises(EngineError, match="keeps virbr0"):
+        cleanup.remove(client(api), "mine")
+    assert "remove volume name-mine" not in api.calls
+
+
+def test_who_has_the_hosts_network_gives_it_back_and_keeps_the_rest(given_back: list[str]) -> None:
+    api = marked("mine")
+    assert cleanup.give_back(client(api), "mine") == ["in the host's network: virbr0"]
+    assert api.calls == ["remove volume name-mine"]

@@ -14,14 +14,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
 import libvirt
 import pytest
 
-from conformance import cleanup, engine, hypervisor, image, labels, media, mode, paths, record
+from conformance import (
+    cleanup,
+    engine,
+    host_lock,
+    host_network,
+    hypervisor,
+    image,
+    labels,
+    leftovers,
+    media,
+    mode,
+    paths,
+    record,
+)
 from conformance import contract as contracts
 from conformance.container import Container
 from conformance.errors import ImageFailure
@@ -32,7 +45,7 @@ from conformance.wait import DeadlineExpired, wait_for
 pytestmark = pytest.mark.timeout(300)
 
 RUN = labels.new_run()
-SESSION = [sys.executable, "-u", "-m", "pytest", "suites", "--mode", "required-only"]
+SESSION = [sys.executable, "-u", "-m", "pytest", "suites"]
 SESSION_SECONDS = 200
 
 
@@ -69,12 +82,12 @@ def left_by(client: docker.DockerClient, process: int) -> list[str]:
 class Session:
     """A run of the matrix in a process of its own, read line by line."""
 
-    def __init__(self, results: Path, *options: str, **environment: str) -> None:
+    def __init__(self, results: Path, *options: str, mode: str = "required-only", **environment: str) -> None:
         self.results = results
         self.output = ""
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.process = subprocess.Popen(
-            [*SESSION, "--results", str(results), *options],
+            [*SESSION, "--mode", mode, "--results", str(results), *options],
             cwd=paths.PROJECT,
             env=os.environ | environment,
             stdin=subprocess.DEVNULL,
@@ -221,17 +234,20 @@ def test_a_full_disk_is_not_blamed_on_the_image(where: engine.Engine, tag: str) 
 
 
 class Proxy:
-    """Stands for an engine: hands everything on to the real one, until a request that must not reach it.
+    """Stands for an engine: hands everything on to the real one, and does something at a moment.
 
     Args:
         path: the socket to listen on.
         target: the real engine's socket.
-        fatal: what ends it, in a request's first line.
+        moment: a request's first line.
+        act: what is done when it comes for the first time, before it is handed on.
     """
 
-    def __init__(self, path: Path, target: str, fatal: str) -> None:
+    def __init__(self, path: Path, target: str, moment: str, act: Callable[["Proxy"], None]) -> None:
         self.gone = threading.Event()
-        self._fatal = re.compile(fatal.encode())
+        self.came = False
+        self._moment = re.compile(moment.encode())
+        self._act = act
         self._target = target
         self._open: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
@@ -254,9 +270,9 @@ class Proxy:
     def _copy(self, source: socket.socket, sink: socket.socket, requests: bool) -> None:
         try:
             while data := source.recv(65536):
-                if requests and self._fatal.search(data):
-                    self.end()
-                    return
+                if requests and not self.came and self._moment.search(data):
+                    self.came = True
+                    self._act(self)
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
@@ -275,7 +291,9 @@ def test_an_engine_that_goes_away_is_an_error_once_and_the_next_run_cleans_up(
     where: engine.Engine, tmp_path: Path
 ) -> None:
     # The first stop is the one of the test that puts a new container on the volumes.
-    proxy = Proxy(tmp_path / "engine.sock", where.host.removeprefix("unix://"), r"POST \S+/containers/\w+/stop")
+    proxy = Proxy(
+        tmp_path / "engine.sock", where.host.removeprefix("unix://"), r"POST \S+/containers/\w+/stop", Proxy.end
+    )
     results = tmp_path / "results"
     try:
         session = Session(results, "-m", "api or volumes", DOCKER_HOST=f"unix://{tmp_path}/engine.sock")
@@ -300,7 +318,51 @@ def test_an_engine_that_goes_away_is_an_error_once_and_the_next_run_cleans_up(
 # -------------------------------------------------------------------------------------------- ctrl-C
 
 
-@pytest.mark.parametrize("moment", ["asking the host's KVM", "starting the container", "stopping the container"])
+MOMENTS = {
+    "a throw-away container is made": r"POST \S+/containers/create",
+    "the host's KVM is asked": r"PUT \S+/archive",
+    "a network is made": r"POST \S+/networks/create",
+    "a volume is made": r"POST \S+/volumes/create",
+    "a command runs in the container": r"POST \S+/exec/\w+/start",
+    "the container is stopped": r"POST \S+/containers/\w+/stop",
+    "a volume is removed": r"DELETE \S+/volumes/",
+}
+"""Requests to the engine, each the first of its kind in a session."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_while_the_engine_works_leaves_nothing(where: engine.Engine, tmp_path: Path, moment: str) -> None:
+    proxy = Proxy(
+        tmp_path / "engine.sock",
+        where.host.removeprefix("unix://"),
+        MOMENTS[moment],
+        lambda _proxy: session.interrupt(),
+    )
+    try:
+        session = Session(tmp_path / "results", "-m", "api", DOCKER_HOST=f"unix://{tmp_path}/engine.sock")
+        status = session.end()
+    finally:
+        proxy.end()
+
+    assert proxy.came
+    assert status == pytest.ExitCode.INTERRUPTED, session.output
+    # A removal that was interrupted is finished by the engine alone.
+    wait_for("nothing to be left", lambda: not left_by(where.client, session.process.pid), seconds=30)
+
+
+def test_ctrl_c_while_a_guest_boots_leaves_nothing(where: engine.Engine, tmp_path: Path) -> None:
+    session = Session(tmp_path, "-m", "api or iso", mode="unprivileged")
+    session.until("a guest by BIOS")
+    session.interrupt()
+
+    assert session.end() == pytest.ExitCode.INTERRUPTED, session.output
+    assert {one.feature for one in session.records} == {"api"}, "what the guest did not say is in no record"
+    wait_for("nothing to be left", lambda: not left_by(where.client, session.process.pid), seconds=30)
+
+
+@pytest.mark.parametrize(
+    "moment", ["looking for a container engine", "starting the container", "stopping the container"]
+)
 def test_ctrl_c_leaves_nothing(where: engine.Engine, tmp_path: Path, moment: str) -> None:
     session = Session(tmp_path, "-m", "api")
     session.until(moment)
@@ -320,4 +382,82 @@ def test_a_second_ctrl_c_leaves_nothing_that_the_next_run_does_not_remove(where:
 
     assert session.end() != 0, session.output
     cleanup.sweep(where.client)
+    assert left_by(where.client, session.process.pid) == []
+
+
+# ---------------------------------------------------------------------------------------- the host's network
+
+
+@pytest.fixture
+def host_before(where: engine.Engine, tag: str) -> frozenset[str]:
+    """The host's network, with nobody's container in it."""
+    with host_lock.held(lambda _text: None):
+        return host_network.snapshot(where.client, tag, RUN)
+
+
+def in_host_network(where: engine.Engine, tag: str, run: str) -> Container:
+    return Container(where.client, mode.of(contracts.load(), "unprivileged-hostnet"), tag, run=run)
+
+
+def test_a_container_that_was_killed_and_removed_leaves_the_host_as_it_was(
+    where: engine.Engine, tag: str, host_before: frozenset[str]
+) -> None:
+    run = labels.new_run()
+    with host_lock.held(lambda _text: None):
+        leftovers.remember(where.client, tag, run)
+        container = in_host_network(where, tag, run).start()
+        try:
+            container.wait_until_ready().networkCreateXML("<network><name>isolated</name></network>")
+            container.kill()
+        finally:
+            container.remove()
+        left = host_network.snapshot(where.client, tag, RUN) - host_before
+
+        gone = cleanup.remove(where.client, run, alone=True)
+
+        assert {line.partition(":")[0] for line in left} >= {"virbr0", "virbr1", "-A FORWARD -j LIBVIRT_FWI"}
+        assert "virbr0" in gone[0]
+        assert host_network.snapshot(where.client, tag, RUN) == host_before
+
+
+def test_while_another_libvirt_is_in_the_hosts_network_nothing_of_it_is_taken(
+    where: engine.Engine, tag: str, host_before: frozenset[str]
+) -> None:
+    run = labels.new_run()
+    with host_lock.held(lambda _text: None):
+        leftovers.remember(where.client, tag, run)
+        theirs = in_host_network(where, tag, RUN).start()
+        try:
+            theirs.wait_until_ready()
+            theirs_and_hosts = host_network.snapshot(where.client, tag, RUN)
+
+            said = cleanup.remove(where.client, run, alone=True)[0]
+
+            assert re.search(r"left alone, since libvirtd \(process \d+\).* is there too: LIBVIRT_.*virbr0", said)
+            assert host_network.snapshot(where.client, tag, RUN) == theirs_and_hosts
+        finally:
+            theirs.stop()
+            theirs.remove()
+        assert host_network.snapshot(where.client, tag, RUN) == host_before
+
+
+@pytest.mark.parametrize("its_container", ["still there", "killed and removed"])
+def test_what_a_killed_matrix_left_in_the_hosts_network_the_next_run_removes(
+    where: engine.Engine, tag: str, host_before: frozenset[str], tmp_path: Path, its_container: str
+) -> None:
+    session = Session(tmp_path, "-m", "virtio_net", mode="unprivileged-hostnet")
+    session.until("a guest by BIOS")
+    session.process.kill()
+    session.end()
+    with host_lock.held(lambda _text: None):
+        if its_container == "killed and removed":
+            api = where.client.api
+            for one in api.containers(filters={"label": labels.RUN}):
+                if one["Labels"][labels.RUN].endswith(f"-{session.process.pid}"):
+                    api.remove_container(one["Id"], v=True, force=True)
+        assert host_network.snapshot(where.client, tag, RUN) - host_before
+
+        cleanup.sweep(where.client, alone=True)
+
+        assert host_network.snapshot(where.client, tag, RUN) == host_before
     assert left_by(where.client, session.process.pid) == []

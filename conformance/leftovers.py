@@ -1,0 +1,186 @@
+"""What libvirt leaves in the host's network when its container is killed and removed, and taking that away.
+
+A container that ends by itself takes its bridge and its firewall chains along. One that was killed leaves them to its
+next life; one that was killed and removed has none. What it left is told from what is somebody else's by the state
+before it, which a volume on the engine remembers over the end of the run, and by nobody else's libvirt being there.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import docker
+
+from conformance import labels, throwaway, traces
+from conformance.container import engine_errors
+from conformance.errors import EngineError
+from conformance.traces import Firewall
+
+LINK = re.compile(r"virbr\d+|vnet\d+|macvtap\d+")
+"""Names that libvirt gives to its bridges, taps and macvtap interfaces (libvirt's virnetdev.h, bridge_driver.c)."""
+
+RULE = re.compile(r"\bLIBVIRT_")
+"""Chains of the iptables backend, and the rules that jump to them; all other rules are in these chains."""
+
+UNUSED = re.compile(r":\S+ ACCEPT")
+"""A table's own chain, as long as nobody gave it a policy; another's chain has none."""
+
+FAMILIES = {"iptables": "ip", "ip6tables": "ip6"}
+"""nft's names for what a tool's tables belong to."""
+
+LOOK = r"""
+echo "boot $(cat /proc/sys/kernel/random/boot_id)"
+ip -o link | sed -n 's/^[0-9]*: \([^:@ ]*\).*/link \1/p'
+for tool in iptables ip6tables; do $tool-save | sed "s/^/$tool /"; done
+here=$(readlink /proc/self/ns/net)
+for process in /proc/[0-9]*; do
+    name=$(cat $process/comm)
+    case "$name" in
+        libvirtd | virtnetworkd | virtqemud) ;;
+        dnsmasq) grep -q libvirt $process/cmdline || continue ;;
+        *) continue ;;
+    esac
+    net=$(readlink $process/ns/net)
+    [ ! -e $process/comm ] || [ "$net" -a "$net" != "$here" ] || echo "other $name (process ${process#/proc/})"
+done 2>/dev/null
+for network in /host-run/libvirt/network/*.xml; do
+    [ ! -e "$network" ] || echo "other libvirt of the host, whose network $(basename "$network" .xml) is active"
+done
+true
+"""
+"""Run in the namespaces of the host, with its /run: who is not known to be elsewhere counts as being here."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A host's network, in what libvirt changes.
+
+    Attributes:
+        boot: the boot's ID: a state of an earlier boot says nothing.
+        links: their names.
+        firewall: its rules.
+        others: whose libvirt is in this network now.
+    """
+
+    boot: str
+    links: tuple[str, ...]
+    firewall: Firewall
+    others: tuple[str, ...] = ()
+
+
+def remember(client: docker.DockerClient, image: str, run: str) -> None:
+    """Look at the host's network, and keep on the engine what is there, until the run's end and beyond.
+
+    Args:
+        client: the engine.
+        image: an image with ip, iptables, nft and sh: the image under test has them.
+        run: the run's id, for the label.
+
+    Raises:
+        EngineError: the engine refused.
+    """
+    state = _look(client, image, run)
+    with engine_errors():
+        client.api.create_volume(
+            labels={labels.RUN: run, labels.IMAGE: image, labels.HOST_BEFORE: json.dumps(asdict(state))}
+        )
+
+
+def give_back(client: docker.DockerClient, marks: Mapping[str, str]) -> str:
+    """Take away what libvirt left in the host's network since it was remembered.
+
+    The caller has the host's network to itself (:mod:`conformance.host_lock`), and no container of the run is there
+    any more. Where another libvirt is, nothing is taken: what is whose cannot be told then.
+
+    Args:
+        client: the engine.
+        marks: the labels of the volume that remembers.
+
+    Returns:
+        What was taken away, or what was not and why, in one line; empty where nothing was left.
+
+    Raises:
+        EngineError: the engine refused, or something is still there.
+    """
+    before = _read(marks[labels.HOST_BEFORE])
+    image, run = marks[labels.IMAGE], marks[labels.RUN]
+    now = _look(client, image, run)
+    todo = commands(before, now) if before else []
+    if not todo:
+        return ""
+    if now.others:
+        return f"left alone, since {', '.join(now.others)} is there too: {_said(todo)}"
+    left = commands(before, _look(client, image, run, todo)) if before else []
+    if left:
+        raise EngineError(
+            f"the host's network keeps what a killed container left: {_said(left)}",
+            f"as root: {'; '.join(map(shlex.join, left))}",
+        )
+    return _said(todo)
+
+
+def commands(before: State, now: State) -> list[list[str]]:
+    """Return the commands that take away what is libvirt's and was not there before."""
+    if before.boot != now.boot:
+        return []
+    rules = traces.without_rules(before.firewall, now.firewall, RULE)
+    # Tables that were made for libvirt's chains; what holds anybody else's rules by now stays.
+    tables = [
+        ["nft", "delete", "table", FAMILIES[tool], table]
+        for tool, now_there in now.firewall.items()
+        for table, lines in now_there.items()
+        if table not in before.firewall.get(tool, {}) and all(_nobodys(line) for line in lines)
+    ]
+    return [*rules, *tables, *traces.without_links(before.links, now.links, LINK)]
+
+
+def _nobodys(line: str) -> bool:
+    return bool(UNUSED.fullmatch(line) or RULE.search(line))
+
+
+def parse(output: str) -> State:
+    """Read what :data:`LOOK` wrote.
+
+    Raises:
+        EngineError: it is not whole.
+    """
+    lines: dict[str, list[str]] = {}
+    for line in output.splitlines():
+        kind, _, rest = line.partition(" ")
+        lines.setdefault(kind, []).append(rest)
+    if not lines.get("boot") or not lines.get("link"):
+        raise EngineError(f"the host's network cannot be looked at: {output.strip()[-300:]}")
+    firewall = {tool: traces.parse_rules("\n".join(lines.get(tool, ()))) for tool in FAMILIES}
+    return State(lines["boot"][0], tuple(lines["link"]), firewall, tuple(lines.get("other", ())))
+
+
+def _look(client: docker.DockerClient, image: str, run: str, first: Sequence[Sequence[str]] = ()) -> State:
+    """Look at the host's network, after running some commands in it."""
+    script = "\n".join([*(f"{shlex.join(command)} >&2" for command in first), LOOK])
+    options: dict[str, Any] = {
+        "network_mode": "host",
+        "pid_mode": "host",
+        "cap_add": ["NET_ADMIN", "NET_RAW", "SYS_PTRACE"],
+        "security_opt": ["apparmor=unconfined"],  # its default profile does not let another's namespaces be seen
+        "binds": ["/run:/host-run:ro"],
+    }
+    with engine_errors():
+        return parse(throwaway.output(client, image, ["sh", "-c", script], run=run, **options))
+
+
+def _read(text: str) -> State | None:
+    """Read a state that was kept; None if the text is none."""
+    try:
+        data = json.loads(text)
+        return State(data["boot"], tuple(data["links"]), traces.read_firewall(data["firewall"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _said(todo: Sequence[Sequence[str]]) -> str:
+    """Name what commands take away; the rules go with their chains."""
+    named = [command[-1] for command in todo if command[-2] in ("delete", "--delete-chain", *FAMILIES.values())]
+    return ", ".join(dict.fromkeys(named)) or f"{len(todo)} firewall rules"
