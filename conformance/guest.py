@@ -15,10 +15,12 @@ from typing import Any, Literal
 import libvirt
 import libvirt_qemu
 
+from conformance import paths
 from conformance.container import Container
 from conformance.errors import ImageFailure
 from conformance.media import CMDLINE
 from conformance.report import Event, Report
+from conformance.screen import Reading, Screen
 from conformance.verdict import FULL_DISK
 from conformance.wait import DeadlineExpired, wait_for
 
@@ -27,11 +29,17 @@ Firmware = Literal["bios", "efi", "secure-boot"]
 
 Accel = Literal["kvm", "tcg"]
 
+Place = Literal["console", "screen"]
+"""Where a guest shows text: on its first serial port, or on the screen of its video card."""
+
 BOOT_SECONDS = 150
 """From resuming the domain to its own power-off; an emulated UEFI boot takes 20 s, beside load much longer."""
 
 ANSWER_SECONDS = 60
 """From an order on the console to its answer."""
+
+LOOK_SECONDS = 1
+"""Between two looks at a screen."""
 
 DRAIN_SECONDS = 5
 
@@ -62,6 +70,8 @@ class Shape:
             UEFI's is anyway.
         nvram: path in the container of the file that keeps the UEFI variables; libvirt's own choice if empty.
         console_log: path in the container of a file that QEMU keeps a copy of the console in; none if empty.
+        screen: whether there is a video card.
+        memory_mib: how much memory there is, in MiB.
     """
 
     firmware: Firmware
@@ -76,6 +86,8 @@ class Shape:
     firmware_on_serial: bool = False
     console_log: str = ""
     nvram: str = ""
+    screen: bool = False
+    memory_mib: int = MEMORY_MIB
 
 
 @dataclass
@@ -89,6 +101,8 @@ class Guest:
         xml: the domain's definition.
         report: what the guest said.
         console: everything on the serial console.
+        screen: what was read on the screen when it was last looked at.
+        picture: where a screenshot of a screen that did not show what was waited for was put.
         mac: address of its network card.
         kvm: QEMU's own answer to ``query-kvm``: ``enabled`` and ``present``.
         open_files: what the QEMU process held open while the guest ran.
@@ -102,6 +116,8 @@ class Guest:
     mac: str
     report: Report = field(default_factory=lambda: Report("", ""))
     console: str = ""
+    screen: Reading = field(default_factory=Reading)
+    picture: str = ""
     kvm: dict[str, Any] = field(default_factory=dict)
     open_files: frozenset[str] = frozenset()
     leases: list[dict[str, Any]] = field(default_factory=list)
@@ -142,7 +158,7 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     """
     domain = ET.Element("domain", type="kvm" if shape.accel == "kvm" else "qemu")
     ET.SubElement(domain, "name").text = name
-    ET.SubElement(domain, "memory", unit="MiB").text = str(MEMORY_MIB)
+    ET.SubElement(domain, "memory", unit="MiB").text = str(shape.memory_mib)
     ET.SubElement(domain, "vcpu").text = "1"
 
     uefi, secure = shape.firmware != "bios", shape.firmware == "secure-boot"
@@ -201,6 +217,9 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     if shape.console_log:
         ET.SubElement(serial, "log", file=shape.console_log, append="off")
     ET.SubElement(serial, "target", port="0")
+    if shape.screen:
+        # A card without a display: nothing listens, and screenshots come over the API.
+        ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga")
     ET.SubElement(devices, "memballoon", model="none")
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
@@ -302,8 +321,10 @@ class Running:
         self._container = container
         self._connection = connection
         self._console = _Console(connection, domain)
+        self._screen = Screen(connection, domain) if guest.shape.screen else None
         self._started = time.monotonic()
         self._asked = 0
+        self._next_look = 0.0
 
     def wait_for_end(self, seconds: float = BOOT_SECONDS) -> Guest:
         """Wait until the guest has powered itself off, and return it with its whole report.
@@ -384,23 +405,51 @@ class Running:
         self._container.run("kill", "-KILL", pid)
         wait_for(f"QEMU of guest {self.guest.name} to be gone", self._ended, seconds=ANSWER_SECONDS)
 
-    def wait_for_text(self, pattern: str, seconds: float = BOOT_SECONDS) -> str:
-        """Wait until a regular expression matches on the serial console, and return what it matched.
+    def wait_for_text(self, pattern: str, on: Place | None = None, seconds: float = BOOT_SECONDS) -> dict[str, str]:
+        """Wait until a regular expression matches what the guest shows, and return that as evidence.
+
+        Args:
+            pattern: the expression; on the screen, lines end without spaces.
+            on: where it has to match; on the serial console or on the screen if not given.
+            seconds: deadline.
+
+        Returns:
+            By the place where it matched: of the console what matched, of the screen all of its text.
 
         Raises:
-            GuestFailure: it did not within ``seconds``, or the guest has ended.
+            GuestFailure: it did not match within ``seconds``, or the guest has ended.
+            MediaError: the screen's fonts cannot be fetched.
         """
-        found: list[str] = []
+        found: dict[str, str] = {}
 
         def shown() -> bool:
-            match = re.search(pattern, self.read().console)
-            found.extend([match[0]] if match else [])
+            on_console = re.search(pattern, self.read().console) if on != "screen" else None
+            if on_console:
+                found["console"] = on_console[0]
+            elif on != "console" and re.search(pattern, self._look().text):
+                found["screen"] = self.guest.screen.text
             return bool(found) or self._ended()
 
         trouble = self._wait(f"to show {pattern!r}", shown, seconds)
         if not found:
+            self._keep_picture()
             raise self._failure(trouble or f"guest {self.guest.name} ended without showing {pattern!r}")
-        return found[0]
+        return found
+
+    def _look(self) -> Reading:
+        """Look at the screen, unless that was done a moment ago: a look costs the guest more than a read."""
+        if self._screen and time.monotonic() >= self._next_look:
+            # A guest may end at any moment; that it has is seen by who waits.
+            with contextlib.suppress(libvirt.libvirtError):
+                self.guest.screen = self._screen.look()
+            self._next_look = time.monotonic() + LOOK_SECONDS
+        return self.guest.screen
+
+    def _keep_picture(self) -> None:
+        """Put the newest screenshot where a reader of the failure can look at it."""
+        if self._screen and self._screen.picture:
+            with contextlib.suppress(OSError):
+                self.guest.picture = str(self._screen.save(paths.ARTEFACTS / f"{self.guest.name}.png"))
 
     def read(self) -> Guest:
         """Bring what is known of the guest up to date."""
@@ -651,6 +700,14 @@ def _seen(container: Container, guest: Guest) -> str:
     """Say what the console, QEMU and libvirtd show; for errors."""
     qemu = container.run("tail", "-n", "5", f"/var/log/libvirt/qemu/{guest.name}.log").text if container.running else ""
     return (
-        f"console ends with:\n{guest.console[-CONSOLE_EXCERPT:] or '(nothing)'}\n"
+        f"console ends with:\n{guest.console[-CONSOLE_EXCERPT:] or '(nothing)'}\n{_on_screen(guest)}"
         f"QEMU's log ends with:\n{qemu or '(nothing)'}\n{container.describe()}"
     )
+
+
+def _on_screen(guest: Guest) -> str:
+    """Say what was on the screen, and where a picture of it is; nothing of a guest without one."""
+    if not guest.shape.screen:
+        return ""
+    picture = f"screenshot: {guest.picture}\n" if guest.picture else ""
+    return f"the screen shows:\n{guest.screen.describe()}\n{picture}"

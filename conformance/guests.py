@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -196,15 +197,17 @@ class Guests:
             domain.undefine()
 
     @contextlib.contextmanager
-    def medium(self, path: Path, *, firmware: Firmware) -> Iterator[Running]:
-        """Start a guest from a medium that need not be the probe's, for as long as this lasts.
+    def medium(self, path: Path, *, firmware: Firmware, memory_mib: int = guests.MEMORY_MIB) -> Iterator[Running]:
+        """Start a guest with a screen from a medium that need not be the probe's, for as long as this lasts.
 
         Raises:
             libvirt.libvirtError: the domain did not start.
         """
         self._progress(f"{self.container.mode.id}: {path.name} by {firmware.upper()} under {self.accel}")
-        iso = self._upload(path.name, path).rpartition("/")[2]
-        shape = Shape(firmware, self.accel, POOL, iso=iso, firmware_on_serial=True)
+        # Of a name of its own: a user's medium may be called as one of ours is.
+        name = f"medium-{hashlib.sha256(bytes(path.resolve())).hexdigest()[:16]}.iso"
+        self._upload(name, path)
+        shape = Shape(firmware, self.accel, POOL, iso=name, firmware_on_serial=True, screen=True, memory_mib=memory_mib)
         with guests.started(self.container, shape, {}) as running:
             yield running
 

@@ -12,6 +12,7 @@ ISOS = PROJECT / "fixtures" / "isos"
 README = PROJECT / "README.md"
 RESULTS = PROJECT / "results"
 BENCH = RESULTS / "bench"
+ARTEFACTS = PROJECT / "artefacts"
 PERFORMANCE = PROJECT / "docs" / "performance.md"
 
 

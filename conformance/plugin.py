@@ -7,19 +7,29 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import libvirt
 import pytest
 
 from conformance import cleanup, contract, host_lock, host_network, interrupt, labels, leftovers, matrix, paths, summary
+from conformance import given as given_
 from conformance import mode as modes_
 from conformance.beyond import Beyond
 from conformance.container import READY_SECONDS, Container
 from conformance.contract import Contract
-from conformance.errors import ContractError, EngineError, EngineGone, HarnessError, ImageFailure, Unsupported
+from conformance.errors import (
+    ContractError,
+    EngineError,
+    EngineGone,
+    HarnessError,
+    ImageFailure,
+    MediaError,
+    Unsupported,
+)
+from conformance.given import Given
 from conformance.guest import Firmware, Guest, GuestFailure, Running
 from conformance.guests import Guests, Need
 from conformance.mode import Mode
@@ -58,6 +68,7 @@ QUESTION = pytest.StashKey[Question]()
 RUN = pytest.StashKey[Run]()
 PROGRESS = pytest.StashKey[Progress]()
 MODES = pytest.StashKey[list[Mode]]()
+GIVEN = pytest.StashKey[Given | None]()
 
 # ------------------------------------------------------------------------------------------ options
 
@@ -93,6 +104,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--contract", type=Path, default=paths.CONTRACT, metavar="FILE", help="the claims (default: contract.toml)"
     )
+    group.addoption("--iso", type=Path, metavar="FILE", help="boot a guest from this medium, too; with --iso-expect")
+    group.addoption(
+        "--iso-expect",
+        metavar="REGEX",
+        help="what the medium of --iso shows, on the serial console or on the screen",
+    )
+    group.addoption(
+        "--iso-firmware", choices=get_args(Firmware), help="how the medium of --iso is booted (default: bios)"
+    )
 
 
 @functools.cache
@@ -109,10 +129,12 @@ def pytest_configure(config: pytest.Config) -> None:
     for feature in claims.features:
         config.addinivalue_line("markers", f"{feature.marker}: {feature.claim}")
     config.addinivalue_line("markers", "host_network: asked only in modes that are in the host's network")
+    config.addinivalue_line("markers", "given_medium: asked only where --iso names a medium")
     try:
+        config.stash[GIVEN] = given_.given(*map(config.getoption, ("iso", "iso_expect", "iso_firmware")))
         wanted = config.getoption("modes") or [one.id for one in claims.modes]
         config.stash[MODES] = [modes_.of(claims, mode_id) for mode_id in dict.fromkeys(wanted)]
-    except ContractError as error:
+    except (ContractError, MediaError) as error:
         raise pytest.UsageError(str(error)) from error
 
 
@@ -142,10 +164,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Ask each question in each chosen mode; each mode's container is started once."""
     if "mode" not in metafunc.fixturenames:
         return
-    chosen = metafunc.config.stash[MODES]
-    if any(metafunc.definition.iter_markers("host_network")):
-        chosen = [one for one in chosen if one.host_network]
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    chosen = [one for one in metafunc.config.stash[MODES] if _is_asked(metafunc.config, marks, one)]
     metafunc.parametrize("mode", chosen, ids=[one.id for one in chosen], indirect=True, scope="session")
+
+
+def _is_asked(config: pytest.Config, marks: Collection[str], asked: Mode) -> bool:
+    """Say whether a test with these marks is asked in a mode."""
+    if "given_medium" in marks and config.stash[GIVEN] is None:
+        return False
+    return "host_network" not in marks or asked.host_network
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -153,7 +181,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Note what each test asks, and what the contract expects of it."""
     claims = _contract(config.getoption("contract"))
     by_marker = {feature.marker: feature for feature in claims.features}
-    # A question for modes in the host's network only has no mode left where none of them was chosen.
+    # A question that is asked in none of the chosen modes has no mode.
     pointless = [item for item in items if not isinstance(_parameters(item).get("mode"), Mode | None)]
     if pointless:
         config.hook.pytest_deselected(items=pointless)
@@ -191,7 +219,7 @@ def _checks(item: pytest.Function, asked: Mode) -> tuple[str, ...]:
         sorted(
             name
             for name, one in functions.items()
-            if asked.host_network or not any(mark.name == "host_network" for mark in getattr(one, "pytestmark", []))
+            if _is_asked(item.config, {mark.name for mark in getattr(one, "pytestmark", [])}, asked)
         )
     )
 
@@ -225,6 +253,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def run(request: pytest.FixtureRequest) -> Run:
     """What this run has."""
     return request.config.stash[RUN]
+
+
+@pytest.fixture(scope="session")
+def given(request: pytest.FixtureRequest) -> Given:
+    """The medium that the user gave; for tests that are marked ``given_medium``."""
+    medium = request.config.stash[GIVEN]
+    assert medium  # noqa: S101  - without one the test is not asked
+    return medium
 
 
 @pytest.fixture(scope="session")

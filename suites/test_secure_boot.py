@@ -26,4 +26,4 @@ def test_without_secure_boot_the_guest_says_so(boot: Boot) -> None:
 
 def test_an_unsigned_loader_is_refused(guests: Guests, run: Run, evidence: dict[str, Any]) -> None:
     with guests.medium(run.probe.iso, firmware="secure-boot") as machine:
-        evidence["console"] = machine.wait_for_text(r"failed to load Boot\d+ .*DVD-ROM.*: Access Denied")
+        evidence |= machine.wait_for_text(r"failed to load Boot\d+ .*DVD-ROM.*: Access Denied")

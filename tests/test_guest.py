@@ -1,13 +1,17 @@
 """What a guest says on its console, and what becomes of it; the domain and its console are made of answers."""
 
+import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import libvirt
 import pytest
+from PIL import Image
 
 from conformance import guest as guests
+from conformance import paths, screen
 from conformance.guest import Guest, GuestFailure, Running, Shape
 from conformance.verdict import blames_image
 
@@ -27,6 +31,7 @@ class Stream:
         self.typed = ""
         self.answers: Callable[[str], bytes] = lambda _order: b""
         self.callback: Any = None
+        self.picture = b""
 
     def eventAddCallback(self, _events: int, callback: Any, _opaque: object) -> None:  # noqa: N802
         self.callback = callback
@@ -46,6 +51,12 @@ class Stream:
             self.written.append(self.answers(self.typed))
             self.deliver()
         return len(text)
+
+    def recvAll(self, take: Any, opaque: object) -> None:  # noqa: N802
+        take(self, self.picture, opaque)
+
+    def finish(self) -> None:
+        pass
 
     def eventRemoveCallback(self) -> None:  # noqa: N802
         pass
@@ -72,6 +83,11 @@ class Domain:
     def diskErrors(self) -> dict[str, int]:  # noqa: N802
         return {"vda": libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE} if self.states == [PAUSED] else {}
 
+    def screenshot(self, _stream: Stream, _screen: int) -> str:
+        if self.states == [OFF]:
+            raise libvirt.libvirtError("domain is not running")
+        return "image/png"
+
     def destroy(self) -> None:
         pass
 
@@ -93,15 +109,20 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Start:
     """Starts a guest that has written something and goes through some states."""
     monkeypatch.setattr(guests, "DRAIN_SECONDS", 0)
 
-    def start(*written: bytes, states: list[int], answers: Callable[[str], bytes] = lambda _order: b"") -> Running:
+    def start(
+        *written: bytes,
+        states: list[int],
+        answers: Callable[[str], bytes] = lambda _order: b"",
+        picture: bytes = b"",
+    ) -> Running:
         stream = Stream()
+        stream.picture = picture
         stream.written, stream.answers = list(written), answers
         connection: Any = type("Connection", (), {"newStream": lambda _self, _flags: stream})()
         container: Any = Container()
         domain: Any = Domain(stream, states)
-        return Running(
-            container, connection, domain, Guest("probe", NONCE, Shape("bios", "tcg", "p"), "<domain/>", "mac")
-        )
+        shape = Shape("bios", "tcg", "p", screen=bool(picture))
+        return Running(container, connection, domain, Guest("probe", NONCE, shape, "<domain/>", "mac"))
 
     return start
 
@@ -179,3 +200,52 @@ def test_an_answer_that_is_none_is_a_failure(start: Start, answer: bytes, compla
 def test_a_guest_that_ends_instead_of_answering_has_failed(start: Start) -> None:
     with pytest.raises(GuestFailure, match="ended instead of"):
         start(line(0, "ready"), states=[OFF]).ask("size")
+
+
+# What a guest shows ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bytes:
+    """A screen with one character on it, which is called M here."""
+    monkeypatch.setattr(paths, "ARTEFACTS", tmp_path / "artefacts")
+    monkeypatch.setattr(screen, "fonts", lambda: {b"\x80" + bytes(15): "M"})
+    image = Image.new("RGB", (720, 400))
+    image.putpixel((18, 32), (170, 170, 170))
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()
+
+
+def test_what_is_waited_for_may_be_on_the_console_or_on_the_screen(start: Start, picture: bytes) -> None:
+    running = start(b"iPXE 1.21", states=[RUNNING], picture=picture)
+    assert running.wait_for_text(r"iPXE \d", seconds=0) == {"console": "iPXE 1"}
+    assert running.wait_for_text("M", seconds=0) == {"screen": "  M"}
+
+
+def test_it_counts_only_where_it_has_to_be(start: Start, picture: bytes) -> None:
+    for place, pattern in (("screen", "iPXE"), ("console", "M")):
+        running = start(b"iPXE 1.21", states=[RUNNING], picture=picture)
+        with pytest.raises(GuestFailure, match=f"to show '{pattern}'"):
+            running.wait_for_text(pattern, on=place, seconds=0)  # type: ignore[arg-type]
+
+
+def test_what_was_shown_instead_is_told_and_the_screenshot_kept(start: Start, picture: bytes, tmp_path: Path) -> None:
+    with pytest.raises(GuestFailure, match="waited 0 s for guest probe to show 'login:'") as failure:
+        start(b"iPXE 1.21", states=[RUNNING], picture=picture).wait_for_text("login:", seconds=0)
+    kept = tmp_path / "artefacts" / "probe.png"
+    assert "iPXE 1.21" in str(failure.value)
+    assert f"the screen shows:\n  M\nscreenshot: {kept}\n" in str(failure.value)
+    assert Image.open(kept).size == (720, 400)
+
+
+def test_a_screenshot_that_cannot_be_kept_hides_no_failure(start: Start, picture: bytes, tmp_path: Path) -> None:
+    (tmp_path / "artefacts").write_text("in the way")
+    with pytest.raises(GuestFailure, match="the screen shows:\n  M\n") as failure:
+        start(states=[RUNNING], picture=picture).wait_for_text("login:", seconds=0)
+    assert "screenshot:" not in str(failure.value)
+
+
+def test_a_guest_that_ends_without_showing_it_has_failed_at_once(start: Start, picture: bytes) -> None:
+    with pytest.raises(GuestFailure, match=r"ended without showing 'login:'(.|\n)*the screen shows:\n\(blank\)"):
+        start(states=[OFF], picture=picture).wait_for_text("login:", seconds=60)

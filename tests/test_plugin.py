@@ -210,6 +210,45 @@ def test_questions_of_the_hosts_network_are_asked_there_only(ask: Ask) -> None:
     ] * 2
 
 
+GIVEN = """
+@pytest.mark.given_medium
+def test_given(mode, given, evidence): evidence['given'] = [given.path.name, given.expected, given.firmware]
+def test_other(mode): pass
+"""
+
+
+def test_a_medium_is_asked_about_only_where_one_is_given(ask: Ask, tmp_path: Path) -> None:
+    outcome = ask(GIVEN)
+    assert set(outcome.verdicts) == {"test_other"}
+    assert outcome.records[0]["checks"] == ["test_other"], "nothing is missing without it"
+
+    iso = tmp_path / "own.iso"
+    iso.write_bytes(bytes(16 * 2048) + b"\1CD001\1")
+    outcome = ask(GIVEN, "--iso", str(iso), "--iso-expect", "login:", "--iso-firmware", "efi")
+    (record,) = [record for record in outcome.records if record["check"] == "test_given"]
+    assert record["evidence"]["given"] == ["own.iso", "login:", "efi"]
+    assert record["checks"] == ["test_given", "test_other"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--iso", "none.iso", "--iso-expect", "x"], "none.iso cannot be read: No such file or directory"),
+        (["--iso", ".", "--iso-expect", "x"], "--iso: . is a folder"),
+        (["--iso", "none.iso"], "--iso without --iso-expect"),
+        (["--iso-expect", "x"], "--iso-expect without --iso"),
+        (["--iso", "none.iso", "--iso-expect", "("], "'(' is no regular expression"),
+        (["--iso", "none.iso", "--iso-expect", "x", "--iso-firmware", "coreboot"], "invalid choice: 'coreboot'"),
+    ],
+)
+def test_a_bad_medium_is_a_usage_error_before_any_work(ask: Ask, options: list[str], told: str) -> None:
+    outcome = ask(GIVEN, *options)
+    assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
+    assert told in str(outcome.result.stderr)
+    assert "Traceback" not in str(outcome.result.stderr)
+    assert not outcome.records
+
+
 def test_a_part_of_the_checks_is_known_as_a_part(ask: Ask) -> None:
     outcome = ask("def test_one(mode): pass\ndef test_two(mode): pass", "-k", "one")
     assert outcome.records[0]["checks"] == ["test_one", "test_two"]

@@ -1,0 +1,89 @@
+"""A medium that the user gave, and what it is expected to show: both are looked at before any work begins."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformance.errors import MediaError
+from conformance.guest import Firmware
+
+DESCRIPTORS = 16 * 2048
+"""Where the volume descriptors of ISO 9660 begin, in bytes; in each a byte for its type comes first (ECMA-119, 8)."""
+
+IDENTIFIER = b"CD001"
+
+
+@dataclass(frozen=True)
+class Given:
+    """A medium of the user's own.
+
+    Attributes:
+        path: the ISO.
+        expected: a regular expression that has to match on the serial console or on the screen.
+        firmware: how it is booted.
+        memory_mib: memory of its guest, in MiB; what installers of today need.
+        seconds: deadline; a whole system boots, under emulation too.
+    """
+
+    path: Path
+    expected: str
+    firmware: Firmware
+    memory_mib: int = 2048
+    seconds: float = 300
+
+
+def given(iso: Path | None, expected: str | None, firmware: Firmware | None) -> Given | None:
+    """Return the medium that the options name; none where they name none.
+
+    Args:
+        iso: of ``--iso``.
+        expected: of ``--iso-expect``.
+        firmware: of ``--iso-firmware``; BIOS if not given.
+
+    Raises:
+        MediaError: an option lacks another, or is not what it should be.
+    """
+    if iso is None:
+        for option, value in (("--iso-expect", expected), ("--iso-firmware", firmware)):
+            if value is not None:
+                raise MediaError(f"{option} without --iso", "name the medium, too: --iso FILE")
+        return None
+    if expected is None:
+        raise MediaError("--iso without --iso-expect", "say what the medium shows: --iso-expect REGEX")
+    _require_expression(expected)
+    _require_iso(iso)
+    return Given(iso, expected, firmware or "bios")
+
+
+def _require_expression(expected: str) -> None:
+    try:
+        expression = re.compile(expected)
+    except re.error as error:
+        raise MediaError(
+            f"--iso-expect: {expected!r} is no regular expression: {error}",
+            r"write it in Python's syntax, and a backslash before what stands for itself, as in 'login\.'",
+        ) from error
+    if expression.search(""):
+        raise MediaError(
+            f"--iso-expect: {expected!r} matches a screen that shows nothing",
+            "name some text that only a medium that boots shows",
+        )
+
+
+def _require_iso(iso: Path) -> None:
+    remedy = "name a file that is an ISO 9660 image"
+    try:
+        if iso.exists() and not iso.is_file():
+            raise MediaError(f"--iso: {iso} is {'a folder' if iso.is_dir() else 'no file'}", remedy)
+        with iso.open("rb") as file:
+            file.seek(DESCRIPTORS)
+            descriptor = file.read(1 + len(IDENTIFIER))
+    except OSError as error:
+        raise MediaError(f"--iso: {iso.absolute()} cannot be read: {error.strerror}", remedy) from error
+    if not iso.stat().st_size:
+        raise MediaError(f"--iso: {iso} is empty", "fetch it again")
+    if descriptor[1:] != IDENTIFIER:
+        raise MediaError(
+            f"--iso: {iso} is no ISO: it has no volume descriptor at sector 16",
+            "name a file that is an ISO 9660 image; one that is compressed has to be unpacked before",
+        )
