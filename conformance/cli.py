@@ -1,6 +1,7 @@
 """The command line: ``conformance --help``."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ def matrix(context: typer.Context) -> None:
     words = context.args
     if {"-h", "--help"} & set(words):
         raise typer.Exit(pytest.main(["suites", "--help"]))
+    _require_good_options(words)
     with private_engine.engine(Progress()) as host:
         os.environ["DOCKER_HOST"] = host
         status = int(pytest.main(["suites", *words]))
@@ -44,6 +46,15 @@ def matrix(context: typer.Context) -> None:
     if not {"--collect-only", "--co"} & set(words) and not any(word.startswith("--results") for word in words):
         _write_tables(check=False)
     raise typer.Exit(status)
+
+
+def _require_good_options(words: list[str]) -> None:
+    """End with pytest's own words where an option is bad, before an engine is started for nothing."""
+    command = [sys.executable, "-m", "pytest", "suites", *words, "--collect-only"]
+    tried = subprocess.run(command, capture_output=True, text=True, check=False)
+    if tried.returncode == pytest.ExitCode.USAGE_ERROR:
+        typer.echo(tried.stderr, err=True, nl=False)
+        raise typer.Exit(tried.returncode)
 
 
 @app.command(name="bench")

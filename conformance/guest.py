@@ -409,7 +409,7 @@ class Running:
         """Wait until a regular expression matches what the guest shows, and return that as evidence.
 
         Args:
-            pattern: the expression; on the screen, lines end without spaces.
+            pattern: the expression; on the screen lines end without spaces, and the console is as :func:`plain` has it.
             on: where it has to match; on the serial console or on the screen if not given.
             seconds: deadline.
 
@@ -423,7 +423,7 @@ class Running:
         found: dict[str, str] = {}
 
         def shown() -> bool:
-            on_console = re.search(pattern, self.read().console) if on != "screen" else None
+            on_console = re.search(pattern, plain(self.read().console)) if on != "screen" else None
             if on_console:
                 found["console"] = on_console[0]
             elif on != "console" and re.search(pattern, self._look().text):
@@ -449,7 +449,8 @@ class Running:
         """Put the newest screenshot where a reader of the failure can look at it."""
         if self._screen and self._screen.picture:
             with contextlib.suppress(OSError):
-                self.guest.picture = str(self._screen.save(paths.ARTEFACTS / f"{self.guest.name}.png"))
+                kept = self._screen.save(paths.ARTEFACTS / f"{self.guest.name}.png")
+                self.guest.picture = f"{kept.parent.name}/{kept.name}"
 
     def read(self) -> Guest:
         """Bring what is known of the guest up to date."""
@@ -700,9 +701,14 @@ def _seen(container: Container, guest: Guest) -> str:
     """Say what the console, QEMU and libvirtd show; for errors."""
     qemu = container.run("tail", "-n", "5", f"/var/log/libvirt/qemu/{guest.name}.log").text if container.running else ""
     return (
-        f"console ends with:\n{guest.console[-CONSOLE_EXCERPT:] or '(nothing)'}\n{_on_screen(guest)}"
+        f"console ends with:\n{plain(guest.console)[-CONSOLE_EXCERPT:] or '(nothing)'}\n{_on_screen(guest)}"
         f"QEMU's log ends with:\n{qemu or '(nothing)'}\n{container.describe()}"
     )
+
+
+def plain(console: str) -> str:
+    """Return a console's text without what tells a terminal to move, colour or clear (ECMA-48, 5.4 and 8.2)."""
+    return re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|[ -/]*[0-~])|[\0-\x08\x0b-\x1f\x7f]", "", console)
 
 
 def _on_screen(guest: Guest) -> str:

@@ -90,10 +90,14 @@ class Reading:
     def describe(self) -> str:
         """Say what is on the screen; for errors."""
         if not self.known:
-            return f"(no text that can be read, in {self.unknown} cells)" if self.unknown else "(blank)"
+            return (
+                f"(no text that can be read; cells without a known character: {self.unknown})"
+                if self.unknown
+                else "(blank)"
+            )
         # A picture's cells would only be noise.
         shown = self.text.replace(UNREADABLE, " ")
-        told = f"\n({self.unknown} cells have no known character in them)" if self.unknown else ""
+        told = f"\n(cells without a known character: {self.unknown})" if self.unknown else ""
         return "\n".join(line.rstrip() for line in shown.splitlines() if line.strip()) + told
 
 

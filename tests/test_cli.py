@@ -67,6 +67,16 @@ def test_an_error_is_one_message_and_a_status(
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", [["--iso", "none.iso", "--iso-expect", "x"], ["--mode", "root"], ["--no-such-option"]]
+)
+def test_a_bad_option_is_told_before_an_engine_is_started(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_engine, "engine", None)
+    result = runner.invoke(cli.app, ["matrix", *words])
+    assert result.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert words[1 if len(words) > 1 else 0] in result.stderr
+
+
 @pytest.fixture
 def readme(tmp_path: Path) -> Path:
     file = tmp_path / "README.md"

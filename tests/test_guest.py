@@ -223,6 +223,13 @@ def test_what_is_waited_for_may_be_on_the_console_or_on_the_screen(start: Start,
     assert running.wait_for_text("M", seconds=0) == {"screen": "  M"}
 
 
+def test_a_terminals_orders_are_no_text(start: Start) -> None:
+    written = b"\x1bc\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe: \x1b[1miPXE\x1b[0m 1.21\r\n\x1b(Bnext\tline\0"
+    with pytest.raises(GuestFailure, match=r"console ends with:\nBdsDxe: iPXE 1\.21\nnext\tline\n"):
+        start(written, states=[RUNNING]).wait_for_text("login:", seconds=0)
+    assert start(written, states=[RUNNING]).wait_for_text(r"iPXE \S+", seconds=0) == {"console": "iPXE 1.21"}
+
+
 def test_it_counts_only_where_it_has_to_be(start: Start, picture: bytes) -> None:
     for place, pattern in (("screen", "iPXE"), ("console", "M")):
         running = start(b"iPXE 1.21", states=[RUNNING], picture=picture)
@@ -235,7 +242,7 @@ def test_what_was_shown_instead_is_told_and_the_screenshot_kept(start: Start, pi
         start(b"iPXE 1.21", states=[RUNNING], picture=picture).wait_for_text("login:", seconds=0)
     kept = tmp_path / "artefacts" / "probe.png"
     assert "iPXE 1.21" in str(failure.value)
-    assert f"the screen shows:\n  M\nscreenshot: {kept}\n" in str(failure.value)
+    assert "the screen shows:\n  M\nscreenshot: artefacts/probe.png\n" in str(failure.value)
     assert Image.open(kept).size == (720, 400)
 
 

@@ -1,6 +1,7 @@
 """The main job, in small: real guests, real records, and nothing left behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 import docker
 import pytest
 
-from conformance import engine, labels, paths, record
+from conformance import engine, labels, media, paths, record
+from conformance.media.others import others
 from conformance.verdict import Verdict
 from conformance.wait import wait_for
 
@@ -129,3 +131,29 @@ def test_no_engine_is_said_with_what_to_do(tmp_path: Path) -> None:
     assert status == 6
     assert "no engine" in output
     assert "what to do" in output
+
+
+# --------------------------------------------------------------------------------- a user's own medium
+
+
+def test_a_medium_is_judged_by_its_screen(tmp_path: Path) -> None:
+    own = ["--iso", str(others()["memtest.iso"]), "--iso-expect", r"Memtest86\+ v7"]
+    status, output = Run("-m", "given_medium", "--results", str(tmp_path), *own).end()
+
+    assert status == 0, output
+    (one,) = record.read(tmp_path)
+    assert one.verdict is Verdict.WORKS
+    assert "CLK/Temp" in one.evidence["screen"], "the record keeps all of the screen"
+
+
+def test_a_medium_that_shows_something_else_fails_and_what_it_shows_is_told(tmp_path: Path) -> None:
+    own = ["--iso", str(media.probe().iso), "--iso-expect", "something else"]
+    status, output = Run("-m", "given_medium", "--results", str(tmp_path), *own).end()
+
+    assert status == 1, output
+    assert "ended without showing 'something else'" in output
+    assert '"event":"boot"' in output, "the console"
+    screenshot = re.search(r"the screen shows:\n(?:.*\n)*?.*SeaBIOS(?:.*\n)+?.*screenshot: (artefacts/\S+)", output)
+    assert screenshot, output
+    (paths.PROJECT / screenshot[1]).unlink()
+    assert [one.verdict for one in record.read(tmp_path)] == [Verdict.FAILS]
