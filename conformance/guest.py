@@ -418,19 +418,21 @@ class Running:
 
         Raises:
             GuestFailure: it did not match within ``seconds``, or the guest has ended.
-            MediaError: the screen's fonts cannot be fetched.
         """
         found: dict[str, str] = {}
 
-        def shown() -> bool:
+        def matches() -> bool:
             on_console = re.search(pattern, plain(self.read().console)) if on != "screen" else None
             if on_console:
                 found["console"] = on_console[0]
             elif on != "console" and re.search(pattern, self._look().text):
                 found["screen"] = self.guest.screen.text
-            return bool(found) or self._ended()
+            return bool(found)
 
-        trouble = self._wait(f"to show {pattern!r}", shown, seconds)
+        trouble = self._wait(f"to show {pattern!r}", lambda: matches() or self._ended(), seconds)
+        if not found and not trouble:
+            self._console.drain()
+            matches()
         if not found:
             self._keep_picture()
             raise self._failure(trouble or f"guest {self.guest.name} ended without showing {pattern!r}")
@@ -439,9 +441,12 @@ class Running:
     def _look(self) -> Reading:
         """Look at the screen, unless that was done a moment ago: a look costs the guest more than a read."""
         if self._screen and time.monotonic() >= self._next_look:
-            # A guest may end at any moment; that it has is seen by who waits.
-            with contextlib.suppress(libvirt.libvirtError):
+            try:
                 self.guest.screen = self._screen.look()
+            except libvirt.libvirtError as error:
+                # A guest may end at any moment; that it has is seen by who waits, and what was there before is kept.
+                if not self._screen.picture:
+                    self.guest.screen = Reading(missing=str(error))
             self._next_look = time.monotonic() + LOOK_SECONDS
         return self.guest.screen
 

@@ -76,11 +76,13 @@ class Reading:
         lines: of the console, from the top, without spaces at their ends.
         known: how many characters were read, beside spaces.
         unknown: how many cells have something in them that is no known character.
+        missing: why there is no picture to read; empty where there is one.
     """
 
     lines: tuple[str, ...] = ()
     known: int = 0
     unknown: int = 0
+    missing: str = ""
 
     @property
     def text(self) -> str:
@@ -89,16 +91,12 @@ class Reading:
 
     def describe(self) -> str:
         """Say what is on the screen; for errors."""
-        if not self.known:
-            return (
-                f"(no text that can be read; cells without a known character: {self.unknown})"
-                if self.unknown
-                else "(blank)"
-            )
+        if self.missing:
+            return f"(no screenshot: {self.missing})"
         # A picture's cells would only be noise.
         shown = self.text.replace(UNREADABLE, " ")
-        told = f"\n(cells without a known character: {self.unknown})" if self.unknown else ""
-        return "\n".join(line.rstrip() for line in shown.splitlines() if line.strip()) + told
+        told = [line.rstrip() for line in shown.splitlines() if line.strip()] or ["(no text)"]
+        return "\n".join([*told, f"(cells without a known character: {self.unknown})"] if self.unknown else told)
 
 
 def read(picture: bytes, font: Font) -> Reading:
@@ -187,6 +185,9 @@ class Screen:
 
     Attributes:
         picture: the newest screenshot, an image file; empty where none was taken.
+
+    Raises:
+        MediaError: the fonts cannot be fetched.
     """
 
     def __init__(self, connection: "libvirt.virConnect", domain: "libvirt.virDomain") -> None:
@@ -194,6 +195,8 @@ class Screen:
         self._connection = connection
         self._domain = domain
         self._reading = Reading()
+        # Now and not at the first look: what a guest shows meanwhile might be gone.
+        self._font = fonts()
 
     def look(self) -> Reading:
         """Take a screenshot, and read it.
@@ -201,7 +204,6 @@ class Screen:
         Raises:
             libvirt.libvirtError: the domain has ended, or has no screen.
             ImageFailure: the screenshot is no image.
-            MediaError: the fonts cannot be fetched.
         """
         stream = self._connection.newStream(0)
         self._domain.screenshot(stream, 0)
@@ -210,7 +212,7 @@ class Screen:
         stream.finish()
         if self.picture != received:
             self.picture = bytes(received)
-            self._reading = read(self.picture, fonts())
+            self._reading = read(self.picture, self._font)
         return self._reading
 
     def save(self, path: Path) -> Path:

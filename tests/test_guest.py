@@ -254,5 +254,13 @@ def test_a_screenshot_that_cannot_be_kept_hides_no_failure(start: Start, picture
 
 
 def test_a_guest_that_ends_without_showing_it_has_failed_at_once(start: Start, picture: bytes) -> None:
-    with pytest.raises(GuestFailure, match=r"ended without showing 'login:'(.|\n)*the screen shows:\n\(blank\)"):
+    with pytest.raises(
+        GuestFailure, match=r"ended without showing 'login:'(.|\n)*no screenshot: domain is not running"
+    ):
         start(states=[OFF], picture=picture).wait_for_text("login:", seconds=60)
+
+
+def test_what_a_guest_shows_last_counts_as_well(start: Start) -> None:
+    running = start(states=[OFF])
+    running.domain.stream.written.append(b"reboot: Power down\r\n")
+    assert running.wait_for_text("Power down", seconds=60) == {"console": "Power down"}

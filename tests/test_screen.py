@@ -98,7 +98,7 @@ def test_colours_do_not_matter() -> None:
 def test_a_blank_screen_says_nothing() -> None:
     reading = read(Image.new("RGB", (720, 400)))
     assert (reading.text, reading.known, reading.unknown) == ("", 0, 0)
-    assert reading.describe() == "(blank)"
+    assert reading.describe() == "(no text)"
 
 
 def test_a_garbled_screen_is_not_taken_for_text() -> None:
@@ -107,7 +107,7 @@ def test_a_garbled_screen_is_not_taken_for_text() -> None:
         reading = read(image)
         assert reading.known == 0
         assert reading.unknown == len(reading.text.replace("\n", ""))
-        assert reading.describe().startswith("(no text that can be read; cells without a known character: ")
+        assert reading.describe() == f"(no text)\n(cells without a known character: {reading.unknown})"
 
 
 def test_text_that_is_off_the_grid_is_not_guessed() -> None:
