@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from conformance.errors import HarnessError
+
 PROJECT = Path(__file__).resolve().parent.parent
 """The checkout: the image, the suites, the contract and the recorded results are data next to the package."""
 
@@ -21,11 +23,20 @@ def cache() -> Path:
 
     It holds downloads, built media and the private engine's data; all of it can be deleted at any time
     while nothing runs.
+
+    Raises:
+        HarnessError: it cannot be made.
     """
     override = os.environ.get("CONFORMANCE_CACHE")
     if override:
         folder = Path(override)
     else:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "libvirt-conformance"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HarnessError(
+            f"the cache folder {folder} cannot be made: {error.strerror}",
+            "set CONFORMANCE_CACHE to a folder of your own",
+        ) from error
     return folder

@@ -69,6 +69,7 @@ RUN = pytest.StashKey[Run]()
 PROGRESS = pytest.StashKey[Progress]()
 MODES = pytest.StashKey[list[Mode]]()
 GIVEN = pytest.StashKey[Given | None]()
+SELECTED = pytest.StashKey[bool]()
 
 # ------------------------------------------------------------------------------------------ options
 
@@ -176,9 +177,15 @@ def _is_asked(config: pytest.Config, marks: Collection[str], asked: Mode) -> boo
     return "host_network" not in marks or asked.host_network
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Note what each test asks, and what the contract expects of it."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Note what each test asks, and what the contract expects of it; then that everybody's selection succeeded."""
+    _note_questions(config, items)
+    yield
+    config.stash[SELECTED] = True  # not where a marker in -m does not exist
+
+
+def _note_questions(config: pytest.Config, items: list[pytest.Item]) -> None:
     claims = _contract(config.getoption("contract"))
     by_marker = {feature.marker: feature for feature in claims.features}
     # A question that is asked in none of the chosen modes has no mode.
@@ -227,7 +234,8 @@ def _checks(item: pytest.Function, asked: Mode) -> tuple[str, ...]:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Get everything ready before the first question, so that what is missing is said at once."""
     config = session.config
-    if config.option.collectonly or not any(QUESTION in item.stash for item in session.items):
+    runs = SELECTED in config.stash and not config.option.collectonly and not session.testsfailed
+    if not runs or not any(QUESTION in item.stash for item in session.items):
         return
     progress = config.stash[PROGRESS]
     try:

@@ -106,12 +106,18 @@ class PrivateEngine:
             EngineError: it cannot be started.
         """
         self._check()
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
-        with self._alone():
-            user = (self.folder / "users.lock").open("w")
-            fcntl.flock(user, fcntl.LOCK_SH)  # at once: the exclusive one is held only by who is alone
-            self._user = user
-            self._ensure()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+            with self._alone():
+                user = (self.folder / "users.lock").open("w")
+                fcntl.flock(user, fcntl.LOCK_SH)  # at once: the exclusive one is held only by who is alone
+                self._user = user
+                self._ensure()
+        except OSError as error:
+            raise EngineError(
+                f"the private engine's folder {self.folder} cannot be used: {error}",
+                "make room there, or set CONFORMANCE_CACHE to a folder of your own",
+            ) from error
 
     def leave(self) -> None:
         """Stop being a user of the engine; the last one stops it. Does nothing for who is none."""

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conformance import cli, private_engine
+from conformance import cli, paths, private_engine
 from conformance.errors import ContractError, EngineError, HarnessError
 from conformance.plugin import EXIT_CANNOT_RUN
 
@@ -75,6 +75,18 @@ def test_a_bad_option_is_told_before_an_engine_is_started(words: list[str], monk
     result = runner.invoke(cli.app, ["matrix", *words])
     assert result.exit_code == pytest.ExitCode.USAGE_ERROR
     assert words[1 if len(words) > 1 else 0] in result.stderr
+
+
+def test_a_cache_that_cannot_be_made_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CONFORMANCE_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(cli, "app", paths.cache)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == EXIT_CANNOT_RUN
+    assert "Not a directory\n  what to do: set CONFORMANCE_CACHE" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -261,11 +261,22 @@ def test_an_unknown_mode_is_a_usage_error_that_lists_the_known_ones(ask: Ask) ->
     outcome.result.stderr.fnmatch_lines(["*no mode is called 'root'*", "*unprivileged-hostnet*"])
 
 
-def test_an_unknown_feature_is_a_usage_error(ask: Ask, pytester: pytest.Pytester) -> None:
+def test_an_unknown_feature_is_a_usage_error_before_any_work(
+    ask: Ask, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytester.makepyprojecttoml("[tool.pytest]\nstrict = true\n")
+    monkeypatch.setattr(plugin, "prepare", None)
     outcome = ask("def test_it(mode): pass", "-m", "kvmm")
-    assert outcome.result.ret != 0
+    assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "kvmm" in str(outcome.result.stderr)
     assert not outcome.records
+
+
+def test_nothing_is_prepared_for_a_suite_that_cannot_be_read(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "prepare", None)
+    outcome = ask("def test_it(mode): pass\nimport no_such_module")
+    assert outcome.result.ret == pytest.ExitCode.INTERRUPTED
+    outcome.result.stdout.fnmatch_lines(["*no_such_module*"])
 
 
 def test_a_machine_that_cannot_run_anything_is_told_at_once(

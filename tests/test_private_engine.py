@@ -168,6 +168,19 @@ def test_a_path_too_long_for_a_socket(dockerd: Path, tmp_path: Path) -> None:
     assert "CONFORMANCE_CACHE" in caught.value.remedy
 
 
+@pytest.mark.parametrize("blocked", ["", "users.lock", "change.lock"])
+def test_a_folder_that_cannot_be_used(dockerd: Path, short: Path, blocked: str) -> None:
+    folder = short / "engine"
+    if blocked:
+        (folder / blocked).mkdir(parents=True)  # also root cannot write a file there
+    else:
+        folder.write_text("")
+    engine = PrivateEngine(folder, lambda line: None)
+    with pytest.raises(EngineError, match=r"cannot be used(.|\n)*CONFORMANCE_CACHE"):
+        engine.enter()
+    engine.leave()
+
+
 def test_another_engine_in_this_network(dockerd: Path, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_engine, "other_engines", lambda **_: {7: ["dockerd", "-H", "unix:///elsewhere"]})
     with pytest.raises(EngineError, match="process 7: dockerd -H unix:///elsewhere"):
