@@ -5,6 +5,8 @@ No guest is booted here: where a session is needed it asks the smallest mode, an
 
 import contextlib
 import dataclasses
+import io
+import json
 import os
 import queue
 import re
@@ -12,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,7 +42,8 @@ from conformance import contract as contracts
 from conformance.container import Container
 from conformance.errors import ImageFailure
 from conformance.guests import Guests
-from conformance.verdict import Verdict, blames_image
+from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.verdict import Verdict, blames_image, gravest
 from conformance.wait import DeadlineExpired, wait_for
 
 pytestmark = pytest.mark.timeout(300)
@@ -77,6 +81,12 @@ def left_by(client: docker.DockerClient, process: int) -> list[str]:
         *(client.api.volumes(filters={"label": labels.RUN})["Volumes"] or []),
     ]
     return [str(one) for one in found if str(one["Labels"][labels.RUN]).endswith(f"-{process}")]
+
+
+def containers_of(client: docker.DockerClient, process: int) -> list[str]:
+    """Return the ids of the running containers of a run."""
+    found = client.api.containers(filters={"label": labels.RUN})
+    return [str(one["Id"]) for one in found if one["Labels"][labels.RUN].endswith(f"-{process}")]
 
 
 class Session:
@@ -136,23 +146,34 @@ class Session:
 # ----------------------------------------------------------------------------------------- the image
 
 
+Other = Callable[..., str]
+
+
 @pytest.fixture
-def deaf(where: engine.Engine, tag: str) -> Iterator[str]:
-    """An image that runs and listens nowhere."""
-    base = where.client.containers.create(tag, labels={labels.RUN: RUN})
-    try:
-        # tini hands SIGTERM on, so that the end is quick.
-        entrypoint = 'ENTRYPOINT ["/usr/bin/tini", "--", "sleep", "infinity"]'
-        base.commit("conformance-test-deaf", "1", changes=[entrypoint])
-    finally:
-        base.remove(v=True)
-    yield "conformance-test-deaf:1"
-    where.client.images.remove("conformance-test-deaf:1")
+def other(where: engine.Engine, tag: str) -> Iterator[Other]:
+    """Makes an image like ours that runs another command, and returns its tag."""
+    made: list[str] = []
+
+    def other(*command: str) -> str:
+        base = where.client.containers.create(tag, labels={labels.RUN: RUN})
+        try:
+            # tini hands SIGTERM on, so that the end is quick.
+            words = json.dumps(["/usr/bin/tini", "--", *command])
+            base.commit("conformance-test-other", str(len(made)), changes=[f"ENTRYPOINT {words}"])
+        finally:
+            base.remove(v=True)
+        made.append(f"conformance-test-other:{len(made)}")
+        return made[-1]
+
+    yield other
+    for one in made:
+        where.client.images.remove(one)
 
 
 def test_an_image_that_never_opens_its_port_fails_within_the_deadline(
-    where: engine.Engine, deaf: str, tmp_path: Path
+    where: engine.Engine, other: Other, tmp_path: Path
 ) -> None:
+    deaf = other("sleep", "infinity")
     session = Session(tmp_path, "-m", "api", "--image", deaf, "--ready-seconds", "3")
 
     assert session.end() == 1, session.output
@@ -160,6 +181,42 @@ def test_an_image_that_never_opens_its_port_fails_within_the_deadline(
     assert "waited 3 s for libvirt to answer" in session.records[0].reason
     assert "the container listens on no port" in session.output, session.output
     assert session.output.count("starting the container") == 1, "it is waited for once, not for each test"
+    assert left_by(where.client, session.process.pid) == []
+
+
+NO_LIBVIRT = """
+use IO::Socket::INET;
+my $server = IO::Socket::INET->new(LocalPort => 16509, Listen => 9, ReuseAddr => 1);
+while (my $client = $server->accept) { print $client "220 this is another service\r\n" x 99; sleep(1); close($client) }
+"""
+
+
+def test_an_image_that_answers_and_is_no_libvirt_fails_within_the_deadline(
+    where: engine.Engine, other: Other, tmp_path: Path
+) -> None:
+    session = Session(tmp_path, "-m", "api", "--image", other("perl", "-e", NO_LIBVIRT), "--ready-seconds", "4")
+
+    assert session.end() == 1, session.output
+    assert {one.verdict for one in session.records} == {Verdict.FAILS}
+    assert "waited 4 s for libvirt to answer" in session.records[0].reason
+    assert "the container listens on 16509" in session.output, session.output
+    assert left_by(where.client, session.process.pid) == []
+
+
+def test_an_image_with_nothing_in_it_is_told_and_leaves_nothing(where: engine.Engine, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("empty"))
+    where.client.api.import_image_from_data(buffer.getvalue(), "conformance-test-empty", "1")
+    try:
+        session = Session(tmp_path, "-m", "api", "--image", "conformance-test-empty:1")
+        status = session.end()
+    finally:
+        where.client.images.remove("conformance-test-empty:1")
+
+    assert status == 1, session.output
+    assert {one.verdict for one in session.records} <= {Verdict.FAILS, Verdict.ERROR}
+    assert "No command specified" in session.records[0].reason
     assert left_by(where.client, session.process.pid) == []
 
 
@@ -206,6 +263,25 @@ def test_a_daemon_that_is_killed_ends_the_container_and_the_reason_is_said(conta
         connection.listAllDomains()
     with pytest.raises(ImageFailure, match=r"ended before libvirt answered(.|\n)*libvirtd ended with status 137"):
         container.wait_until_ready()
+
+
+@pytest.mark.parametrize("signal_", ["KILL", "STOP", "TERM"])
+def test_a_daemon_that_ends_or_hangs_while_a_guest_boots_costs_that_guests_verdict_only(
+    where: engine.Engine, tmp_path: Path, signal_: str
+) -> None:
+    session = Session(tmp_path, "-m", "virtio_net or volumes", "--ready-seconds", "20", mode="unprivileged")
+    session.until("a guest by BIOS")
+    for one in containers_of(where.client, session.process.pid):
+        command = where.client.api.exec_create(one, ["pkill", f"-{signal_}", "-x", "libvirtd"])
+        where.client.api.exec_start(command["Id"])
+
+    assert session.end() == 1, session.output
+    verdicts = {
+        feature: gravest(one.verdict for one in session.records if one.feature == feature)
+        for feature in ("virtio-net", "volumes")
+    }
+    assert verdicts == {"virtio-net": Verdict.FAILS, "volumes": Verdict.WORKS}, session.output
+    assert left_by(where.client, session.process.pid) == []
 
 
 class OnFullDisk(Container):
@@ -285,6 +361,28 @@ class Proxy:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
+
+
+@pytest.mark.parametrize(
+    "moment", [r"PUT \S+/archive", r"POST \S+/volumes/create", r"POST \S+/containers/\w+/start", r"POST \S+/exec/"]
+)
+def test_an_engine_that_goes_away_at_any_moment_is_said_and_the_next_run_cleans_up(
+    where: engine.Engine, tmp_path: Path, moment: str
+) -> None:
+    proxy = Proxy(tmp_path / "engine.sock", where.host.removeprefix("unix://"), moment, Proxy.end)
+    try:
+        session = Session(tmp_path / "results", "-m", "api", DOCKER_HOST=f"unix://{tmp_path}/engine.sock")
+        status = session.end()
+    finally:
+        proxy.end()
+
+    assert proxy.came
+    assert status in (1, EXIT_CANNOT_RUN), session.output
+    assert "the engine went away" in session.output
+    assert "Traceback" not in session.output
+    assert {one.verdict for one in session.records} <= {Verdict.ERROR}
+    cleanup.sweep(where.client)
+    assert left_by(where.client, session.process.pid) == []
 
 
 def test_an_engine_that_goes_away_is_an_error_once_and_the_next_run_cleans_up(
@@ -385,6 +483,37 @@ def test_a_second_ctrl_c_leaves_nothing_that_the_next_run_does_not_remove(where:
     assert left_by(where.client, session.process.pid) == []
 
 
+# ------------------------------------------------------------------------------------------------- two runs
+
+
+def test_two_runs_at_once_on_one_engine_do_not_meet(where: engine.Engine, tmp_path: Path) -> None:
+    sessions = [Session(tmp_path / name, "-m", "api or volumes") for name in ("one", "other")]
+
+    statuses = [session.end() for session in sessions]
+
+    assert statuses == [0, 0], "\n".join(session.output for session in sessions)
+    for session in sessions:
+        assert {one.run.rpartition("-")[2] for one in session.records} == {str(session.process.pid)}
+        assert {one.feature for one in session.records} == {"api", "volumes"}
+        assert left_by(where.client, session.process.pid) == []
+
+
+def test_two_runs_at_once_in_the_hosts_network_take_turns(
+    where: engine.Engine, tag: str, host_before: frozenset[str], tmp_path: Path
+) -> None:
+    sessions = [Session(tmp_path / name, "-m", "api", mode="unprivileged-hostnet") for name in ("one", "other")]
+
+    statuses = [session.end() for session in sessions]
+
+    output = "\n".join(session.output for session in sessions)
+    assert statuses == [0, 0], output
+    assert "to leave the host's network" in output
+    for session in sessions:
+        assert left_by(where.client, session.process.pid) == []
+    with host_lock.held(lambda _text: None):
+        assert host_network.snapshot(where.client, tag, RUN) == host_before
+
+
 # ---------------------------------------------------------------------------------------- the host's network
 
 
@@ -451,10 +580,8 @@ def test_what_a_killed_matrix_left_in_the_hosts_network_the_next_run_removes(
     session.end()
     with host_lock.held(lambda _text: None):
         if its_container == "killed and removed":
-            api = where.client.api
-            for one in api.containers(filters={"label": labels.RUN}):
-                if one["Labels"][labels.RUN].endswith(f"-{session.process.pid}"):
-                    api.remove_container(one["Id"], v=True, force=True)
+            for one in containers_of(where.client, session.process.pid):
+                where.client.api.remove_container(one, v=True, force=True)
         assert host_network.snapshot(where.client, tag, RUN) - host_before
 
         cleanup.sweep(where.client, alone=True)
