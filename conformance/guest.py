@@ -52,6 +52,9 @@ CONSOLE_BYTES = 2**20
 CONSOLE_EXCERPT = 2500
 """Characters of the console's end that go into an error."""
 
+LINE_EXCERPT = 80
+"""Characters of a last line's end that go into an error's first one."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -515,10 +518,16 @@ class Running:
     def _wait(self, what: str, ask: Callable[[], bool], seconds: float) -> str:
         """Wait, and return why that ended badly; empty if it did not."""
         try:
-            wait_for(f"guest {self.guest.name} {what}", ask, seconds=seconds)
+            wait_for(f"guest {self.guest.name} {what}", ask, seconds=seconds, seen=self._shows)
         except (DeadlineExpired, _Stopped) as error:
             return str(error)
         return ""
+
+    def _shows(self) -> str:
+        """Say in a line how what the guest shows ends; for errors."""
+        places = {"console": plain(self.read().console).strip(), "screen": self.guest.screen.text.strip()}
+        ends = {place: text.splitlines()[-1][-LINE_EXCERPT:] for place, text in places.items() if text}
+        return ", ".join(f"its {place} ends with {line!r}" for place, line in ends.items())
 
     def _failure(self, message: str) -> GuestFailure:
         return GuestFailure(message, self._container, self.read())

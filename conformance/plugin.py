@@ -123,6 +123,7 @@ def _contract(path: Path) -> Contract:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register one marker for each feature of the contract."""
+    _require_settings(config)
     try:
         claims = _contract(config.getoption("contract"))
     except ContractError as error:
@@ -137,6 +138,23 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[MODES] = [modes_.of(claims, mode_id) for mode_id in dict.fromkeys(wanted)]
     except (ContractError, MediaError) as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def _require_settings(config: pytest.Config) -> None:
+    """Raise where pytest looked for its settings beside an option's file, and found none or another project's.
+
+    It does so before it knows a plugin's options: to it, the FILE of ``--iso FILE`` is a place of tests.
+    """
+    here = config.invocation_params.dir
+    found = config.inipath is not None and here.is_relative_to(config.inipath.parent)
+    if found or config.getoption("inifilename"):
+        return
+    for folder in (here, *here.parents):
+        if (folder / "pyproject.toml").is_file():
+            raise pytest.UsageError(
+                f"pytest does not use {folder / 'pyproject.toml'}: it took an option's file for one of tests\n"
+                "  what to do: put = before it, as in --iso=FILE or --results=FOLDER, or name the tests: pytest suites"
+            )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -249,6 +249,23 @@ def test_a_bad_medium_is_a_usage_error_before_any_work(ask: Ask, options: list[s
     assert not outcome.records
 
 
+def test_an_options_file_that_hides_the_projects_settings_is_told(
+    ask: Ask, pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    pytester.makepyprojecttoml("[tool.pytest]\nstrict = true\n")
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    iso = elsewhere / "own.iso"
+    iso.write_bytes(bytes(16 * 2048) + b"\1CD001\1")
+    words = ["--mode", "unprivileged", "--iso-expect", "x"]
+
+    result = pytester.runpytest_inprocess(*words, "--iso", str(iso))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*took an option's file for one of tests*", "*as in --iso=FILE*"])
+
+    pytester.makepyfile("def test_plain(): pass")
+    pytester.runpytest_inprocess(*words, f"--iso={iso}").assert_outcomes(passed=1)
+
+
 def test_a_part_of_the_checks_is_known_as_a_part(ask: Ask) -> None:
     outcome = ask("def test_one(mode): pass\ndef test_two(mode): pass", "-k", "one")
     assert outcome.records[0]["checks"] == ["test_one", "test_two"]
