@@ -1,7 +1,7 @@
 """What the probe guest says of itself: JSON lines on its serial console."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,20 +38,30 @@ class Event:
 
 
 class Report:
-    """The events that one boot reported, in the order of their numbers.
+    """The events that one guest reported, in the order of their numbers.
 
-    Lines of another boot (another nonce) and lines that are damaged are kept apart: they are no evidence.
+    Lines of another guest (another nonce) and lines that are damaged are kept apart: they are no evidence. After its
+    end, a guest that reboots numbers its events from 0 again.
+
+    Args:
+        console: what came over the serial console.
+        nonce: what the guest was told to put on each line.
+        past: what it had reported over a console before this one.
+        number: which number the first event on this console has.
     """
 
-    def __init__(self, console: str, nonce: str) -> None:
-        self.events: list[Event] = []
+    def __init__(self, console: str, nonce: str, *, past: Sequence[Event] = (), number: int = 0) -> None:
+        self.events: list[Event] = list(past)
         self.foreign: list[str] = []
+        self.number = number
+        """The number of the guest's next event."""
         for line in _marked(console):
             try:
                 facts = json.loads(line)
-                if facts.pop("nonce") != nonce or facts.pop("seq") != len(self.events):
+                if facts.pop("nonce") != nonce or facts.pop("seq") != self.number:
                     raise ValueError
                 self.events.append(Event(facts.pop("event"), facts))
+                self.number = 0 if self.complete else self.number + 1
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 self.foreign.append(line)
 
@@ -67,6 +77,10 @@ class Report:
             for event in self.events
             if event.name == "failure" and (not steps or event["step"] in steps)
         ]
+
+    def count(self, name: str) -> int:
+        """Return how many events of a name there are."""
+        return sum(event.name == name for event in self.events)
 
     def last(self, name: str) -> Event | None:
         """Return the newest event of a name."""

@@ -65,3 +65,20 @@ def test_a_servers_reply_is_json_or_a_failure() -> None:
     assert report["exchange"].json("reply") == {"client": "10.0.0.1"}
     with pytest.raises(ImageFailure, match="no JSON"):
         report["dns"].json("reply")
+
+
+def test_a_reboot_numbers_its_events_anew() -> None:
+    first, second = [line(0, "boot"), line(1, "end")], [line(0, "boot"), line(1, "ready")]
+    report = Report("\n".join([*first, *second]), "abc")
+    assert [event.name for event in report.events] == ["boot", "end", "boot", "ready"]
+    assert report.count("boot") == 2
+    assert not report.complete
+    assert report.number == 2
+
+
+def test_a_report_goes_on_over_another_console() -> None:
+    past = Report("\n".join([line(0, "boot"), line(1, "ready"), line(2, "size")]), "abc")
+    report = Report("\n".join([line(2, "kept"), line(3, "answered")]), "abc", past=past.events, number=2)
+    assert [event.name for event in report.events] == ["boot", "ready", "size", "kept", "answered"]
+    assert report.number == 4
+    assert not Report(line(7, "kept"), "abc", past=past.events, number=2).events[3:]
