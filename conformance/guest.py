@@ -32,6 +32,8 @@ Accel = Literal["kvm", "tcg"]
 Place = Literal["console", "screen"]
 """Where a guest shows text: on its first serial port, or on the screen of its video card."""
 
+DiskFormat = Literal["raw", "qcow2"]
+
 BOOT_SECONDS = 150
 """From resuming the domain to its own power-off; an emulated UEFI boot takes 20 s, beside load much longer."""
 
@@ -67,6 +69,9 @@ class Shape:
         kernel: path in the container of the kernel for a direct boot.
         initrd: path in the container of its initramfs.
         disk: volume of the VirtIO disk, or empty for none.
+        disk_format: how the volume holds the disk's bytes: as they are, or as qcow2, which keeps snapshots.
+        drive: there is an empty CD-ROM drive.
+        adjustable: there is a balloon for its memory, and room for a second processor.
         network: libvirt network of the VirtIO network card, or empty for none.
         macvtap: host link under a macvtap interface, or empty for none.
         firmware_on_serial: what the BIOS and its loaders write to the screen is on the serial console too, as
@@ -84,6 +89,9 @@ class Shape:
     kernel: str = ""
     initrd: str = ""
     disk: str = ""
+    disk_format: DiskFormat = "raw"
+    drive: bool = False
+    adjustable: bool = False
     network: str = ""
     macvtap: str = ""
     firmware_on_serial: bool = False
@@ -162,7 +170,7 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     domain = ET.Element("domain", type="kvm" if shape.accel == "kvm" else "qemu")
     ET.SubElement(domain, "name").text = name
     ET.SubElement(domain, "memory", unit="MiB").text = str(shape.memory_mib)
-    ET.SubElement(domain, "vcpu").text = "1"
+    ET.SubElement(domain, "vcpu", current="1").text = "2" if shape.adjustable else "1"
 
     uefi, secure = shape.firmware != "bios", shape.firmware == "secure-boot"
     firmware = ET.SubElement(domain, "os", {"firmware": "efi"} if uefi else {})
@@ -201,21 +209,14 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
         ET.SubElement(domain, event).text = "destroy"
 
     devices = ET.SubElement(domain, "devices")
-    if shape.iso:
-        cdrom = ET.SubElement(devices, "disk", type="volume", device="cdrom")
-        ET.SubElement(cdrom, "driver", name="qemu", type="raw")
-        ET.SubElement(cdrom, "source", pool=shape.pool, volume=shape.iso)
-        ET.SubElement(cdrom, "target", dev="sda", bus="sata")
-        ET.SubElement(cdrom, "readonly")
+    if shape.iso or shape.drive:
+        devices.append(_cdrom(shape.pool, shape.iso))
     if shape.disk:
-        devices.append(_disk(shape.pool, shape.disk, "vda"))
-    if shape.network or shape.macvtap:
-        kind = "network" if shape.network else "direct"
-        interface = ET.SubElement(devices, "interface", type=kind)
-        ET.SubElement(interface, "mac", address=mac)
-        source = {"network": shape.network} if shape.network else {"dev": shape.macvtap, "mode": "bridge"}
-        ET.SubElement(interface, "source", source)
-        ET.SubElement(interface, "model", type="virtio")
+        devices.append(_disk(shape.pool, shape.disk, "vda", shape.disk_format))
+    if shape.network:
+        devices.append(_card("network", mac, network=shape.network))
+    elif shape.macvtap:
+        devices.append(_card("direct", mac, dev=shape.macvtap, mode="bridge"))
     serial = ET.SubElement(devices, "serial", type="pty")
     if shape.console_log:
         ET.SubElement(serial, "log", file=shape.console_log, append="off")
@@ -223,14 +224,33 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     if shape.screen:
         # A card without a display: nothing listens, and screenshots come over the API.
         ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga")
-    ET.SubElement(devices, "memballoon", model="none")
+    ET.SubElement(devices, "memballoon", model="virtio" if shape.adjustable else "none")
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
 
 
-def _disk(pool: str, volume: str, name: str) -> ET.Element:
+def _cdrom(pool: str, volume: str) -> ET.Element:
+    """Describe a CD-ROM drive; without a volume it is empty."""
+    cdrom = ET.Element("disk", type="volume" if volume else "file", device="cdrom")
+    ET.SubElement(cdrom, "driver", name="qemu", type="raw")
+    if volume:
+        ET.SubElement(cdrom, "source", pool=pool, volume=volume)
+    ET.SubElement(cdrom, "target", dev="sda", bus="sata")
+    ET.SubElement(cdrom, "readonly")
+    return cdrom
+
+
+def _card(kind: str, mac: str, **source: str) -> ET.Element:
+    card = ET.Element("interface", type=kind)
+    ET.SubElement(card, "mac", address=mac)
+    ET.SubElement(card, "source", source)
+    ET.SubElement(card, "model", type="virtio")
+    return card
+
+
+def _disk(pool: str, volume: str, name: str, kind: DiskFormat = "raw") -> ET.Element:
     disk = ET.Element("disk", type="volume", device="disk")
-    ET.SubElement(disk, "driver", name="qemu", type="raw", cache="none", discard="unmap")
+    ET.SubElement(disk, "driver", name="qemu", type=kind, cache="none", discard="unmap")
     ET.SubElement(disk, "source", pool=pool, volume=volume)
     ET.SubElement(disk, "target", dev=name, bus="virtio")
     return disk
@@ -328,6 +348,10 @@ class Running:
         self._started = time.monotonic()
         self._asked = 0
         self._next_look = 0.0
+        self._past = Report("", guest.nonce)
+        """What it reported over earlier consoles, and the number with which it went on over this one."""
+        self._heard = ""
+        """What was on those consoles."""
 
     def wait_for_end(self, seconds: float = BOOT_SECONDS) -> Guest:
         """Wait until the guest has powered itself off, and return it with its whole report.
@@ -380,6 +404,23 @@ class Running:
                 return event
         raise self._failure(f"guest {self.guest.name} answered {what!r} with nothing")
 
+    def ask_until(self, what: str, holds: Callable[[Event], bool], *, seconds: float = ANSWER_SECONDS) -> Event:
+        """Ask again until an answer is as it should be, and return that; for what a guest does in its own time.
+
+        Raises:
+            GuestFailure: as :meth:`ask`, or no answer within ``seconds`` was; says what the last one was.
+        """
+        last: list[Event] = []
+
+        def asked() -> bool:
+            last[:] = [self.ask(what)]
+            return holds(last[0])
+
+        trouble = self._wait(f"to say of {what!r} what it should", asked, seconds)
+        if trouble:
+            raise self._failure(f"{trouble}; it said {last[0].facts}")
+        return last[0]
+
     @property
     def alive(self) -> bool:
         """Say whether the domain is still there, over a connection that is."""
@@ -394,13 +435,119 @@ class Running:
 
         Raises:
             libvirt.libvirtError: the daemon refused.
+            GuestFailure: the guest did not let go of it.
         """
-        disk = ET.tostring(_disk(self.guest.shape.pool, volume, "vdb"), encoding="unicode")
-        self.domain.attachDeviceFlags(disk, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        with self._attached(_disk(self.guest.shape.pool, volume, "vdb"), "vdb"):
+            yield
+
+    @contextlib.contextmanager
+    def plugged_into(self, network: "libvirt.virNetwork") -> Iterator[None]:
+        """Have a second network card plugged into a network for as long as this lasts.
+
+        Raises:
+            libvirt.libvirtError: the daemon refused.
+            GuestFailure: the guest did not let go of it.
+        """
+        mac = _new_mac()
+        with self._attached(_card("network", mac, network=network.name()), mac):
+            yield
+
+    @contextlib.contextmanager
+    def _attached(self, device: ET.Element, sign: str) -> Iterator[None]:
+        """Have a device plugged in; ``sign`` is in a definition that has it."""
+        xml = ET.tostring(device, encoding="unicode")
+        self.domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
         try:
             yield
         finally:
-            self.domain.detachDeviceFlags(disk, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            if self.alive:
+                # The guest is only asked to let go: libvirt returns before it has.
+                self.domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        trouble = self._wait(f"to let go of {sign}", lambda: f"'{sign}'" not in self.domain.XMLDesc(), ANSWER_SECONDS)
+        if trouble:
+            raise self._failure(trouble)
+
+    def insert(self, volume: str) -> None:
+        """Put a volume into the CD-ROM drive, in place of what is in it; an empty name takes that out.
+
+        Raises:
+            libvirt.libvirtError: the daemon refused.
+        """
+        drive = ET.tostring(_cdrom(self.guest.shape.pool, volume), encoding="unicode")
+        self.domain.updateDeviceFlags(drive, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def pause(self, seconds: float) -> None:
+        """Suspend the guest, and resume it so many seconds later."""
+        self.domain.suspend()
+        time.sleep(seconds)
+        self.domain.resume()
+
+    def reboot(self, seconds: float = BOOT_SECONDS) -> None:
+        """Have the guest reboot by the power button, and wait until it is up again.
+
+        Raises:
+            libvirt.libvirtError: the daemon refused.
+            GuestFailure: the guest did not come up a second time.
+        """
+        before = self.read().report.count("ready")
+        reboots = libvirt.VIR_DOMAIN_LIFECYCLE_REBOOT
+        self.domain.setLifecycleAction(
+            reboots, libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_RESTART, libvirt.VIR_DOMAIN_AFFECT_LIVE
+        )
+        self.domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
+        self._wait_for_report(
+            "to be up again", lambda report: report.last("ready") if report.count("ready") > before else None, seconds
+        )
+        self.domain.setLifecycleAction(
+            reboots, libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_DESTROY, libvirt.VIR_DOMAIN_AFFECT_LIVE
+        )
+
+    @contextlib.contextmanager
+    def saved(self) -> Iterator[None]:
+        """Have the guest saved into a file for as long as this lasts, and go on from there afterwards.
+
+        Raises:
+            libvirt.libvirtError: the daemon refused.
+        """
+        file = f"/var/lib/libvirt/images/{self.guest.name}.save"
+        self.domain.save(file)
+        try:
+            yield
+            self._connection.restoreFlags(file, None, libvirt.VIR_DOMAIN_SAVE_PAUSED)
+            self._go_on(self.guest.report.number)
+        finally:
+            self._container.run("rm", "--force", file)
+
+    @contextlib.contextmanager
+    def reverted(self) -> Iterator[None]:
+        """Take a snapshot, and revert the guest to it at the end.
+
+        Raises:
+            libvirt.libvirtError: the daemon refused.
+        """
+        number = self.read().report.number
+        snapshot = self.domain.snapshotCreateXML("<domainsnapshot/>")
+        try:
+            yield
+            self.domain.revertToSnapshot(snapshot, libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED)
+            self._go_on(number)
+        finally:
+            with contextlib.suppress(libvirt.libvirtError):
+                snapshot.delete()
+
+    def _go_on(self, number: int) -> None:
+        """Listen to the domain, which libvirt has put into a new process and paused, and resume it.
+
+        Args:
+            number: the number of the next event that the guest will report.
+        """
+        self._past = self.read().report
+        self._past.number = number
+        self._heard = self.guest.console
+        self._console.close()
+        self.domain = self._connection.lookupByName(self.guest.name)
+        self._console = _Console(self._connection, self.domain)
+        self.domain.resume()
 
     def kill(self) -> None:
         """End QEMU by SIGKILL, as a crash would."""
@@ -462,8 +609,9 @@ class Running:
 
     def read(self) -> Guest:
         """Bring what is known of the guest up to date."""
-        self.guest.console = self._console.text
-        self.guest.report = Report(self.guest.console, self.guest.nonce)
+        heard = self._console.text
+        self.guest.console = self._heard + heard
+        self.guest.report = Report(heard, self.guest.nonce, past=self._past.events, number=self._past.number)
         self.guest.seconds = time.monotonic() - self._started
         return self.guest
 
@@ -538,7 +686,9 @@ class _Stopped(Exception):
 
 
 @contextlib.contextmanager
-def started(container: Container, shape: Shape, orders: Mapping[str, str]) -> Iterator[Running]:
+def started(
+    container: Container, shape: Shape, orders: Mapping[str, str], *, outlives: bool = False
+) -> Iterator[Running]:
     """Start a probe guest; it is destroyed at the end, if it has not ended by itself.
 
     The domain is transient and lives at most as long as the connection: a harness that dies leaves no guest.
@@ -547,6 +697,7 @@ def started(container: Container, shape: Shape, orders: Mapping[str, str]) -> It
         container: where.
         shape: what the guest is made of.
         orders: what it is asked, beside its nonce.
+        outlives: it may live longer than the connection; libvirt takes no snapshot of one that may not.
 
     Raises:
         libvirt.libvirtError: the domain does not start; the daemon's own words.
@@ -554,7 +705,7 @@ def started(container: Container, shape: Shape, orders: Mapping[str, str]) -> It
     guest = _new(shape, orders)
     # Started paused, so that the console is open before the first byte, and QEMU can be asked before it ends.
     domain = container.connection.createXML(
-        guest.xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
+        guest.xml, libvirt.VIR_DOMAIN_START_PAUSED | (0 if outlives else libvirt.VIR_DOMAIN_START_AUTODESTROY)
     )
     with _watched(container, domain, guest) as running:
         yield running
@@ -655,11 +806,15 @@ class Autostarted:
             domain.undefine()
 
 
+def _new_mac() -> str:
+    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
+
+
 def _new(shape: Shape, orders: Mapping[str, str]) -> Guest:
     """Make up a guest that is not there yet."""
     nonce = secrets.token_hex(8)
     name = f"probe-{nonce[:8]}"
-    mac = "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
+    mac = _new_mac()
     return Guest(name, nonce, shape, domain_xml(name, shape, mac, {"nonce": nonce, "name": name, **orders}), mac)
 
 

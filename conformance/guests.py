@@ -16,10 +16,14 @@ from conformance import guest as guests
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.errors import ImageFailure
-from conformance.guest import Accel, Autostarted, Defined, Firmware, Guest, Running, Shape
+from conformance.guest import Accel, Autostarted, Defined, DiskFormat, Firmware, Guest, Running, Shape
 from conformance.media import Probe
 
 Need = Literal["iso", "disk", "network", "macvtap"]
+"""What a boot can be asked for."""
+
+Part = Literal["disk", "snapshots", "network", "drive"]
+"""What a guest that stays can have: ``snapshots`` is a disk that can keep them, ``drive`` an empty CD-ROM drive."""
 
 POOL = "conformance"
 POOL_PATH = "/var/lib/libvirt/images/conformance"
@@ -30,8 +34,13 @@ NETWORK = "default"
 
 DISK_BYTES = 16 * 2**20
 
-RESIDENT: frozenset[Need] = frozenset({"disk", "network"})
-"""What the guest that stays has."""
+MEDIUM_BYTES = 2**20
+
+RESIDENTS: tuple[frozenset[Part], ...] = (
+    frozenset({"disk", "network", "drive"}),
+    frozenset({"snapshots", "network"}),
+)
+"""What the guests that stay have; libvirt takes no snapshot with memory while one disk's format cannot hold it."""
 
 STAY_SECONDS = 600
 """So long a guest that stays waits for its next order before it ends by itself."""
@@ -74,8 +83,8 @@ class Guests:
         self._beyond = beyond
         self._progress = progress
         self._made: dict[tuple[Firmware, frozenset[Need]], Made] = {}
-        self._residents: dict[frozenset[Need], Running] = {}
-        self._hopeless: set[frozenset[Need]] = set()
+        self._residents: dict[frozenset[Part], Running] = {}
+        self._hopeless: set[frozenset[Part]] = set()
         self._closing = contextlib.ExitStack()
 
     def boot(self, *needs: Need, firmware: Firmware = "bios") -> Guest:
@@ -114,12 +123,8 @@ class Guests:
         return guests.boot(self.container, self._shape(firmware, needs), self._orders(needs))
 
     @contextlib.contextmanager
-    def stay(self, *needs: Need, disk: str = "") -> Iterator[Running]:
+    def stay(self, *needs: Part) -> Iterator[Running]:
         """Start a guest that stays to be asked, for as long as this lasts; one with a network has its lease.
-
-        Args:
-            needs: what the guest has.
-            disk: volume of its disk; a new one is made if none is given.
 
         Raises:
             libvirt.libvirtError: the domain did not start.
@@ -128,34 +133,42 @@ class Guests:
         wanted = frozenset(needs)
         self._progress(f"{self.container.mode.id}: a guest that stays: {', '.join(sorted(wanted)) or 'boot only'}")
         # It obeys the power button: a container that is told to stop need not wait for it.
-        orders = self._orders(wanted - {"disk"}, "button") | {"stay": str(STAY_SECONDS)}
-        with guests.started(self.container, self._shape("bios", wanted, disk), orders) as running:
+        network: frozenset[Need] = frozenset({"network"} if "network" in wanted else ())
+        orders = self._orders(network, "button") | {"stay": str(STAY_SECONDS)}
+        shape = dataclasses.replace(self._shape("bios", wanted), adjustable=True)
+        with guests.started(self.container, shape, orders, outlives=True) as running:
             running.wait_for_event("ready")
             yield running
 
-    def running(self, *needs: Need) -> Running:
+    def running(self, *needs: Part, beside: Running | None = None) -> Running:
         """Return a guest that stays and has what is needed; one serves all who ask, until somebody ends it.
+
+        Args:
+            needs: what it has to have, and may have more of.
+            beside: a guest that it must not be.
 
         Raises:
             libvirt.libvirtError: the domain did not start.
             GuestFailure: it started, and never got so far as to take orders.
         """
-        for have in (RESIDENT, frozenset(needs)):
-            resident = self._residents.get(have)
-            if resident and resident.alive:
-                return resident
-            if have in self._hopeless:
-                continue
-            try:
-                self._residents[have] = self._closing.enter_context(self.stay(*have))
-            except (libvirt.libvirtError, ImageFailure):
-                # As with a shared boot: what is needed is asked for alone, so that the one at fault gets the blame.
-                if have == frozenset(needs):
-                    raise
-                self._hopeless.add(have)
-            else:
-                return self._residents[have]
-        raise ImageFailure(f"no guest with {', '.join(needs)} could be started before")
+        wanted = frozenset(needs)
+        there = {have: guest for have, guest in self._residents.items() if guest.alive}
+        # The one that has least beside what is needed: the others stay for those who need more.
+        for have in sorted(there, key=len):
+            if wanted <= have and there[have] is not beside:
+                return there[have]
+        for have in RESIDENTS:
+            if wanted < have and have not in there and have not in self._hopeless:
+                try:
+                    return self._settle(have)
+                except (libvirt.libvirtError, ImageFailure):
+                    # As with a shared boot: what is needed is asked for alone, so that the one at fault gets the blame.
+                    self._hopeless.add(have)
+        return self._settle(wanted)
+
+    def _settle(self, needs: frozenset[Part]) -> Running:
+        self._residents[needs] = self._closing.enter_context(self.stay(*needs))
+        return self._residents[needs]
 
     @contextlib.contextmanager
     def autostarted(self) -> Iterator[Autostarted]:
@@ -166,9 +179,10 @@ class Guests:
             GuestFailure: it does not come up.
         """
         self._progress(f"{self.container.mode.id}: a guest that starts by itself")
+        self.container.revive()
         log = f"/var/log/libvirt/qemu/autostarted-{time.monotonic_ns()}.console"
         shape = dataclasses.replace(self._shape("bios", frozenset()), console_log=log)
-        guest = Autostarted(self.container, shape, {"ask": "button", "stay": str(STAY_SECONDS)})
+        guest = Autostarted(self.container, shape, {"ask": "kept,button", "stay": str(STAY_SECONDS)})
         try:
             guest.start()
             guest.wait_until_up()
@@ -211,7 +225,8 @@ class Guests:
         with guests.started(self.container, shape, {}) as running:
             yield running
 
-    def _shape(self, firmware: Firmware, needs: frozenset[Need], disk: str = "") -> Shape:
+    def _shape(self, firmware: Firmware, needs: frozenset[Need] | frozenset[Part]) -> Shape:
+        disk_format: DiskFormat = "qcow2" if "snapshots" in needs else "raw"
         kernel = "" if "iso" in needs else self._upload("vmlinuz", self._probe.kernel)
         return Shape(
             firmware=firmware,
@@ -220,7 +235,9 @@ class Guests:
             iso=self._medium(firmware) if "iso" in needs else "",
             kernel=kernel,
             initrd=self._upload("initrd", self._probe.initrd) if kernel else "",
-            disk=(disk or self.new_disk()) if "disk" in needs else "",
+            disk=self.new_disk(disk_format) if needs & {"disk", "snapshots"} else "",
+            disk_format=disk_format,
+            drive="drive" in needs,
             network=NETWORK if "network" in needs else "",
             macvtap="eth0" if "macvtap" in needs else "",
         )
@@ -279,14 +296,21 @@ class Guests:
             libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD,
         )
 
-    def new_disk(self) -> str:
+    def new_disk(self, disk_format: DiskFormat = "raw") -> str:
         """Make a disk of :data:`DISK_BYTES`, and return its volume's name in the pool."""
-        name = f"disk-{time.monotonic_ns()}.raw"
-        self._volume(name, DISK_BYTES)
+        name = f"disk-{time.monotonic_ns()}.{disk_format}"
+        self._volume(name, DISK_BYTES, disk_format)
         return name
 
-    def _volume(self, name: str, size: int) -> "libvirt.virStorageVol":
-        return self._pool().createXML(_volume_xml(name, size), 0)
+    def new_medium(self, line: str) -> str:
+        """Make a medium for a CD-ROM drive that begins with a line, and return its volume's name in the pool."""
+        name = f"medium-{time.monotonic_ns()}.iso"
+        self._volume(name, MEDIUM_BYTES)
+        self.write(name, f"{line}\n".encode())
+        return name
+
+    def _volume(self, name: str, size: int, disk_format: DiskFormat = "raw") -> "libvirt.virStorageVol":
+        return self._pool().createXML(_volume_xml(name, size, disk_format), 0)
 
     def _upload(self, name: str, source: Path) -> str:
         """Put a file into the pool once, and return its path in the container."""
@@ -301,10 +325,10 @@ class Guests:
         return str(volume.path())
 
 
-def _volume_xml(name: str, size: int) -> str:
+def _volume_xml(name: str, size: int, disk_format: DiskFormat = "raw") -> str:
     return (
         f"<volume><name>{escape(name)}</name><capacity unit='bytes'>{size}</capacity>"
-        "<target><format type='raw'/></target></volume>"
+        f"<target><format type='{disk_format}'/></target></volume>"
     )
 
 

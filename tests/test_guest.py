@@ -91,11 +91,57 @@ class Domain:
     def destroy(self) -> None:
         pass
 
+    def isActive(self) -> bool:  # noqa: N802
+        return True
+
+    def save(self, _file: str) -> None:
+        pass
+
+    def snapshotCreateXML(self, _xml: str) -> "Domain":  # noqa: N802
+        return self
+
+    def revertToSnapshot(self, _snapshot: "Domain", _flags: int) -> None:  # noqa: N802
+        pass
+
+    def delete(self) -> None:
+        pass
+
+    def setLifecycleAction(self, _event: int, _action: int, _flags: int) -> None:  # noqa: N802
+        pass
+
+    def reboot(self, _flags: int) -> None:
+        self.stream.written += [line(2, "button"), line(3, "end"), b"SeaBIOS\r\n", line(0, "boot"), line(1, "ready")]
+        self.stream.deliver()
+
+    def resume(self) -> None:
+        self.stream.deliver()
+
+
+class Connection:
+    """A connection to a daemon that has one domain; each console of it is another stream."""
+
+    def __init__(self, *streams: Stream) -> None:
+        self.streams = list(streams)
+        self.domain = Domain(streams[0], [RUNNING])
+
+    def newStream(self, _flags: int) -> Stream:  # noqa: N802
+        self.domain.stream = self.streams.pop(0)
+        return self.domain.stream
+
+    def lookupByName(self, _name: str) -> Domain:  # noqa: N802
+        return self.domain
+
+    def restoreFlags(self, _file: str, _xml: None, _flags: int) -> None:  # noqa: N802
+        pass
+
 
 class Container:
     """A container that has nothing to say."""
 
     running = False
+
+    def run(self, *_command: str) -> None:
+        pass
 
     def describe(self) -> str:
         return "the engine says: running"
@@ -265,3 +311,57 @@ def test_what_a_guest_shows_last_counts_as_well(start: Start) -> None:
     running = start(states=[OFF])
     running.domain.stream.written.append(b"reboot: Power down\r\n")
     assert running.wait_for_text("Power down", seconds=60) == {"console": "Power down"}
+
+
+@pytest.fixture
+def up() -> Callable[[int], Running]:
+    """Starts a guest that is up and answers with how often it was asked; its second console begins at a number."""
+
+    def up(number: int) -> Running:
+        first, second = Stream(), Stream()
+        first.written = [line(0, "boot"), line(1, "ready")]
+        first.answers = lambda _order: line(2, "kept", word="first") + line(3, "answered", tag="1")
+        second.answers = lambda _order: line(number, "kept", word="second") + line(number + 1, "answered", tag="2")
+        connection: Any = Connection(first, second)
+        container: Any = Container()
+        guest = Guest("probe", NONCE, Shape("bios", "tcg", "p"), "<domain/>", "mac")
+        return Running(container, connection, connection.domain, guest)
+
+    return up
+
+
+def test_a_saved_guest_goes_on_with_its_numbers_over_another_console(up: Any) -> None:
+    running = up(4)
+    assert running.ask("kept")["word"] == "first"
+    with running.saved():
+        pass
+    assert running.ask("kept")["word"] == "second"
+    assert running.guest.report.count("boot") == 1
+
+
+def test_a_reverted_guest_goes_on_with_the_numbers_of_its_snapshot(up: Any) -> None:
+    running = up(2)
+    with running.reverted():
+        assert running.ask("kept")["word"] == "first"
+    assert running.ask("kept")["word"] == "second"
+
+
+def test_a_guest_that_does_not_go_on_where_it_was_has_failed(up: Any) -> None:
+    running = up(2)
+    running.ask("kept")
+    with running.saved():
+        pass
+    with pytest.raises(GuestFailure, match="waited 0 s for guest probe to answer 'kept'"):
+        running.ask("kept", seconds=0)
+
+
+def test_a_reboot_is_a_second_boot_of_the_same_guest(up: Any) -> None:
+    running = up(2)
+    running.reboot(seconds=1)
+    assert [event.name for event in running.guest.report.events] == ["boot", "ready", "button", "end", "boot", "ready"]
+
+
+def test_a_guest_that_never_does_what_was_asked_for_is_quoted(up: Any) -> None:
+    running = up(2)
+    with pytest.raises(GuestFailure, match=r"waited 0 s for .* to say of 'kept'.*'word': 'first'"):
+        running.ask_until("kept", lambda _seen: False, seconds=0)

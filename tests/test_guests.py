@@ -1,6 +1,7 @@
 """Which boots are made, and which are shared."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import libvirt
@@ -83,6 +84,70 @@ def test_macvtap_is_never_shared(make: Any) -> None:
     assert boots == [("bios", frozenset({"macvtap"}))]
 
 
+class Resident:
+    """A guest that stays."""
+
+    def __init__(self, needs: frozenset[str]) -> None:
+        self.needs, self.alive = needs, True
+
+
+Residents = tuple[Guests, list[frozenset[str]]]
+
+
+@pytest.fixture
+def stay(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Residents]:
+    """Makes guests that stay; those that are given do not start."""
+
+    def stay(*broken: frozenset[str]) -> Residents:
+        boots: list[frozenset[str]] = []
+
+        @contextlib.contextmanager
+        def start(_self: Guests, *needs: str) -> Iterator[Resident]:
+            boots.append(frozenset(needs))
+            if boots[-1] in broken:
+                raise libvirt.libvirtError(f"no {sorted(needs)}")
+            yield Resident(boots[-1])
+
+        monkeypatch.setattr(sharing.Guests, "stay", start)
+        nothing: Any = None
+        return Guests(nothing, nothing, nothing, "tcg", lambda _text: None), boots
+
+    return stay
+
+
+A, B = sharing.RESIDENTS
+
+
+def test_one_guest_that_stays_serves_all_who_ask(stay: Any) -> None:
+    guests, boots = stay()
+    assert guests.running("disk") is guests.running("network", "drive") is guests.running()
+    assert boots == [A]
+
+
+def test_a_neighbour_is_another_guest_and_the_one_with_least_is_used_up_first(stay: Any) -> None:
+    guests, boots = stay()
+    first = guests.running("network")
+    second = guests.running("network", beside=first)
+    assert second is guests.running("snapshots") is guests.running()
+    assert second is not first
+    assert boots == [A, B]
+
+
+def test_a_guest_that_ended_is_replaced(stay: Any) -> None:
+    guests, boots = stay()
+    guests.running("disk").alive = False
+    guests.running("disk")
+    assert boots == [A, A]
+
+
+def test_where_no_shared_guest_starts_what_is_needed_is_asked_for_alone(stay: Any) -> None:
+    guests, boots = stay(A, frozenset({"network"}))
+    assert guests.running("disk").needs == {"disk"}
+    with pytest.raises(libvirt.libvirtError, match=r"no \['network'\]"):
+        stay(A, B, frozenset({"network"}))[0].running("network")
+    assert boots == [A, frozenset({"disk"})]
+
+
 class Network:
     """A libvirt network; ``refusal`` is what the daemon says when it is started."""
 
@@ -118,7 +183,14 @@ def test_a_network_that_nobody_started_is_not_started_by_the_question() -> None:
 
 
 @pytest.mark.parametrize("firmware", ["bios", "efi", "secure-boot"])
-@pytest.mark.parametrize("medium", [{"iso": "probe.iso"}, {"kernel": "/k", "initrd": "/i"}])
+@pytest.mark.parametrize(
+    "medium",
+    [
+        {"iso": "probe.iso"},
+        {"kernel": "/k", "initrd": "/i"},
+        {"kernel": "/k", "initrd": "/i", "drive": True, "adjustable": True, "disk_format": "qcow2"},
+    ],
+)
 def test_libvirt_accepts_the_domain(firmware: Any, medium: dict[str, Any]) -> None:
     shape = Shape(firmware=firmware, accel="tcg", pool="p", disk="d", network="default", **medium)
     xml = domain_xml("probe", shape, "52:54:00:00:00:01", {"nonce": "a&b", "ask": "disk,net"})
@@ -127,7 +199,10 @@ def test_libvirt_accepts_the_domain(firmware: Any, medium: dict[str, Any]) -> No
         # The test driver knows no QEMU: only the schema's parser is asked, with its own type.
         domain = connection.defineXML(xml.replace('type="qemu"', 'type="test"', 1))
         described = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        domain.undefine()
         assert "probe.nonce=a&amp;b" in described
         assert ("firmware='efi'" in described) == (firmware != "bios")
+        assert ("current='1'>2</vcpu>" in described) == shape.adjustable
+        assert f"type='{shape.disk_format}'" in described
     finally:
         connection.close()

@@ -1,0 +1,55 @@
+"""NAT networks beside the default one."""
+
+import contextlib
+from collections.abc import Iterator
+
+import libvirt
+
+SUBNETS = tuple(f"192.168.{number}" for number in range(123, 133))
+"""Where a second network may be, in this order: the default network has 192.168.122."""
+
+TAKEN = "Network is already in use by interface"
+"""libvirt's words where another interface of its host is on a network's subnet (networkCheckRouteCollision)."""
+
+
+def nat(name: str, subnet: str) -> str:
+    """Define a NAT network.
+
+    Args:
+        name: what libvirt calls it.
+        subnet: the first three numbers of its addresses; the last one of the gateway is 1.
+    """
+    return (
+        f"<network><name>{name}</name><forward mode='nat'/><ip address='{subnet}.1' netmask='255.255.255.0'>"
+        f"<dhcp><range start='{subnet}.2' end='{subnet}.254'/></dhcp></ip></network>"
+    )
+
+
+@contextlib.contextmanager
+def second(connection: "libvirt.virConnect") -> Iterator["libvirt.virNetwork"]:
+    """Have a persistent NAT network, on the first subnet that is free on the daemon's host, for as long as this lasts.
+
+    Raises:
+        libvirt.libvirtError: none can be started; the daemon's own words.
+    """
+    network = _started(connection)
+    try:
+        yield network
+    finally:
+        for end in (network.destroy, network.undefine):
+            with contextlib.suppress(libvirt.libvirtError):
+                end()
+
+
+def _started(connection: "libvirt.virConnect") -> "libvirt.virNetwork":
+    for subnet in SUBNETS:
+        network = connection.networkDefineXML(nat("second", subnet))
+        try:
+            network.create()
+        except libvirt.libvirtError as error:
+            network.undefine()
+            if TAKEN not in str(error) or subnet == SUBNETS[-1]:
+                raise
+        else:
+            return network
+    raise AssertionError("unreachable: the last subnet raises")

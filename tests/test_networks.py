@@ -1,0 +1,63 @@
+"""Where a second network goes."""
+
+from typing import Any
+
+import libvirt
+import pytest
+
+from conformance import networks
+
+
+class Network:
+    """A network that is on a subnet; it does not start where somebody else is."""
+
+    def __init__(self, host: "Host", xml: str) -> None:
+        self.host, self.xml, self.active = host, xml, False
+
+    def create(self) -> None:
+        for subnet, refusal in self.host.refusals.items():
+            if f"'{subnet}.1'" in self.xml:
+                raise libvirt.libvirtError(refusal)
+        self.active = True
+
+    def destroy(self) -> None:
+        self.active = False
+
+    def undefine(self) -> None:
+        self.host.networks.remove(self)
+
+
+class Host:
+    """A connection."""
+
+    def __init__(self, refusals: dict[str, str]) -> None:
+        self.refusals = refusals
+        self.networks: list[Network] = []
+
+    def networkDefineXML(self, xml: str) -> Network:  # noqa: N802
+        self.networks.append(Network(self, xml))
+        return self.networks[-1]
+
+
+def test_it_is_on_the_first_free_subnet_and_gone_afterwards() -> None:
+    host: Any = Host({networks.SUBNETS[0]: f"internal error: {networks.TAKEN} eth1"})
+    with networks.second(host) as network:
+        assert network.active
+        assert f"'{networks.SUBNETS[1]}.1'" in network.xml
+        assert host.networks == [network]
+    assert not network.active
+    assert not host.networks
+
+
+@pytest.mark.parametrize(
+    "refusals",
+    [
+        {networks.SUBNETS[0]: "error creating bridge interface virbr1: Operation not permitted"},
+        dict.fromkeys(networks.SUBNETS, f"{networks.TAKEN} eth1: Operation not permitted"),
+    ],
+)
+def test_a_network_that_cannot_start_says_why_and_leaves_nothing(refusals: dict[str, str]) -> None:
+    host: Any = Host(refusals)
+    with pytest.raises(libvirt.libvirtError, match="not permitted"), networks.second(host):
+        pass
+    assert not host.networks
