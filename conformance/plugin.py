@@ -31,7 +31,7 @@ from conformance.errors import (
 )
 from conformance.given import Given
 from conformance.guest import Firmware, Guest, GuestFailure, Running
-from conformance.guests import Guests, Need
+from conformance.guests import Guests, Need, Part
 from conformance.mode import Mode
 from conformance.progress import Progress
 from conformance.question import Question
@@ -59,7 +59,7 @@ class Boot(Protocol):
 class Live(Protocol):
     """Gives a running guest that has what is needed."""
 
-    def __call__(self, *needs: Need) -> Running:
+    def __call__(self, *needs: Part, beside: Running | None = None) -> Running:
         """Return the guest; raises what :meth:`Guests.running` raises."""
         ...
 
@@ -132,6 +132,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{feature.marker}: {feature.claim}")
     config.addinivalue_line("markers", "host_network: asked only in modes that are in the host's network")
     config.addinivalue_line("markers", "given_medium: asked only where --iso names a medium")
+    config.addinivalue_line(
+        "markers", "ends(what): ends the running 'guest' or the 'container'; asked after those that go on with it"
+    )
     try:
         config.stash[GIVEN] = given_.given(*map(config.getoption, ("iso", "iso_expect", "iso_firmware")))
         wanted = config.getoption("modes") or [one.id for one in claims.modes]
@@ -200,6 +203,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Note what each test asks, and what the contract expects of it; then that everybody's selection succeeded."""
     _note_questions(config, items)
     yield
+    # After pytest's own order, which takes a mode by its place in each test's list, and these lists differ.
+    chosen = config.stash[MODES]
+    items.sort(key=lambda item: (_index(chosen, _parameters(item).get("mode")), _ends(item)))
     config.stash[SELECTED] = True  # not where a marker in -m does not exist
 
 
@@ -229,6 +235,17 @@ def _note_questions(config: pytest.Config, items: list[pytest.Item]) -> None:
             question.expected = claims.cause(known.cause)
             item.add_marker(pytest.mark.xfail(strict=True, raises=KnownFailure, reason=question.expected.explanation))
         item.stash[QUESTION] = question
+
+
+def _index(chosen: list[Mode], asked: Mode | None) -> int:
+    """Return a mode's place among the chosen ones; what is asked of none comes first."""
+    return chosen.index(asked) if asked is not None else -1
+
+
+def _ends(item: pytest.Item) -> int:
+    """Rank a test by what it ends: the later it is asked, the more others were served by the same boot."""
+    marker = item.get_closest_marker("ends")
+    return ("nothing", "guest", "container").index(marker.args[0]) if marker else 0
 
 
 def _parameters(item: pytest.Item) -> dict[str, Any]:
@@ -418,8 +435,8 @@ def running(request: pytest.FixtureRequest, guests: Guests, container: Container
     """Gives a guest that stays to be asked; one may serve several tests."""
     question: Question = request.node.stash[QUESTION]
 
-    def running(*needs: Need) -> Running:
-        guest = guests.running(*needs)
+    def running(*needs: Part, beside: Running | None = None) -> Running:
+        guest = guests.running(*needs, beside=beside)
         question.boots.append(guest.guest)
         return guest
 

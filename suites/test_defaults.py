@@ -32,6 +32,7 @@ def test_the_default_pool_is_started_and_starts_by_itself(connection: libvirt.vi
     assert pool.isActive()
 
 
+@pytest.mark.ends("container")
 def test_a_changed_network_is_not_overwritten(container: Container) -> None:
     network = container.connection.networkLookupByName("default")
     definition = ET.fromstring(network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE))
@@ -43,6 +44,7 @@ def test_a_changed_network_is_not_overwritten(container: Container) -> None:
     assert "changed by its owner" in container.connection.networkLookupByName("default").XMLDesc()
 
 
+@pytest.mark.ends("container")
 def test_a_removed_pool_stays_removed(container: Container) -> None:
     pool = container.connection.storagePoolLookupByName("default")
     definition = pool.XMLDesc(libvirt.VIR_STORAGE_XML_INACTIVE)

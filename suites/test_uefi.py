@@ -22,6 +22,7 @@ def test_a_guest_without_ovmf_boots_by_bios(boot: Boot) -> None:
     assert boot().report["boot"]["firmware"] == "bios"
 
 
+@pytest.mark.ends("container")
 def test_a_variable_is_kept_over_a_restart_of_guest_and_container(
     guests: Guests, container: Container, inside: Host, evidence: dict[str, Any]
 ) -> None:

@@ -62,11 +62,12 @@ def test_what_the_guest_discards_is_given_back(running: Live, guests: Guests) ->
     assert guests.allocation(guest.guest) < before
 
 
+@pytest.mark.ends("guest")
 def test_a_flushed_write_survives_a_killed_qemu(running: Live, guests: Guests) -> None:
     guest = running("disk")
-    assert guest.ask("disk", device="vda")["flushed"] is True
+    assert guest.ask("disk", of="flushed")["flushed"] is True
 
     guest.kill()
 
-    written = disk_pattern(guest.guest.nonce)
+    written = disk_pattern("flushed")
     assert guests.read_disk(guest.guest, DISK_OFFSET, len(written)) == written

@@ -25,6 +25,7 @@ def test_each_volume_belongs_to_libvirt(run: Run, inside: Host) -> None:
         assert (inside.file(volume.path).user, inside.file(volume.path).group) == ("libvirt", "libvirt")
 
 
+@pytest.mark.ends("container")
 def test_images_that_lay_there_before_belong_to_libvirt_after_a_start(container: Container, inside: Host) -> None:
     inside.check_output(
         f"mkdir -p {IMAGES}/older && touch {IMAGES}/older/guest.raw && chown -R root:root {IMAGES}/older"

@@ -399,3 +399,12 @@ def test_ctrl_c_in_a_fixtures_end_still_cleans_up(ask: Ask, monkeypatch: pytest.
     assert outcome.verdicts == {"test_it": "works"}
     assert outcome.result.ret == pytest.ExitCode.INTERRUPTED
     assert closed == ["run"]
+
+
+def test_what_ends_a_guest_or_the_container_is_asked_last(ask: Ask) -> None:
+    outcome = ask(
+        "@pytest.mark.ends('container')\ndef test_a(mode): pass\n"
+        "@pytest.mark.ends('guest')\ndef test_b(mode): pass\n"
+        "def test_c(mode): pass"
+    )
+    assert [record["check"] for record in outcome.records] == ["test_c", "test_b", "test_a"]
