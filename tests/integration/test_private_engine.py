@@ -1,9 +1,11 @@
 """A private engine in a network namespace of its own: it comes up, is shared, and leaves nothing but its data.
 
-The namespace keeps it apart from the engine on which the other tests run.
+The namespace keeps it apart from the engine on which the other tests run. It is also the one engine that may be
+restarted under a container of the image: the matrix never touches the engine that it runs on.
 """
 
 import io
+import json
 import os
 import re
 import shutil
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance import private_engine
+from conformance import engine, image, private_engine
 from conformance.wait import wait_for
 
 pytestmark = [
@@ -217,3 +219,35 @@ def test_what_a_killed_engine_left_is_taken_away(namespace: Namespace, sleeper: 
     status, errors = end(namespace.start(["true"]))
     assert status == 0, errors
     assert "killed private engine left behind" in errors
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_after_a_restart_of_the_engine_what_is_persistent_is_back(
+    namespace: Namespace, tmp_path: Path, how: str
+) -> None:
+    where = engine.connect()
+    archive = tmp_path / "image.tar"
+    with archive.open("wb") as tar:
+        for chunk in where.client.images.get(image.ensure_image(where, print).id).save():
+            tar.write(chunk)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+
+    done = subprocess.run(
+        [
+            *(*namespace.enter, sys.executable, str(Path(__file__).with_name("engine_restart.py"))),
+            *(str(namespace.cache / "engine"), str(archive), how),
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["stopped"]
+    assert seen["boots"][0] != seen["boots"][1]
+    assert seen["after"] == seen["before"] | {"domain": seen["before"]["domain"] | {"active": False}}
+    assert seen["default"]
+    assert seen["stale"] == []

@@ -1,0 +1,69 @@
+"""A program for test_engine_restart: a private engine ends and starts again while a guest runs in a container of it.
+
+    python engine_restart.py FOLDER IMAGE_TAR END
+
+FOLDER is the engine's; END is ``stop`` or ``kill``. It writes what it saw before and afterwards, as JSON.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from conformance import contract, labels, media, mode
+from conformance.beyond import Beyond
+from conformance.container import Container
+from conformance.engine import connect
+from conformance.guests import Guests
+from conformance.objects import keep, kept
+from conformance.private_engine import PrivateEngine
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def main(folder: Path, archive: Path, how: str) -> dict[str, Any]:
+    engine = PrivateEngine(folder, say)
+    engine.enter()
+    try:
+        client = connect(engine.host).client
+        with archive.open("rb") as tar:
+            image = str(client.images.load(tar)[0].id)
+        probe = media.probe(say)
+        run = labels.new_run()
+        container = Container(client, mode.of(contract.load(), "unprivileged"), image, run=run)
+        container.start()
+        container.wait_until_ready()
+        guests = Guests(container, probe, Beyond(client, probe, run), "tcg", say)
+        with guests.autostarted() as guest:
+            before = keep(container.connection)
+            first = guest.wait_until_up()
+            guest.forget()
+            container.disconnect()
+            if how == "kill":
+                engine._kill_all()  # and what hangs on it, as a crash of the machine would
+            engine.leave()
+            engine.enter()
+            stopped = not container.running
+            container.revive()
+            second = guest.wait_until_up()
+            after = kept(container.connection)
+            found = {
+                "stopped": stopped,
+                "boots": [report["kept"]["boot"] for report in (first, second)],
+                "before": {kind: dataclasses.asdict(one) for kind, one in before.items()},
+                "after": {kind: dataclasses.asdict(one) for kind, one in after.items()},
+                "default": container.connection.networkLookupByName("default").isActive(),
+                "stale": container.stale(),
+            }
+        container.stop()
+        container.remove()
+        return found
+    finally:
+        engine.leave()
+
+
+if __name__ == "__main__":
+    json.dump(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]), sys.stdout)
