@@ -51,6 +51,12 @@ LISTEN = "0A"
 ENGINES_DNS = "0B00007F:"
 """127.0.0.11 in /proc/net/tcp, where the engine answers for names on networks that were made by a user."""
 
+STALE = """
+for file in /run/libvirt/qemu/*.pid; do
+    [ ! -e "$file" ] || grep -q "^qemu\\|^libvirtd" "/proc/$(cat "$file")/comm" || echo "$file"
+done
+"""
+
 REMEDY = "look at the engine's own log, start it again, and run again"
 
 
@@ -396,6 +402,10 @@ class Container:
         if status in (124, 137):
             raise ImageFailure(f"{' '.join(command)}: still running after {seconds} s")
         return Done(status, output[0] or b"", output[1] or b"")
+
+    def stale(self) -> list[str]:
+        """Return the files in which libvirt keeps the IDs of QEMU's and its own processes that are not there."""
+        return self.run("sh", "-c", STALE).text.split()
 
     def state(self) -> effective.State:
         """Read what the container may really do."""

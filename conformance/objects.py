@@ -8,6 +8,8 @@ from typing import Any
 
 import libvirt
 
+from conformance.container import Container
+
 PREFIX = "ladder-"
 
 
@@ -71,15 +73,76 @@ def kinds(connection: "libvirt.virConnect") -> dict[str, Kind]:
     }
 
 
+KEPT = PREFIX + "kept"
+VOLUME = "kept"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is there of an object.
+
+    Attributes:
+        identity: its UUID.
+        active: whether it runs.
+        autostart: whether it starts by itself.
+        holds: the volumes that a pool has.
+    """
+
+    identity: str
+    active: bool
+    autostart: bool
+    holds: tuple[str, ...] = ()
+
+
+def keep(connection: "libvirt.virConnect") -> dict[str, Kept]:
+    """Define and start one of each kind, with a volume in the pool; all but the domain start by themselves.
+
+    Returns:
+        What :func:`kept` is to find as long as they are there.
+    """
+    for kind in kinds(connection).values():
+        made = kind.define(kind.definition(KEPT))
+        if kind.name == "domain":
+            # Paused: an image that asks it to shut down would wait for it, since nothing in it obeys.
+            made.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+            continue
+        made.setAutostart(1)
+        if kind.name == "pool":
+            made.build()
+        made.create()
+        if kind.name == "pool":
+            made.createXML(f"<volume><name>{VOLUME}</name><capacity unit='MiB'>1</capacity></volume>")
+    return kept(connection)
+
+
+def kept(connection: "libvirt.virConnect") -> dict[str, Kept]:
+    """Return what is there of what :func:`keep` made, by kind."""
+    found: dict[str, Kept] = {}
+    for kind in kinds(connection).values():
+        if kind.exists(KEPT):
+            one = kind.lookup(KEPT)
+            active = bool(one.isActive())
+            holds = tuple(sorted(one.listVolumes())) if kind.name == "pool" and active else ()
+            found[kind.name] = Kept(one.UUIDString(), active, bool(one.autostart()), holds)
+    return found
+
+
 @contextmanager
-def swept(connection: "libvirt.virConnect") -> Iterator[None]:
+def swept(container: Container) -> Iterator[None]:
     """Remove what was made of these definitions and is still there at the end."""
     try:
         yield
     finally:
+        connection = container.connection
         left = [*connection.listAllDomains(), *connection.listAllNetworks(), *connection.listAllStoragePools()]
         for one in left:
             if one.name().startswith(PREFIX):
-                for end in (one.destroy, one.undefine):
+                for end in (_delete_volumes, type(one).destroy, type(one).undefine):
                     with suppress(libvirt.libvirtError):
-                        end()
+                        end(one)
+
+
+def _delete_volumes(one: Any) -> None:
+    if isinstance(one, libvirt.virStoragePool):
+        for volume in one.listAllVolumes():
+            volume.delete()

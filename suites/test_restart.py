@@ -1,31 +1,41 @@
 """A container that ends while guests run, and starts again."""
 
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
-from testinfra.host import Host
 
 from conformance.container import Container
+from conformance.guest import Autostarted
 from conformance.guests import Guests
+from conformance.objects import keep, kept, swept
 
-pytestmark = pytest.mark.restart
+pytestmark = [pytest.mark.restart, pytest.mark.ends("container")]
 
-VOLUME = "<volume><name>kept</name><capacity unit='MiB'>1</capacity></volume>"
+
+@pytest.fixture(scope="module")
+def autostarted(guests: Guests) -> Iterator[Autostarted]:
+    with guests.autostarted() as guest:
+        yield guest
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_what_is_persistent_is_back_and_autostarted_guests_run_again(
-    container: Container, guests: Guests, inside: Host, end: str
+    autostarted: Autostarted, container: Container, evidence: dict[str, Any], end: str
 ) -> None:
-    pool = container.connection.storagePoolLookupByName("default")
-    if "kept" not in pool.listVolumes():
-        pool.createXML(VOLUME, 0)
+    with swept(container):
+        before = autostarted.wait_until_up()
+        own = keep(container.connection)
 
-    with guests.autostarted() as guest:
-        guest.forget()
+        autostarted.forget()
         container.stop() if end == "stop" else container.kill()
         container.revive()
 
-        assert guest.wait_until_up()["boot"]["uptime"] < 60
+        after = autostarted.wait_until_up()
+        evidence |= {"before": before.as_json(), "after": after.as_json()}
+        assert after["kept"]["boot"] != before["kept"]["boot"]
+        assert kept(container.connection) == own | {"domain": dataclasses.replace(own["domain"], active=False)}
         assert container.connection.networkLookupByName("default").isActive()
-        assert "kept" in container.connection.storagePoolLookupByName("default").listVolumes()
-        stale = 'for file in /run/libvirt/qemu/*.pid; do kill -0 "$(cat "$file")" || echo "$file"; done'
-        assert inside.check_output(stale) == ""
+        assert container.connection.storagePoolLookupByName("default").isActive()
+        assert container.stale() == []
