@@ -51,22 +51,22 @@ _REMEDIES = (
 def engine(progress: Progress) -> Iterator[str]:
     """Yield the address of an engine that answers: the user's, else a private one for as long as this lasts.
 
-    While a private engine is in use, SIGTERM and SIGHUP end the block as SIGINT does: by KeyboardInterrupt.
+    SIGTERM and SIGHUP, as of a terminal that is closed, end the block as SIGINT does: by KeyboardInterrupt.
 
     Raises:
         EngineError: the user's engine refuses or does not answer, or no private one can be started.
     """
     host, chosen = address()
-    try:
-        connect(host)
-    except NoEngineError:
-        if chosen:
-            raise
-    else:
-        yield host
-        return
-    private = PrivateEngine(paths.cache().resolve() / "engine", progress)
     with _signals_interrupt():
+        try:
+            connect(host)
+        except NoEngineError:
+            if chosen:
+                raise
+        else:
+            yield host
+            return
+        private = PrivateEngine(paths.cache().resolve() / "engine", progress)
         try:
             private.enter()
             yield private.host
@@ -376,7 +376,9 @@ def _signals_interrupt() -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> None:
         raise Terminated(signal.Signals(number).name)
 
-    with _handlers(dict.fromkeys((signal.SIGTERM, signal.SIGHUP), interrupt)):
+    # Under nohup a terminal's end is ignored, and stays so.
+    heard = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+    with _handlers(dict.fromkeys(heard, interrupt)):
         yield
 
 

@@ -116,6 +116,27 @@ def test_the_engine_that_answers_is_taken(monkeypatch: pytest.MonkeyPatch) -> No
         assert host == "tcp://192.0.2.1:2375"
 
 
+@pytest.fixture
+def hangup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """SIGHUP is handled in this way before, and an engine answers."""
+    monkeypatch.setattr(private_engine, "connect", lambda host: None)
+    before = signal.signal(signal.SIGHUP, request.param)
+    yield
+    assert signal.signal(signal.SIGHUP, before) == request.param
+
+
+@pytest.mark.parametrize("hangup", [signal.SIG_DFL], indirect=True)
+def test_also_with_the_users_engine_a_closed_terminal_is_as_good_as_ctrl_c(hangup: None) -> None:
+    with pytest.raises(KeyboardInterrupt), private_engine.engine(pytest.fail):
+        signal.raise_signal(signal.SIGHUP)
+
+
+@pytest.mark.parametrize("hangup", [signal.SIG_IGN], indirect=True)
+def test_under_nohup_a_closed_terminal_is_ignored(hangup: None) -> None:
+    with private_engine.engine(pytest.fail):
+        signal.raise_signal(signal.SIGHUP)
+
+
 @pytest.mark.parametrize(("error", "chosen"), [(EngineError, False), (NoEngineError, True)])
 def test_no_second_engine_beside_one_that_refuses_or_was_chosen(
     monkeypatch: pytest.MonkeyPatch, error: type[EngineError], chosen: bool
