@@ -170,7 +170,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """End, and write the account."""
     file: Path | None = config.getoption("accounting")
     account = config.stash[SAMPLER].stop()
-    if file:
+    if file and not config.option.collectonly:
         file.write_text(json.dumps(vars(account)), encoding="utf-8")
 
 

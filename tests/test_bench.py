@@ -81,6 +81,8 @@ def test_memory_is_of_this_process() -> None:
 def test_the_plugin_writes_its_account(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("import time\ndef test_something():\n    time.sleep(0.1)\n")
     file = pytester.path / "account"
+    pytester.runpytest_subprocess("-p", "conformance.accounting", "--accounting", file, "--collect-only")
+    assert not file.exists(), "nothing was run"
     pytester.runpytest_subprocess("-p", "conformance.accounting", "--accounting", file).assert_outcomes(passed=1)
     account = json.loads(file.read_text())
     assert account["seconds"]["rest"] > 0
