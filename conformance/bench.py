@@ -103,7 +103,7 @@ TARGETS = (
         what="Domain starts beside features asked, in one mode",
         most=0.5,
         unit="ratio",
-        why="what is asked is often a start itself: by each firmware, from each medium, after each end of a container, a"
+        why="what is asked is often a start itself: by each firmware, from each medium, after each end of a container,"
         " second time with what the first one kept; a third of the starts are of domains without a guest system in"
         " them, which the life of a definition needs and which take half a second each",
     ),
