@@ -104,7 +104,7 @@ TARGETS = (
         most=0.5,
         unit="ratio",
         why="what is asked is often a start itself: by each firmware, from each medium, after each end of a container,"
-        " second time with what the first one kept; a third of the starts are of domains without a guest system in"
+        " a second time with what it kept; a third of the starts are of domains without a guest system in"
         " them, which the life of a definition needs and which take half a second each",
     ),
     Target(id="memory", what="Memory of the harness at its peak", most=150, unit="MB"),
