@@ -12,6 +12,21 @@ from conformance.errors import EngineError
 from conformance.media import PEER_COMMAND, PEER_PORT, Probe
 
 
+def peer_image(client: docker.DockerClient, probe: Probe) -> str:
+    """Return the tag of the image of the probe's peer, which is imported first where the engine has none.
+
+    Raises:
+        docker.errors.DockerException: the engine refused.
+        requests.exceptions.RequestException: it is gone.
+    """
+    repository, tag = "libvirt-conformance-peer", probe.recipe[:12]
+    try:
+        client.images.get(f"{repository}:{tag}")
+    except docker.errors.ImageNotFound:
+        client.api.import_image_from_file(str(probe.peer), repository=repository, tag=tag)
+    return f"{repository}:{tag}"
+
+
 class Beyond:
     """A run's bridge network and the server on it.
 
@@ -48,7 +63,7 @@ class Beyond:
                 )["Id"]
             )
             server = self._client.api.create_container(
-                self._image(),
+                peer_image(self._client, self._probe),
                 command=PEER_COMMAND,
                 labels=marks,
                 stop_signal="SIGKILL",  # the first process of a container ignores SIGTERM
@@ -57,14 +72,6 @@ class Beyond:
             self._server_id = str(server["Id"])
             self._client.api.start(self._server_id)
         return self
-
-    def _image(self) -> str:
-        repository, tag = "libvirt-conformance-peer", self._probe.recipe[:12]
-        try:
-            self._client.images.get(f"{repository}:{tag}")
-        except docker.errors.ImageNotFound:
-            self._client.api.import_image_from_file(str(self._probe.peer), repository=repository, tag=tag)
-        return f"{repository}:{tag}"
 
     @property
     def server(self) -> str:
@@ -96,7 +103,7 @@ class Beyond:
         with engine_errors():
             said = throwaway.output(
                 self._client,
-                self._image(),
+                peer_image(self._client, self._probe),
                 ["/bin/busybox", "sh", "-c", script],
                 run=self._run,
                 network_mode=self.network,

@@ -115,7 +115,8 @@ def give_back(client: docker.DockerClient, run: str) -> list[str]:
 
 
 def _give_back(client: docker.DockerClient, volume: dict[str, Any], done: list[str], alone: bool) -> None:
-    with contextlib.nullcontext() if alone else host_lock.held(lambda _: None, seconds=0):
+    lock = host_lock.held(lambda _: None, seconds=0, address=host_lock.address(client.info()))
+    with contextlib.nullcontext() if alone else lock:
         taken = leftovers.give_back(client, volume["Labels"])
     done += [f"in the host's network: {taken}"] if taken else []
 

@@ -7,7 +7,8 @@ import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import docker
 import docker.errors
@@ -16,9 +17,13 @@ import requests
 
 from conformance import effective, hypervisor, interrupt, labels
 from conformance.contract import Device
+from conformance.engine import REMEDY
 from conformance.errors import EngineError, EngineGone, ImageFailure, Unsupported
 from conformance.mode import STOP_TIMEOUT, Mode
 from conformance.wait import DeadlineExpired, wait_for, within
+
+if TYPE_CHECKING:
+    from conformance.relay import Relay
 
 READY_SECONDS = 60
 """From the container's start to libvirt's first answer; generous, since a verdict depends on it."""
@@ -57,8 +62,6 @@ for file in /run/libvirt/qemu/*.pid; do
 done
 """
 
-REMEDY = "look at the engine's own log, start it again, and run again"
-
 
 @dataclass(frozen=True)
 class Done:
@@ -87,6 +90,7 @@ class Container:
             libvirt's, a free one, chosen anew if somebody else is quicker to take it.
         ready_seconds: from the start to libvirt's first answer.
         path: the URI's path at which libvirt is reached.
+        relay: the way to ports of the engine's host; none where that is this machine.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class Container:
         port: int | None = None,
         path: str = "/system",
         ready_seconds: float = READY_SECONDS,
+        relay: "Relay | None" = None,
     ) -> None:
         self.client = client
         self.mode = mode
@@ -115,6 +120,7 @@ class Container:
         self._labels = {labels.RUN: run}
         self._volumes: dict[str, str] = {}
         self._network = network
+        self._relay = relay
 
     # ------------------------------------------------------------------------------------- life
 
@@ -207,7 +213,7 @@ class Container:
             ask,
             seconds=deadline,
             interval=0.05,
-            seen=lambda: f"{last}\n{self._ports()}{self.describe()}",
+            seen=lambda: f"{last}\n{self._relayed()}{self._ports()}{self.describe()}",
         )
         return self._connection
 
@@ -215,6 +221,10 @@ class Container:
         self._remove_container()
         self.port = free_port()
         self.start()
+
+    def _relayed(self) -> str:
+        """Say why a connection over there failed, in a line: libvirt's client here saw only that it ended."""
+        return f"{self._relay.said}\n" if self._relay and self._relay.said else ""
 
     def _ports(self) -> str:
         """Say on which ports the container listens, in a line; empty where that is not known."""
@@ -349,12 +359,14 @@ class Container:
 
     @property
     def uri(self) -> str:
-        """Return the libvirt URI under which the API is published on the loopback address."""
+        """Return the libvirt URI under which the API is published on the loopback address of the engine's host."""
         port = str(self.port)
         if not self.mode.host_network:
             published = self.inspect()["NetworkSettings"]["Ports"].get(f"{self.port}/tcp")
             # A container that has ended has no published port; the wait then says that it ended.
             port = published[0]["HostPort"] if published else port
+        if self._relay:
+            return f"qemu+unix://{self.path}?socket={quote(str(self._relay.socket_to(int(port))))}"
         return f"qemu+tcp://127.0.0.1:{port}{self.path}"
 
     def log(self, lines: int = 30) -> str:
@@ -438,7 +450,7 @@ class Container:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address on which nobody listens."""
+    """Return a port of the loopback address on which nobody listens here; elsewhere that is a guess."""
     while True:
         port = secrets.choice(PORTS)
         with socket.socket() as listener, contextlib.suppress(OSError):

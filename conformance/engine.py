@@ -1,22 +1,21 @@
 """The container engine: reached within a deadline, or refused with a reason."""
 
-import importlib.util
+import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import docker
 import requests
-from docker.context import ContextAPI
 from docker.errors import DockerException
 from docker.utils import kwargs_from_env
 
-from conformance import throwaway
-from conformance.errors import EngineError
+from conformance import throwaway, tunnel
+from conformance.errors import EngineError, EngineGone
 from conformance.wait import DeadlineExpired, within
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -25,6 +24,9 @@ API_NEEDED = (1, 41)
 
 CONNECT_SECONDS = 15
 CALL_SECONDS = 120
+
+
+REMEDY = "look at the engine's own log, start it again, and run again"
 
 
 class NoEngineError(EngineError):
@@ -60,6 +62,17 @@ class Engine:
     name: str
     """Product and version, such as ``docker 20.10.24+dfsg1``."""
 
+    def require(self) -> None:
+        """Ask whether the engine is still there.
+
+        Raises:
+            EngineGone: it does not answer.
+        """
+        try:
+            within("the engine to answer", self.client.ping, seconds=CONNECT_SECONDS)
+        except (DeadlineExpired, DockerException, requests.RequestException) as error:
+            raise EngineGone(f"the engine went away: {error}", REMEDY) from error
+
     def fingerprint(self, image: str | None = None, run: str = "") -> HostFingerprint:
         """Describe the engine's host.
 
@@ -81,10 +94,8 @@ class Engine:
 
     @property
     def local(self) -> bool:
-        """Say whether the engine runs on this very machine; a forwarded socket alone proves nothing."""
-        here = platform.uname()
-        there = (self.info.get("Name"), self.info.get("KernelVersion"))
-        return self.host.startswith("unix:") and there == (here.node, here.release)
+        """Say whether the engine's host is this very machine; a forwarded socket alone proves nothing."""
+        return self.host.startswith("unix:") and is_here(self.info)
 
     def _cpu(self, image: str | None, run: str) -> str:
         if self.local:
@@ -98,6 +109,12 @@ class Engine:
         return _model_name(output)
 
 
+def is_here(info: Mapping[str, Any]) -> bool:
+    """Say whether an engine's description of itself (``GET /info``) fits this machine."""
+    here = platform.uname()
+    return (info.get("Name"), info.get("KernelVersion")) == (here.node, here.release)
+
+
 def address(environ: Mapping[str, str] = os.environ) -> tuple[str, bool]:
     """Return the engine's address (DOCKER_HOST, the Docker context, or the default) and whether the user chose it.
 
@@ -106,27 +123,67 @@ def address(environ: Mapping[str, str] = os.environ) -> tuple[str, bool]:
     """
     if environ.get("DOCKER_HOST"):
         return environ["DOCKER_HOST"], True
-    name = environ.get("DOCKER_CONTEXT") or _configured_context(environ)
+    context = _context(environ)
+    return (context.host, True) if context else (DEFAULT_HOST, False)
+
+
+def certificates(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables that tell a Docker context's certificates; empty where none are used.
+
+    Who sets DOCKER_HOST to the context's address sets them as well, or they are lost.
+
+    Raises:
+        EngineError: the current context does not exist or cannot be read.
+    """
+    context = None if environ.get("DOCKER_HOST") else _context(environ)
+    if context is None or not context.certificates.is_dir():
+        return {}
+    return {"DOCKER_CERT_PATH": str(context.certificates), "DOCKER_TLS_VERIFY": "1" if context.verified else ""}
+
+
+@dataclass(frozen=True)
+class _Context:
+    """A Docker context: an address and, if the folder is there, ca.pem, cert.pem and key.pem."""
+
+    host: str
+    certificates: Path
+    verified: bool
+
+
+def _context(environ: Mapping[str, str]) -> _Context | None:
+    """Return the current Docker context; None for the default one.
+
+    Where it lies is what ``docker context inspect`` shows as Storage. docker-py finds none without a config.json.
+    """
+    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME") or "/") / ".docker")
+    name = environ.get("DOCKER_CONTEXT") or _configured_context(folder)
     if name in ("", "default"):
-        return DEFAULT_HOST, False
+        return None
+    key = hashlib.sha256(name.encode()).hexdigest()
     try:
-        context = ContextAPI.get_context(name)
-    except Exception as error:  # docker-py lets through whatever a broken file makes Python say
-        raise EngineError(f"the Docker context {name!r} cannot be read: {error}", "docker context ls") from error
-    if context is None or not context.Host:
+        meta = json.loads((folder / "contexts" / "meta" / key / "meta.json").read_text(encoding="utf-8"))
+        endpoint = meta["Endpoints"]["docker"]
+        return _Context(
+            host=str(endpoint["Host"]),
+            certificates=folder / "contexts" / "tls" / key / "docker",
+            verified=not endpoint.get("SkipTLSVerify"),
+        )
+    except FileNotFoundError as error:
         raise EngineError(
             f"the Docker context {name!r} does not exist",
             "choose another: docker context use default; or set DOCKER_HOST",
-        )
-    return str(context.Host), True
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EngineError(f"the Docker context {name!r} cannot be read: {error!r}", "docker context ls") from error
 
 
-def connect(host: str | None = None, *, seconds: int = CONNECT_SECONDS) -> Engine:
+def connect(host: str | None = None, *, seconds: int = CONNECT_SECONDS, ssh: Sequence[str] = ()) -> Engine:
     """Return the engine at an address, by default at the one that :func:`address` finds.
 
     Args:
         host: the address, as DOCKER_HOST takes it: ``unix://``, ``tcp://`` or ``ssh://``.
         seconds: within how many seconds it has to have answered.
+        ssh: more words for ssh, such as ``-i KEY``; its own configuration is read anyway.
 
     Raises:
         NoEngineError: nothing answers there.
@@ -135,26 +192,26 @@ def connect(host: str | None = None, *, seconds: int = CONNECT_SECONDS) -> Engin
     wanted = host or address()[0]
     try:
         # A deadline of its own: timeouts of sockets start anew with every byte, and ssh has none.
-        return within(f"the engine at {wanted}", lambda: _open(wanted, seconds), seconds=seconds)
+        return within(f"the engine at {wanted}", lambda: _open(wanted, seconds, ssh), seconds=seconds)
     except DeadlineExpired as error:
         raise EngineError(
             f"the engine at {wanted} took the connection but did not answer within {seconds:g} s",
             "restart it (sudo systemctl restart docker), or set DOCKER_HOST to another one",
         ) from error
     except (DockerException, requests.RequestException, OSError, ValueError, TypeError) as error:
+        if wanted.startswith("ssh://"):
+            raise tunnel.to(wanted, ssh).why(_last(tuple(_causes(error)))) from error
         raise _explain(wanted, error, seconds) from error
 
 
-def _open(host: str, seconds: int) -> Engine:
-    if host.startswith("ssh://") and importlib.util.find_spec("paramiko") is None:
-        raise EngineError(
-            f"docker-py reaches {host} only with the package paramiko",
-            ".venv/bin/pip install paramiko; or forward the engine's socket with ssh -L and set DOCKER_HOST to it",
-        )
-    options: dict[str, Any] = {**kwargs_from_env({**os.environ, "DOCKER_HOST": host})}
-    options["base_url"] = host  # kwargs_from_env rewrites tcp:// to https:// as a hint that docker-py does not need
+def _open(host: str, seconds: int, ssh: Sequence[str]) -> Engine:
+    options: dict[str, Any] = {}
     if host.startswith("ssh://"):
-        options["use_ssh_client"] = True  # the user's own ssh knows the user's keys and hosts
+        # docker-py's own way starts an ssh for each connection, and needs a package that does what ssh does.
+        options["base_url"] = f"unix://{tunnel.to(host, ssh, seconds=0.8 * seconds).socket}"
+    else:
+        options |= kwargs_from_env({**certificates(), **os.environ, "DOCKER_HOST": host})
+        options["base_url"] = host  # kwargs_from_env rewrites tcp:// to https:// as a hint that docker-py does not need
     client = docker.DockerClient(timeout=seconds, version="auto", **options)
     version = client.version()
     info = client.info()
@@ -209,10 +266,6 @@ def _explain(host: str, error: Exception, seconds: float) -> EngineError:
         )
     if "resolve" in text or "Name or service not known" in text:
         return EngineError(f"the host of {host} cannot be found by name", f"correct DOCKER_HOST, {elsewhere}")
-    if host.startswith("ssh://"):
-        return EngineError(
-            f"no engine through {host}: {_last(causes)}", "try: ssh HOST docker version (it must not ask anything)"
-        )
     return EngineError(
         f"what answers at {host} is no usable engine: {_last(causes)}", f"correct DOCKER_HOST, {elsewhere}"
     )
@@ -235,8 +288,7 @@ def _last(causes: tuple[BaseException, ...]) -> str:
     return str(causes[-1]).strip().splitlines()[0] if str(causes[-1]).strip() else type(causes[-1]).__name__
 
 
-def _configured_context(environ: Mapping[str, str]) -> str:
-    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME") or "/") / ".docker")
+def _configured_context(folder: Path) -> str:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -8,8 +8,10 @@ import contextlib
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+from conformance import engine
 from conformance.errors import HarnessError
 from conformance.wait import DeadlineExpired, wait_for
 
@@ -18,6 +20,17 @@ ADDRESS = "\0libvirt-conformance-host-network"
 
 SECONDS = 480
 """As long as a matrix in one mode may take under emulation, and less than what pytest gives to one test."""
+
+
+def address(info: Mapping[str, Any]) -> str:
+    """Return the address of the lock for the network of an engine's host.
+
+    All engines of this machine, however they are reached, have one host; one elsewhere has its own.
+
+    Args:
+        info: the engine's description of itself (``GET /info``).
+    """
+    return ADDRESS if engine.is_here(info) else f"{ADDRESS}-{info.get('ID', '')}"
 
 
 class HostBusy(HarnessError):

@@ -36,7 +36,7 @@ from conformance.mode import Mode
 from conformance.progress import Progress
 from conformance.question import Question
 from conformance.run import Run, prepare
-from conformance.verdict import KnownFailure, Verdict, recognised
+from conformance.verdict import KnownFailure, Verdict, blames_image, recognised
 
 if TYPE_CHECKING:
     from testinfra.host import Host as Inside
@@ -331,7 +331,7 @@ def _alone(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[Non
         yield
         return
     progress = request.config.stash[PROGRESS]
-    with host_lock.held(lambda text: progress(f"{mode.id}: {text}")):
+    with host_lock.held(lambda text: progress(f"{mode.id}: {text}"), address=host_lock.address(run.engine.info)):
         cleanup.sweep(run.engine.client, alone=True)  # whoever was waited for may have been killed
         yield
 
@@ -478,6 +478,8 @@ def _translated(item: pytest.Item) -> Generator[None, None, None]:
         question.unsupported = str(error)
         pytest.skip(str(error))
     except Exception as error:
+        if question is not None and blames_image(error):
+            item.config.stash[RUN].require()
         known = recognised(question.expected if question else None, error)
         if known:
             raise known from error

@@ -18,8 +18,9 @@ from types import FrameType
 from typing import IO
 
 from conformance import paths, traces
-from conformance.engine import NoEngineError, address, connect
+from conformance.engine import NoEngineError, address, certificates, connect
 from conformance.errors import EngineError, HarnessError
+from conformance.keeper import SOCKET_PATH_BYTES
 from conformance.wait import DeadlineExpired, wait_for
 
 Progress = Callable[[str], None]
@@ -28,9 +29,6 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 LOCK_SECONDS = 180.0
 """Longer than another run can take to start or to stop the engine."""
-
-SOCKET_PATH_BYTES = 107
-"""What fits into sockaddr_un.sun_path beside its final zero (unix(7))."""
 
 _PROGRAMS = ("dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "docker-proxy")
 
@@ -57,6 +55,7 @@ def engine(progress: Progress) -> Iterator[str]:
         EngineError: the user's engine refuses or does not answer, or no private one can be started.
     """
     host, chosen = address()
+    os.environ.update(certificates())
     with _signals_interrupt():
         try:
             connect(host)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import docker.errors
 
 from conformance import cleanup, engine, image, labels, media, record, throwaway
 from conformance.accel import Asking, HostKvm
+from conformance.beyond import peer_image
 from conformance.container import READY_SECONDS, Container, engine_errors
 from conformance.contract import Contract
 from conformance.engine import Engine, HostFingerprint
@@ -19,6 +21,7 @@ from conformance.guest import Accel
 from conformance.media import Probe
 from conformance.mode import Mode
 from conformance.record import Recorder
+from conformance.relay import Relay
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
 
@@ -94,11 +97,33 @@ class Run:
             network=network,
             path=self.contract.image.path,
             ready_seconds=self.ready_seconds,
+            relay=self._relay,
         )
+
+    @functools.cached_property
+    def _relay(self) -> Relay | None:
+        """The way to ports of the engine's host; none where that is this machine."""
+        if self.engine.local:
+            return None
+        with engine_errors():
+            image = peer_image(self.engine.client, self.probe)
+        return Relay(self.engine.client, image, self.id).start()
+
+    def require(self) -> None:
+        """Ask whether what carries the questions to libvirt is still there.
+
+        Raises:
+            EngineError: it is not: an answer, or none, says nothing about the image then.
+        """
+        self.engine.require()
+        if relay := vars(self).get("_relay"):
+            relay.require()
 
     def close(self) -> None:
         """Remove whatever the run left on the engine; raises what :func:`cleanup.remove` raises."""
         self.asking.withdraw()
+        if relay := vars(self).get("_relay"):
+            relay.close()
         cleanup.remove(self.engine.client, self.id)
 
 

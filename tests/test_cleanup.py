@@ -56,7 +56,9 @@ class Api:
 
 
 def client(api: Api) -> Any:
-    return type("Client", (), {"api": api})()
+    here = os.uname()
+    info = {"Name": here.nodename, "KernelVersion": here.release}
+    return type("Client", (), {"api": api, "info": lambda _self: info})()
 
 
 def dead_run() -> str:
@@ -173,6 +175,7 @@ def given_back(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(leftovers, "give_back", give_back)
     address = f"\0conformance-test-{secrets.token_hex(8)}"
+    monkeypatch.setattr(host_lock, "address", lambda _info: address)
     monkeypatch.setattr(host_lock, "held", functools.partial(host_lock.held, address=address))
     return runs
 

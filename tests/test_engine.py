@@ -1,5 +1,6 @@
 """Engines that answer, refuse, keep silent or talk nonsense: each within its deadline and with a remedy."""
 
+import hashlib
 import json
 import os
 import socket
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conformance.engine import DEFAULT_HOST, Engine, NoEngineError, address, connect
+from conformance.engine import DEFAULT_HOST, Engine, NoEngineError, address, certificates, connect
 from conformance.errors import EngineError
 
 Serve = Callable[[Callable[[socket.socket], None]], str]
@@ -180,7 +181,34 @@ def test_where_an_engine_is_looked_for(tmp_path: Path) -> None:
     assert address(home) == (DEFAULT_HOST, False)
 
 
-def test_a_context_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    with pytest.raises(EngineError, match="'nowhere'"):
-        address({"DOCKER_CONTEXT": "nowhere"})
+def test_a_context_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="'nowhere' does not exist"):
+        address({"DOCKER_CONTEXT": "nowhere", "DOCKER_CONFIG": str(tmp_path)})
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", '{"Name": "farm"}'])
+def test_a_context_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    meta = tmp_path / "contexts" / "meta" / hashlib.sha256(b"farm").hexdigest() / "meta.json"
+    meta.parent.mkdir(parents=True)
+    meta.write_text(text)
+    with pytest.raises(EngineError, match="'farm' cannot be read"):
+        address({"DOCKER_CONTEXT": "farm", "DOCKER_CONFIG": str(tmp_path)})
+
+
+@pytest.mark.parametrize(("unverified", "said"), [(False, "1"), (True, "")])
+def test_a_context_says_its_address_and_certificates(tmp_path: Path, unverified: bool, said: str) -> None:
+    name = hashlib.sha256(b"farm").hexdigest()
+    meta = tmp_path / "contexts" / "meta" / name / "meta.json"
+    meta.parent.mkdir(parents=True)
+    endpoint = {"Host": "tcp://farm:2376", "SkipTLSVerify": unverified}
+    meta.write_text(json.dumps({"Name": "farm", "Metadata": {}, "Endpoints": {"docker": endpoint}}))
+    environ = {"DOCKER_CONTEXT": "farm", "DOCKER_CONFIG": str(tmp_path)}
+    assert address(environ) == ("tcp://farm:2376", True)
+    assert certificates(environ) == {}
+
+    folder = tmp_path / "contexts" / "tls" / name / "docker"
+    folder.mkdir(parents=True)
+    for one in ("ca.pem", "cert.pem", "key.pem"):
+        (folder / one).write_text("")
+    assert certificates(environ) == {"DOCKER_CERT_PATH": str(folder), "DOCKER_TLS_VERIFY": said}
+    assert certificates({**environ, "DOCKER_HOST": "tcp://other:2376"}) == {}

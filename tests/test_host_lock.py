@@ -51,6 +51,14 @@ def test_a_wait_has_an_end_and_says_what_to_do(address: str) -> None:
         pass
 
 
+def test_engines_of_this_machine_share_a_lock_and_those_elsewhere_have_their_own() -> None:
+    here = os.uname()
+    ours = {"Name": here.nodename, "KernelVersion": here.release}
+    assert host_lock.address(ours | {"ID": "a"}) == host_lock.address(ours | {"ID": "b"}) == host_lock.ADDRESS
+    theirs = [host_lock.address({"Name": "elsewhere", "KernelVersion": "6.1.0", "ID": one}) for one in ("a", "b")]
+    assert len({host_lock.ADDRESS, *theirs}) == 3
+
+
 def test_a_run_that_is_killed_holds_nothing(address: str) -> None:
     script = (
         "import os, signal\nfrom conformance import host_lock\n"

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from conformance import contract as contracts
 from conformance import plugin
 from conformance.accel import Asking, HostKvm
-from conformance.engine import HostFingerprint
+from conformance.engine import Engine, HostFingerprint
 from conformance.errors import EngineError, HarnessError
 from conformance.record import Image, Recorder
 from conformance.run import Run
@@ -39,6 +40,13 @@ class Outcome:
 class NoEngine:
     """An engine on which nothing was made."""
 
+    gone = False
+
+    def ping(self) -> bool:
+        if self.gone:
+            raise requests.exceptions.ConnectionError("refused")
+        return True
+
     class api:  # noqa: N801
         @staticmethod
         def containers(**_: Any) -> list[Any]:
@@ -59,15 +67,13 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """Runs a suite in a session of its own; returns what was recorded."""
 
     def prepare(contract: contracts.Contract, _progress: object, *, results: Path, **_: Any) -> Run:
-        class Engine:
-            client = NoEngine()
-
-        asking = Asking(Engine.client, "sha256:0", None, "run")  # type: ignore[arg-type]
+        engine = Engine(NoEngine(), "unix:///engine.sock", {}, "docker 26.1")  # type: ignore[arg-type]
+        asking = Asking(engine.client, "sha256:0", None, "run")  # type: ignore[arg-type]
         monkeypatch.setattr(asking, "answer", lambda: HostKvm(False, "no KVM"))
         return Run(
             id="run",
             contract=contract,
-            engine=Engine(),  # type: ignore[arg-type]
+            engine=engine,
             fingerprint=HostFingerprint("6.1", 2, (), "docker 26.1", "Debian", "x86_64", "CPU", 2),
             asking=asking,
             accel="auto",
@@ -121,6 +127,17 @@ def test_what_breaks_in_the_harness_is_an_error(ask: Ask, statement: str) -> Non
     assert outcome.verdicts == {"test_it": "error"}
     outcome.result.assert_outcomes(errors=1)
     assert outcome.result.ret == 1
+
+
+@pytest.mark.parametrize("statement", ["assert False", "raise libvirt.libvirtError('client socket is closed')"])
+def test_what_is_seen_after_the_engine_went_away_is_no_evidence(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.setattr(NoEngine, "gone", True)
+    outcome = ask(f"def test_it(mode): {statement}\ndef test_other(mode): pass")
+    assert outcome.verdicts == {"test_it": "error"}
+    assert "the engine went away" in outcome.records[0]["reason"]
+    assert outcome.result.ret != 0
 
 
 def test_a_fixture_may_fail_the_image_too(ask: Ask) -> None:
