@@ -15,7 +15,7 @@ import docker.errors
 import libvirt
 import requests
 
-from conformance import effective, hypervisor, interrupt, labels
+from conformance import effective, hypervisor, interrupt, labels, streams
 from conformance.contract import Device
 from conformance.engine import REMEDY
 from conformance.errors import EngineError, EngineGone, ImageFailure, Unsupported
@@ -399,9 +399,9 @@ class Container:
         with engine_errors():
             try:
                 created = self.client.api.exec_create(self.id, ["timeout", "-k", "1", str(seconds), *command])
-                output: tuple[bytes | None, bytes | None] = within(
+                stdout, stderr = within(
                     "the engine to run a command",
-                    lambda: self.client.api.exec_start(created["Id"], demux=True),
+                    lambda: streams.output(self.client, created["Id"]),
                     seconds=seconds + ENGINE_SECONDS,
                 )
                 status = int(self.client.api.exec_inspect(created["Id"])["ExitCode"])
@@ -413,7 +413,7 @@ class Container:
                 raise EngineGone(str(error), REMEDY) from error
         if status in (124, 137):
             raise ImageFailure(f"{' '.join(command)}: still running after {seconds} s")
-        return Done(status, output[0] or b"", output[1] or b"")
+        return Done(status, stdout, stderr)
 
     def stale(self) -> list[str]:
         """Return the files in which libvirt keeps the IDs of QEMU's and its own processes that are not there."""
@@ -467,5 +467,5 @@ def engine_errors() -> Iterator[None]:
         raise EngineError("the container or network is gone: someone else removed it") from error
     except docker.errors.DockerException as error:
         raise EngineError(f"the engine refused: {error}") from error
-    except requests.exceptions.RequestException as error:
+    except (requests.exceptions.RequestException, ConnectionError) as error:
         raise EngineGone(f"the engine went away: {error}", REMEDY) from error

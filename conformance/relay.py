@@ -11,7 +11,6 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,52 +22,18 @@ from conformance import interrupt, labels
 from conformance.container import engine_errors
 from conformance.errors import EngineError
 from conformance.keeper import Kept
+from conformance.streams import LATER, STDERR, STDOUT, Frames, Stream
 
 FOREVER = ["/bin/busybox", "sleep", "inf"]
 
 CONNECT = ["/bin/busybox", "sh", "-c", 'echo $$ >&2; exec /bin/busybox nc -w 10 127.0.0.1 "$0"']
 """Says the process ID by which it can be ended, and becomes the connection to a port."""
 
-STDOUT, STDERR = 1, 2
-
-HEAD_BYTES = 8
-
 BUFFER_BYTES = 1 << 18
 """So much waits for a side that is slow; then the other side has to wait."""
 
 END_SECONDS = 5
 """For a connection to end over there after it ended here."""
-
-LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-"""Not now: ``poll`` says when."""
-
-
-class Frames:
-    """Takes apart what the engine multiplexes: ``[stream, 0, 0, 0, size (4 bytes, big-endian)]`` before each piece.
-
-    The Docker Engine API says so under attaching to a container, "Stream format".
-    """
-
-    def __init__(self) -> None:
-        self._head = b""
-        self._stream = 0
-        self._left = 0
-
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield stream and content of as much of each frame as is there; frames may be cut anywhere."""
-        rest = memoryview(data)
-        while rest:
-            if self._left:
-                piece, rest = bytes(rest[: self._left]), rest[self._left :]
-                self._left -= len(piece)
-                yield self._stream, piece
-                continue
-            missing = HEAD_BYTES - len(self._head)
-            self._head += bytes(rest[:missing])
-            rest = rest[missing:]
-            if len(self._head) == HEAD_BYTES:
-                self._stream, self._left = self._head[0], int.from_bytes(self._head[4:], "big")
-                self._head = b""
 
 
 class Pump:
@@ -299,19 +264,9 @@ class Relay:
     def _carry(self, near: socket.socket, port: int) -> None:
         """Connect to the port over there, and carry until a side ends."""
         command = self._client.api.exec_create(self._container, [*CONNECT, str(port)], stdin=True)
-        stream: Any = self._client.api.exec_start(command["Id"], socket=True)
-        far: socket.socket = getattr(stream, "_sock", stream)
-        try:
-            far.setblocking(False)
-            early = b""
-            with contextlib.suppress(*LATER):  # what came along with the head of the engine's answer
-                early = stream._response.raw._fp.fp.peek()
-            pump = Pump(near, far, early)
+        with contextlib.closing(Stream(self._client, command["Id"])) as stream:
+            pump = Pump(near, stream.socket, stream.early)
             pump.run()
-        finally:
-            with contextlib.suppress(OSError):
-                far.shutdown(socket.SHUT_RDWR)
-            stream._response.close()
         process, _, words = pump.said.decode(errors="replace").partition("\n")
         self.said = words.strip()
         if not pump.ended and process.isdigit():

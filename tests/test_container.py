@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from conformance import container as containers
-from conformance import effective, hypervisor, mode
+from conformance import effective, hypervisor, mode, streams
 from conformance.container import Container
 from conformance.contract import Contract
 from conformance.errors import EngineError, EngineGone, ImageFailure, Unsupported
@@ -75,11 +75,17 @@ class FakeApi:
         assert words[:2] == ["timeout", "-k"]
         return {"Id": "exec"}
 
-    def exec_start(self, _id: str, demux: bool) -> tuple[bytes, None]:
-        return self.output.encode(), None
+    def exec_start(self, _id: str) -> tuple[bytes, bytes]:
+        return self.output.encode(), b""
 
     def exec_inspect(self, _id: str) -> dict[str, int]:
         return {"ExitCode": self.status}
+
+
+@pytest.fixture(autouse=True)
+def _output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command writes is the answer itself, not a stream to be read."""
+    monkeypatch.setattr(streams, "output", lambda client, command: client.api.exec_start(command))
 
 
 def of(api: Any, contract: Contract, name: str = "unprivileged") -> Container:
@@ -297,7 +303,7 @@ def test_a_silent_libvirt_is_told_with_the_ports_that_are_open(
 def test_an_engine_that_does_not_end_a_command_is_gone(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
     api = FakeApi()
     release = threading.Event()
-    monkeypatch.setattr(api, "exec_start", lambda _id, demux: release.wait(60))
+    monkeypatch.setattr(api, "exec_start", lambda _id: release.wait(60))
     monkeypatch.setattr(containers, "ENGINE_SECONDS", 0)
     with pytest.raises(EngineGone, match="the engine to run a command"):
         of(api, contract).start().run("true", seconds=0)

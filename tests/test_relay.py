@@ -16,24 +16,13 @@ import pytest
 
 from conformance import relay
 from conformance.errors import EngineError
-from conformance.relay import STDERR, STDOUT, Frames, Pump, Relay
+from conformance.relay import Pump, Relay
+from conformance.streams import STDERR, STDOUT
 from conformance.wait import wait_for
 
 
 def frame(data: bytes, stream: int = STDOUT) -> bytes:
     return bytes([stream, 0, 0, 0]) + len(data).to_bytes(4, "big") + data
-
-
-# ---------------------------------------------------------------------------------------------------- frames
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 1000])
-def test_frames_cut_anywhere(size: int) -> None:
-    whole = frame(b"libvirt says") + frame(b"", STDERR) + frame(b"oh", STDERR) + frame(b"x" * 500) + frame(b"end")
-    frames = Frames()
-    found = [piece for at in range(0, len(whole), size) for piece in frames.feed(whole[at : at + size])]
-    assert b"".join(data for stream, data in found if stream == STDOUT) == b"libvirt says" + b"x" * 500 + b"end"
-    assert b"".join(data for stream, data in found if stream == STDERR) == b"oh"
 
 
 # ------------------------------------------------------------------------------------------------------ pump
@@ -198,7 +187,7 @@ def test_a_client_that_ended_half_costs_no_time_while_it_waits(carried: Carried)
 # ----------------------------------------------------------------------------------------------------- relay
 
 
-class Stream:
+class Answer:
     """What docker-py gives for a command's stream: the socket, and a buffer that read ahead."""
 
     def __init__(self, far: socket.socket) -> None:
@@ -250,7 +239,7 @@ class Api:
         ours, theirs = socketpair()
         self.streams.append(theirs)
         theirs.sendall(frame(b"17\n", STDERR))
-        return Stream(ours)
+        return Answer(ours)
 
 
 @pytest.fixture
