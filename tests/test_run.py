@@ -14,7 +14,7 @@ from conformance import paths
 
 TOOLS = (
     "bash", "cat", "comm", "df", "dirname", "env", "flock", "grep", "head", "mkdir", "rm", "sed", "sha256sum", "sort",
-    "stat", "tail", "touch", "tr",
+    "stat", "tail", "tee", "touch", "tr",
 )  # fmt: skip
 
 
@@ -42,6 +42,7 @@ class Machine:
             ('export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"', ":"),
             ("python=/usr/bin/python3", f"python={self.bin}/python3"),
             ("/var/run/docker.sock", f"{folder}/docker.sock"),
+            ("/etc/ssh", f"{folder}/ssh"),
         ):
             assert there in text
             text = text.replace(there, here)
@@ -205,6 +206,39 @@ def test_an_engine_that_refuses(machine: Machine) -> None:
         machine.stub("sudo", '[ "$1" = -n ] || { while [[ "$1" == -* ]]; do shift; done; "$@"; }')
         done = machine.run("matrix", DOCKER_HOST=address)
         assert (done.returncode, done.stdout) == (0, "conformance matrix\n")
+
+
+def test_an_engine_that_refuses_is_no_matter_where_another_is_chosen(machine: Machine) -> None:
+    machine.user()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(machine.checkout.parent / "docker.sock"))
+        (machine.checkout.parent / "docker.sock").chmod(0)
+        assert machine.run("matrix", DOCKER_HOST="", DOCKER_CONTEXT="default").returncode == 1
+        elsewhere = ({"DOCKER_HOST": "ssh://host"}, {"DOCKER_HOST": "", "DOCKER_CONTEXT": "elsewhere"})
+        for chosen in elsewhere:
+            done = machine.run("matrix", **chosen)
+            assert (done.returncode, done.stdout) == (0, "conformance matrix\n")
+
+
+def test_ssh_is_installed_for_an_engine_behind_it(machine: Machine) -> None:
+    machine.run("matrix", MISSING="openssh-client", DOCKER_HOST="ssh://host")
+    assert machine.called("install openssh-client")
+    machine.run("matrix", MISSING="openssh-client")
+    assert not machine.called("apt-get")
+
+
+def test_an_ssh_server_is_installed_for_the_tests_and_kept_from_running_before_that(machine: Machine) -> None:
+    forbidden = machine.checkout.parent / "ssh" / "sshd_not_to_be_run"
+    machine.stub("apt-get", f'case "$*" in *--simulate*) ;; *) cat {forbidden} ;; esac')
+    done = machine.run("test", MISSING="openssh-server")
+    assert machine.called("install openssh-server")
+    assert "Remove this file to have it as a service" in done.stderr
+    forbidden.unlink()
+    for others in (("matrix",), ("test", "-e", "unit")):
+        machine.run(*others, MISSING="openssh-server")
+        assert not machine.called("apt-get")
+    machine.run("matrix", MISSING="gcc")
+    assert not forbidden.exists()
 
 
 def test_not_debian(machine: Machine) -> None:
