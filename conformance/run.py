@@ -122,9 +122,11 @@ class Run:
     def close(self) -> None:
         """Remove whatever the run left on the engine; raises what :func:`cleanup.remove` raises."""
         self.asking.withdraw()
-        if relay := vars(self).get("_relay"):
-            relay.close()
-        cleanup.remove(self.engine.client, self.id)
+        try:
+            if relay := vars(self).get("_relay"):
+                relay.close()
+        finally:
+            cleanup.remove(self.engine.client, self.id)
 
 
 def prepare(
