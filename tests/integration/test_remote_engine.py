@@ -5,6 +5,7 @@ import getpass
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -211,6 +212,7 @@ class Session:
             seconds=15,
             seen=lambda: f"{self.programs()} {list(self.temporary.glob('**/*'))}",
         )
+        shutil.rmtree(self.temporary)
 
     def left(self, where: engine.Engine) -> list[str]:
         """Return what it left on the engine."""
