@@ -11,7 +11,7 @@ from pathlib import Path
 
 from conformance.apt import MIRROR_VARIABLE, Mirror
 from conformance.errors import MediaError
-from conformance.media.recipe import Package
+from conformance.media.recipe import Pinned
 
 STALL = 30.0
 """Seconds without a byte after which a server is given up."""
@@ -38,7 +38,7 @@ _REMEDIES = {
 }
 
 
-def fetch(package: Package, folder: Path, sources: Sequence[Mirror], progress: Callable[[str], None]) -> Path:
+def fetch(package: Pinned, folder: Path, sources: Sequence[Mirror], progress: Callable[[str], None]) -> Path:
     """Return the package's file, fetched unless a whole one is there already.
 
     The file appears under its final name, its checksum, only when it is complete and right; it is verified

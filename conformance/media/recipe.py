@@ -18,21 +18,32 @@ class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Package(_Data):
+class Pinned(_Data):
     """A pinned file of a Debian archive.
+
+    Attributes:
+        pool: the file's path below the archive's root.
+        sha256: the file's checksum, in hex.
+    """
+
+    pool: Annotated[str, Field(pattern=r"^pool/[^/].+$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    def __str__(self) -> str:
+        return self.pool.rpartition("/")[2]
+
+
+class Package(Pinned):
+    """A pinned package whose files media are made of.
 
     Attributes:
         package: the package's name.
         version: its version.
-        pool: the file's path below the archive's root.
-        sha256: the file's checksum, in hex.
         files: paths inside the package by the names that the builder uses.
     """
 
     package: str
     version: str
-    pool: Annotated[str, Field(pattern=r"^pool/.+\.deb$")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     files: dict[str, str]
 
     def __str__(self) -> str:
