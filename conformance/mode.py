@@ -5,7 +5,7 @@ was judged.
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,7 @@ class Mode:
         id: the mode's name in the contract.
         summary: one sentence for tables and help.
         exposures: what the container is given, in the contract's order.
+        permissions: the documented permission mode of each exposed path, as the path is in the container.
         environment: variables that the image needs in this mode.
         port: the container's API port.
         volumes: container path by volume name; what the rendered commands keep between containers.
@@ -52,6 +53,7 @@ class Mode:
     id: str
     summary: str
     exposures: tuple[Exposure, ...]
+    permissions: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = 16509
     volumes: Mapping[str, str] = field(default_factory=dict)
@@ -70,12 +72,6 @@ class Mode:
     def mounts(self) -> list[Mount]:
         """Return the exposed folders of the host."""
         return [exposure for exposure in self.exposures if isinstance(exposure, Mount)]
-
-    @property
-    def permissions(self) -> dict[str, str]:
-        """Return the documented permission mode of each exposed path, as the path is in the container."""
-        paths = {one.path: one.permission for one in self.exposures if isinstance(one, Device)}
-        return paths | {mount.target: mount.permission for mount in self.mounts}
 
     @property
     def security_options(self) -> list[str]:
@@ -213,11 +209,26 @@ def of(contract: Contract, mode_id: str) -> Mode:
         ContractError: the contract has no such mode.
     """
     claims = contract.mode(mode_id)
+    exposures = contract.exposures_of(claims)
     return Mode(
         id=claims.id,
         summary=claims.summary,
-        exposures=contract.exposures_of(claims),
+        exposures=exposures,
+        permissions=_permissions(contract, exposures),
         environment=claims.environment,
         port=contract.image.port,
         volumes={volume.name: volume.path for volume in contract.volumes},
     )
+
+
+def _permissions(contract: Contract, exposures: Iterable[Exposure]) -> dict[str, str]:
+    if any(isinstance(exposure, Privileged) for exposure in exposures):
+        # Nothing is named, and everything is there, in its own place.
+        paths = [(one.path if isinstance(one, Device) else one.source, one) for one in _paths(contract.exposures)]
+    else:
+        paths = [(one.path if isinstance(one, Device) else one.target, one) for one in _paths(exposures)]
+    return {path: one.permission for path, one in paths}
+
+
+def _paths(exposures: Iterable[Exposure]) -> list[Device | Mount]:
+    return [one for one in exposures if isinstance(one, Device | Mount)]
