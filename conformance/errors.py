@@ -30,6 +30,10 @@ class MediaError(HarnessError):
     """A boot medium could not be fetched, verified or built."""
 
 
+class LabError(HarnessError):
+    """The lab could not be built, did not start, or broke while it was used."""
+
+
 class ContractError(HarnessError):
     """contract.toml, a mode, a feature or a cause is not what it should be."""
 

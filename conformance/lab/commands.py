@@ -1,0 +1,103 @@
+"""``conformance lab``: working with labs by hand."""
+
+import shutil
+import subprocess
+from typing import Annotated
+
+import typer
+
+from conformance import paths
+from conformance.errors import LabError
+from conformance.lab import definition, machine, pins
+from conformance.progress import Progress
+
+app = typer.Typer(
+    help="Virtual machines with KVM, a current engine and AppArmor, for machines that lack them; no root is needed.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(help=f"a lab host: {', '.join(definition.names())}")]
+
+
+@app.command()
+def up(name: Name = definition.DEFAULT) -> None:
+    """Start a lab that stays; `./run matrix --host lab` then uses it. Built first, where it is not there."""
+    host = definition.load(name)
+    progress = Progress()
+    for gone in (one for one in machine.running() if one.host.name == name and not one.alive):
+        gone.stop()
+    found = _up(name)
+    lab = found[0] if found else machine.start(host, progress, keep=True)
+    progress.clear()
+    typer.echo(f"{host.name} is up: conformance lab ssh {host.name}; ./run matrix --host lab:{host.name}")
+    typer.echo(f"  {lab.accel}; console: {lab.console}")
+
+
+@app.command()
+def status() -> None:
+    """List the lab hosts and the labs that run; exit status 1 where none does."""
+    found = machine.running()
+    for name in definition.names():
+        host = definition.load(name)
+        typer.echo(f"{name:<12}{host.summary}")
+        for lab in (one for one in found if one.host.name == name):
+            use = "kept up" if lab.kept else "of a run"
+            typer.echo(f"{'':<12}{lab.state()}, {use}, process {lab.pid}, ssh on 127.0.0.1:{lab.port}, {lab.accel}")
+            typer.echo(f"{'':<12}console: {lab.console}")
+    if not any(one.alive for one in found):
+        raise typer.Exit(1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def ssh(context: typer.Context, name: Name = definition.DEFAULT) -> None:
+    """Open a shell in a lab that is up, or run a command in it: conformance lab ssh debian-13 docker ps."""
+    lab = _one(name)
+    raise typer.Exit(subprocess.run(lab.ssh(*context.args), check=False).returncode)
+
+
+@app.command()
+def down(name: Annotated[str | None, typer.Argument(help="only this lab host")] = None) -> None:
+    """Stop the labs that are up, and throw away what they have written; runs' own labs end with their runs."""
+    if name:
+        definition.load(name)
+    found = [one for one in machine.running() if one.kept and name in (None, one.host.name)]
+    for lab in found:
+        lab.stop()
+        typer.echo(f"{lab.host.name} is down")
+    if not found:
+        typer.echo("no lab is up")
+
+
+@app.command()
+def rebuild(name: Name = definition.DEFAULT) -> None:
+    """Make a lab's disk and saved state anew; its QEMU and downloads are kept."""
+    host = definition.load(name)
+    if any(one.host.name == name and one.alive for one in machine.running()):
+        raise LabError(f"the lab {name} runs", f"conformance lab down {name}")
+    for folder in (paths.cache() / "lab").glob(f"{name}-*/"):
+        shutil.rmtree(folder, ignore_errors=True)
+    progress = Progress()
+    machine.start(host, progress).stop()
+    progress.clear()
+    typer.echo(f"{name} is rebuilt")
+
+
+@app.command()
+def pin(name: Name = definition.DEFAULT) -> None:
+    """Pin a lab host's packages to what Debian has today, for maintainers; commit the file that it writes."""
+    progress = Progress()
+    count = pins.renew(definition.load(name), progress)
+    progress.clear()
+    typer.echo(f"pinned {count} packages of {name}")
+
+
+def _up(name: str) -> list[machine.Machine]:
+    return [one for one in machine.running() if one.kept and one.host.name == name and one.state() == "running"]
+
+
+def _one(name: str) -> machine.Machine:
+    definition.load(name)
+    found = _up(name)
+    if not found:
+        raise LabError(f"the lab {name} is not up", f"conformance lab up {name}")
+    return found[0]

@@ -1,0 +1,113 @@
+"""What a lab host is made of: data under lab/hosts/, one file a host."""
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from conformance.errors import ContractError
+from conformance.lab import DEFINITIONS
+from conformance.media.recipe import Pinned
+
+DEFAULT = "debian-13"
+"""The host that ``--host lab`` means."""
+
+PREFIX = "lab"
+"""``--host lab`` and ``--host lab:NAME`` mean a lab host."""
+
+
+class Host(BaseModel):
+    """A lab host.
+
+    Attributes:
+        name: the file's name.
+        summary: one line for the list of hosts.
+        suite: Debian's name of the release that its packages are from.
+        packages: what is installed beside the essential packages.
+        fallback: archives that keep superseded packages, asked last.
+        kernel_arguments: beside those that every lab has.
+        cpus: processors.
+        memory_mib: memory, in MiB. All of it lies below 4 GiB, where a q35 machine has room for 2816 (QEMU:
+            hw/i386/pc_q35.c). With memory beyond, memtest86+ as a guest of a guest overwrote the memory of the lab's
+            own kernel (seen with QEMU 7.2.22, emulated): "corrupted stack end detected inside scheduler".
+        disk_gib: most that its disk can hold, in GiB; it takes what is used.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    summary: str
+    suite: str
+    packages: tuple[str, ...]
+    fallback: tuple[Annotated[str, Field(pattern=r"^https?://.+/$")], ...]
+    kernel_arguments: tuple[str, ...] = ()
+    cpus: int = Field(default=2, ge=1)
+    memory_mib: int = Field(default=2800, ge=1024, lt=2816)
+    disk_gib: int = Field(default=8, ge=2)
+
+    @property
+    def pins(self) -> Path:
+        """Return the file that pins each package of the host."""
+        return DEFINITIONS / "hosts" / f"{self.name}.pins"
+
+    @property
+    def pinned(self) -> list[Pinned]:
+        """Return every package of the host.
+
+        Raises:
+            ContractError: the file is missing or damaged.
+        """
+        try:
+            rows = [line.split() for line in self.pins.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
+            return [Pinned(sha256=sha256, pool=pool) for sha256, pool in rows]
+        except (OSError, ValueError) as error:
+            raise ContractError(
+                f"{self.pins.name} pins no packages: {error}", f"conformance lab pin {self.name}"
+            ) from error
+
+    @property
+    def key(self) -> str:
+        """Return what names the host's disk: a hash of all that it is made of."""
+        digest = hashlib.sha256(self.model_dump_json().encode() + self.pins.read_bytes())
+        overlay = DEFINITIONS / "overlay"
+        for path in (*sorted(overlay.rglob("*")), DEFINITIONS / "assemble"):
+            if path.is_file():
+                digest.update(f"{path.relative_to(DEFINITIONS)}\n".encode() + path.read_bytes())
+        return digest.hexdigest()[:12]
+
+
+def names() -> list[str]:
+    """Return the names of all lab hosts."""
+    return sorted(path.stem for path in (DEFINITIONS / "hosts").glob("*.toml"))
+
+
+def load(name: str = DEFAULT) -> Host:
+    """Read a host's definition.
+
+    Raises:
+        ContractError: there is none of that name, or it is not one.
+    """
+    path = DEFINITIONS / "hosts" / f"{name}.toml"
+    if name not in names():
+        raise ContractError(f"no lab host is called {name!r}", f"choose one of: {', '.join(names())}")
+    try:
+        return Host(name=name, **tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
+        raise ContractError(f"lab/hosts/{path.name} defines no lab host: {error}") from error
+
+
+def named(word: str) -> Host:
+    """Return the host that a ``--host`` names: ``lab`` or ``lab:NAME``.
+
+    Raises:
+        ContractError: it names none.
+    """
+    prefix, _, name = word.partition(":")
+    if prefix != PREFIX:
+        known = ", ".join([PREFIX, *(f"{PREFIX}:{one}" for one in names())])
+        raise ContractError(
+            f"no host is called {word!r}", f"choose one of: {known}; DOCKER_HOST names an engine anywhere else"
+        )
+    return load(name or DEFAULT)

@@ -1,0 +1,201 @@
+"""From pinned packages and images to what a lab boots from: disk, kernel, initramfs, and the keys that open it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformance import apt, image, paths, private_engine
+from conformance.engine import connect
+from conformance.errors import EngineError
+from conformance.lab import DEFINITIONS, program, seed
+from conformance.lab.definition import Host
+from conformance.media import download, store
+
+Progress = Callable[[str], None]
+
+MAKE_SECONDS = 900
+
+NEEDED = (
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-img", "qemu-utils"),
+    ("/usr/share/seabios/bios-256k.bin", "seabios"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("mke2fs", "e2fsprogs"),
+    ("ssh", "openssh-client"),
+    ("ssh-keygen", "openssh-client"),
+)
+
+FILES = ("disk.raw", "vmlinuz", "initrd", "key", "known_hosts")
+
+ALIAS = "lab"
+"""What ssh calls each lab: its port is another one each time, its key is not."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What a lab of a host boots from; it is never written to.
+
+    Attributes:
+        folder: where it lies in the cache.
+    """
+
+    folder: Path
+
+    @property
+    def root(self) -> Path:
+        """Return the root file system, ext4."""
+        return self.folder / "disk.raw"
+
+    @property
+    def kernel(self) -> Path:
+        """Return the host's kernel."""
+        return self.folder / "vmlinuz"
+
+    @property
+    def initrd(self) -> Path:
+        """Return the initramfs of that kernel."""
+        return self.folder / "initrd"
+
+    def ssh(self, port: int) -> list[str]:
+        """Say how a lab on a loopback port is opened, and no other machine: options of the program ssh."""
+        return [
+            *("-p", str(port), "-i", str(self.folder / "key"), "-o", "IdentitiesOnly=yes", "-F", "none"),
+            *("-o", f"UserKnownHostsFile={self.folder / 'known_hosts'}", "-o", f"HostKeyAlias={ALIAS}"),
+            *("-o", "StrictHostKeyChecking=yes", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes"),
+        ]
+
+
+def ensure(host: Host, progress: Progress, *, cache: Path | None = None) -> Disk:
+    """Return a host's disk, made unless it is in the cache already.
+
+    Raises:
+        LabError: a package is missing, or a step failed.
+        MediaError: a package could not be fetched.
+    """
+    cache = cache or paths.cache()
+    (cache / "lab").mkdir(exist_ok=True)
+    disk = Disk(cache / "lab" / f"{host.name}-{host.key}")
+    with store.locked(cache / "lab" / f"{host.name}.lock", progress):
+        if not all((disk.folder / name).exists() for name in FILES):
+            program.require(*NEEDED, *([] if os.geteuid() == 0 else [("fakeroot", "fakeroot")]))
+            with tempfile.TemporaryDirectory(dir=cache / "lab", prefix=f"{host.name}-making-") as temporary:
+                log = cache / "lab" / f"{host.name}-make.log"
+                log.write_bytes(b"")
+                made = _make(host, Path(temporary), cache / "downloads", log, progress)
+                shutil.rmtree(disk.folder, ignore_errors=True)
+                made.rename(disk.folder)
+    return disk
+
+
+def _make(host: Host, work: Path, downloads: Path, log: Path, progress: Progress) -> Path:
+    packages = _repository(host, work / "packages", downloads, progress)
+    progress(f"{host.name}: making the root file system from {len(host.pinned)} packages")
+    overlay = work / "overlay"
+    shutil.copytree(DEFINITIONS / "overlay", overlay)
+    made = work / "made"
+    made.mkdir(mode=0o700)
+    _keys(host, overlay, made)
+    program.run(
+        [
+            *("mmdebstrap", "--variant=minbase", "--format=tar", f"--include={','.join(host.packages)}"),
+            '--aptopt=Apt::Install-Recommends "false"',
+            # The initramfs is made once, while its package is installed: its settings must be there before.
+            "--setup-hook=mkdir -p $1/etc/initramfs-tools/conf.d",
+            *(
+                f"--setup-hook=copy-in {overlay}/etc/initramfs-tools/{name} /etc/initramfs-tools/{place}"
+                for name, place in (("conf.d/lab", "conf.d"), ("modules", ""))
+            ),
+            "--dpkgopt=force-confold",
+            f"--customize-hook=sync-in {overlay} /",
+            '--customize-hook=chroot "$1" systemctl enable systemd-networkd',
+            '--customize-hook=chroot "$1" systemctl mask systemd-networkd-wait-online.service',
+            *(host.suite, str(work / "root.tar"), f"deb [trusted=yes] copy://{packages} ./"),
+        ],
+        log=log,
+        seconds=MAKE_SECONDS,
+    )
+    (work / "layers.tsv").touch()
+    _images(host, work, log, progress)
+    progress(f"{host.name}: making the disk")
+    program.run(
+        [*([] if os.geteuid() == 0 else ["fakeroot"]), str(DEFINITIONS / "assemble"), str(work), f"{host.disk_gib}G"],
+        log=log,
+        seconds=MAKE_SECONDS,
+        environment={"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"},
+    )
+    for name in ("disk.raw", "vmlinuz", "initrd"):
+        (work / name).rename(made / name)
+    return made
+
+
+def _repository(host: Host, folder: Path, downloads: Path, progress: Progress) -> Path:
+    """Lay the pinned packages into a folder that apt takes for an archive (apt: flat repository format)."""
+    sources = [*apt.mirrors(), *(apt.Mirror(url) for url in host.fallback)]
+    folder.mkdir()
+    entries = []
+    pinned = host.pinned
+    progress(f"{host.name}: fetching what is missing of {len(pinned)} packages")
+    for package in pinned:
+        name = str(package)
+        file = download.fetch(package, downloads, sources, lambda _: None)
+        try:
+            os.link(file, folder / name)
+        except OSError:  # the folders lie on different file systems
+            shutil.copy2(file, folder / name)
+        control = subprocess.run(
+            ["dpkg-deb", "--field", str(file)], capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+        entries.append(
+            f"{control.rstrip()}\nFilename: ./{name}\nSize: {file.stat().st_size}\nSHA256: {package.sha256}\n"
+        )
+    index = "\n".join(entries).encode()
+    (folder / "Packages").write_bytes(index)
+    # mmdebstrap looks for the essential packages of the suite by its name.
+    (folder / "Release").write_text(
+        f"Suite: {host.suite}\nCodename: {host.suite}\nArchitectures: amd64\nSHA256:\n"
+        f" {hashlib.sha256(index).hexdigest()} {len(index)} Packages\n",
+        encoding="ascii",
+    )
+    return folder
+
+
+def _keys(host: Host, overlay: Path, made: Path) -> None:
+    """Make the keys by which this user and a lab know each other, and nobody else gets in."""
+    program.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(made / "key")],
+        log=made.parent / "keys.log",
+        seconds=60,
+    )
+    own = overlay / "etc/ssh/ssh_host_ed25519_key"
+    own.parent.mkdir(parents=True)
+    program.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(own)],
+        log=made.parent / "keys.log",
+        seconds=60,
+    )
+    kind, key, *_ = own.with_suffix(".pub").read_text(encoding="ascii").split()
+    (made / "known_hosts").write_text(f"{ALIAS} {kind} {key}\n", encoding="ascii")
+    authorized = overlay / "root/.ssh/authorized_keys"
+    authorized.parent.mkdir(parents=True, mode=0o700)
+    shutil.copy2(made / "key.pub", authorized)
+    (overlay / "etc/hostname").write_text(f"lab-{host.name}\n", encoding="ascii")
+
+
+def _images(host: Host, work: Path, log: Path, progress: Progress) -> None:
+    """Lay out what a matrix needs, from an engine of this machine; without one, a lab makes its own image."""
+    archive = work / "images.tar"
+    try:
+        with private_engine.engine(progress) as address:
+            engine = connect(address)
+            image.ensure_image(engine, progress)
+            progress(f"{host.name}: taking the image from the engine at {address}")
+            chains = seed.save(engine.client, [image.BASE, image.MADE_BASE, image.TAG], archive)
+    except EngineError as error:
+        progress(f"{host.name}: {error.message}: the lab will build the image by itself, which takes minutes")
+        return
+    seed.lay_out(archive, chains, work, log)

@@ -1,0 +1,185 @@
+"""The QEMU that runs a lab: the installed one where it can use KVM with nesting, else one that is mended and built.
+
+QEMU up to 10.0 aborts when a guest of an emulated hypervisor writes CR8 (OVMF does); lab/qemu holds the recipe of one
+that does not. It is built once for a recipe, in two to three minutes, and kept in the cache.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from conformance import accel, apt, paths
+from conformance.errors import LabError
+from conformance.lab import DEFINITIONS, program
+from conformance.media import CMDLINE, Probe, download, store
+from conformance.media.recipe import Pinned
+
+Progress = Callable[[str], None]
+
+RECIPE = DEFINITIONS / "qemu"
+INSTALLED = "qemu-system-x86_64"
+FIRMWARE = ("/usr/share/qemu", "/usr/share/seabios")
+"""Where Debian's packages put what QEMU loads into a machine; the source has none of it."""
+
+BUILD_SECONDS = 3600
+ASK_SECONDS = 20
+
+NEEDED = (
+    ("gcc", "gcc"),
+    ("meson", "meson"),
+    ("ninja", "ninja-build"),
+    ("pkg-config", "pkg-config"),
+    ("patch", "patch"),
+    ("/usr/include/glib-2.0", "libglib2.0-dev"),
+    ("/usr/include/slirp", "libslirp-dev"),
+    ("/usr/include/pixman-1", "libpixman-1-dev"),
+    ("/usr/include/libfdt.h", "libfdt-dev"),
+)
+"""What a build takes, beside what every lab takes."""
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A QEMU and how it runs a lab.
+
+    Attributes:
+        program: its path.
+        accel: how the lab's own processor is made.
+        version: for people, such as ``7.2.22, mended``.
+    """
+
+    program: str
+    accel: Literal["kvm", "tcg"]
+    version: str
+
+    @property
+    def described(self) -> str:
+        """Return the outer accelerator as records name it."""
+        return f"{'KVM' if self.accel == 'kvm' else 'emulation (TCG)'}, QEMU {self.version}"
+
+
+class _Recipe(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    patches: tuple[str, ...]
+    configure: tuple[str, ...]
+    fallback: tuple[str, ...]
+    inputs: tuple[Pinned, Pinned]
+
+
+def ensure(probe: Probe, progress: Progress) -> Emulator:
+    """Return the QEMU for this machine, built if need be.
+
+    Args:
+        probe: its kernel shows whether the machine's KVM can run one.
+        progress: told what is being done.
+
+    Raises:
+        LabError: something is missing, or the build failed.
+        MediaError: the source could not be fetched.
+    """
+    if _kvm_nests() and _kvm_boots(probe, progress):
+        return Emulator(INSTALLED, "kvm", _version(INSTALLED))
+    built = str(build(progress))
+    return Emulator(built, "tcg", f"{_version(built)}, mended")
+
+
+def _kvm_nests() -> bool:
+    """Say whether this user may use KVM, and a guest of it would have KVM too (nested; kernel documentation)."""
+    flags = [Path(f"/sys/module/{module}/parameters/nested") for module in ("kvm_intel", "kvm_amd")]
+    nested = any(flag.exists() and flag.read_text(encoding="ascii").strip() in ("1", "Y") for flag in flags)
+    return nested and os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+
+def _kvm_boots(probe: Probe, progress: Progress) -> bool:
+    progress("asking this machine's KVM to boot a kernel")
+    command = [
+        *(INSTALLED, "-accel", "kvm", "-cpu", "host", "-machine", "q35", "-m", "256", "-display", "none"),
+        *("-nodefaults", "-no-reboot", "-serial", "stdio", "-kernel", str(probe.kernel), "-initrd", str(probe.initrd)),
+        *("-append", f"{CMDLINE} probe.nonce=kvm"),
+    ]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ASK_SECONDS, check=False)
+        output = done.stdout + done.stderr
+    except subprocess.TimeoutExpired as expired:  # after an internal error QEMU stays, paused
+        output = (expired.stdout or b"") + (expired.stderr or b"")
+    answer = accel.judge(output.decode(errors="replace"))
+    return answer is not None and answer.usable
+
+
+def _version(binary: str) -> str:
+    said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
+    found = re.search(r"version (\S+)", said)
+    if not found:
+        raise LabError(f"{binary} does not tell its version: {said.strip() or 'nothing'}", "reinstall qemu-system-x86")
+    return found[1]
+
+
+def build(progress: Progress, *, folder: Path = RECIPE, cache: Path | None = None) -> Path:
+    """Return the mended QEMU's program, built unless it is in the cache already.
+
+    Raises:
+        LabError: a package is missing, or the build failed.
+        MediaError: the source could not be fetched.
+    """
+    recipe = _load(folder)
+    cache = cache or paths.cache()
+    (cache / "lab").mkdir(exist_ok=True)
+    binary = cache / "lab" / f"qemu-{_key(folder, recipe)}" / INSTALLED
+    with store.locked(cache / "lab" / "qemu.lock", progress):
+        if binary.exists():
+            return binary
+        program.require(*NEEDED)
+        sources = [*apt.mirrors(), *(apt.Mirror(url) for url in recipe.fallback)]
+        upstream, debian = (download.fetch(one, cache / "downloads", sources, progress) for one in recipe.inputs)
+        log = cache / "lab" / "qemu-build.log"
+        log.write_bytes(b"")
+        with tempfile.TemporaryDirectory(dir=cache / "lab", prefix="qemu-building-") as temporary:
+            source = Path(temporary)
+            progress(f"building QEMU {recipe.version} with {', '.join(recipe.patches)} (two to three minutes, once)")
+            untar = ["tar", "--extract", f"--directory={source}"]
+            # All of upstream's lies in a folder named by its version.
+            program.run([*untar, "--strip-components=1", f"--file={upstream}"], log=log, seconds=300)
+            program.run([*untar, f"--file={debian}"], log=log, seconds=300)
+            for patch in (*_series(source), *(folder / name for name in recipe.patches)):
+                program.run(["patch", "--strip=1", "--silent", f"--input={patch}"], log=log, seconds=60, folder=source)
+            made = source / "made"
+            made.mkdir()
+            program.run(["../configure", *recipe.configure], log=log, seconds=BUILD_SECONDS, folder=made)
+            program.run(["ninja", INSTALLED], log=log, seconds=BUILD_SECONDS, folder=made)
+            program.run(["strip", INSTALLED], log=log, seconds=60, folder=made)
+            binary.parent.mkdir(exist_ok=True)
+            shutil.copy2(made / INSTALLED, binary.with_suffix(".new"))
+            binary.with_suffix(".new").replace(binary)  # whole or not at all
+    return binary
+
+
+def _load(folder: Path) -> _Recipe:
+    try:
+        return _Recipe.model_validate(tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8")))
+    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise LabError(f"{folder}/recipe.toml is not a recipe: {error}", "restore it from the repository") from error
+
+
+def _key(folder: Path, recipe: _Recipe) -> str:
+    digest = hashlib.sha256((folder / "recipe.toml").read_bytes())
+    for patch in recipe.patches:
+        digest.update((folder / patch).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _series(source: Path) -> list[Path]:
+    """Return Debian's own patches, in their order (quilt(1), the file series)."""
+    lines = (source / "debian" / "patches" / "series").read_text(encoding="utf-8").splitlines()
+    return [source / "debian" / "patches" / line.split()[0] for line in lines if line.strip() and line[0] != "#"]

@@ -1,0 +1,67 @@
+"""QEMU's monitor, by its own protocol (QMP; qemu: docs/interop/qmp-spec)."""
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from conformance.errors import LabError
+
+ANSWER_SECONDS = 10
+
+
+class Monitor:
+    """A connection to a QEMU's monitor.
+
+    Args:
+        path: its socket.
+
+    Raises:
+        LabError: QEMU does not answer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(ANSWER_SECONDS)
+        try:
+            self._socket.connect(str(path))
+            self._lines = self._socket.makefile("rb")
+            self._lines.readline()  # the greeting
+        except OSError as error:
+            self._socket.close()
+            raise LabError(f"the lab's QEMU does not answer its monitor: {error}") from error
+        self.ask("qmp_capabilities")
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """Give an order, and return its answer.
+
+        Raises:
+            LabError: QEMU refuses, or does not answer within :data:`ANSWER_SECONDS`.
+        """
+        try:
+            self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+            for line in self._lines:
+                answer = json.loads(line)
+                if "error" in answer:
+                    raise LabError(f"the lab's QEMU refuses {command}: {answer['error'].get('desc')}")
+                if "return" in answer:  # events come in between
+                    return answer["return"]
+        except (OSError, ValueError) as error:
+            raise LabError(f"the lab's QEMU does not answer its monitor: {error}") from error
+        raise LabError("the lab's QEMU closed its monitor")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+@contextlib.contextmanager
+def monitor(path: Path) -> Iterator[Monitor]:
+    """Have a connection to a QEMU's monitor for as long as this lasts."""
+    connection = Monitor(path)
+    try:
+        yield connection
+    finally:
+        connection.close()

@@ -1,0 +1,102 @@
+"""Running a program that takes minutes: its output in a file, its last lines in the error."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from conformance.errors import LabError
+
+TERMINATE_SECONDS = 30
+"""For a program that is ended to remove its temporary files."""
+
+
+def run(
+    command: Sequence[str],
+    *,
+    log: Path,
+    seconds: float,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a program to its end; ctrl-C ends it and all that it started.
+
+    Args:
+        command: its words.
+        log: gets everything that it says, after what is there already.
+        seconds: deadline.
+        folder: where it runs.
+        environment: variables beside the present ones.
+
+    Raises:
+        LabError: it is not installed, failed, or did not end in time.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"{command[0]} did not end within {seconds:g} s", f"read {log}") from error
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                try:
+                    process.wait(TERMINATE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+    if status != 0:
+        raise LabError(f"{command[0]} failed with status {status}; its last words:\n{tail(log)}", remedy(log))
+
+
+def require(*packages: tuple[str, str]) -> None:
+    """Say at once which programs or files are missing.
+
+    Args:
+        packages: pairs of a program or an absolute path, and the Debian package that it comes from.
+
+    Raises:
+        LabError: something is missing; says what to install.
+    """
+    missing = [
+        package
+        for what, package in packages
+        if not (Path(what).exists() if what.startswith("/") else shutil.which(what, path=_path()))
+    ]
+    if missing:
+        raise LabError(
+            f"the lab needs packages that are not installed: {' '.join(missing)}",
+            f"sudo apt-get install --no-install-recommends {' '.join(missing)}; ./run lab installs them by itself",
+        )
+
+
+def tail(log: Path, lines: int = 12) -> str:
+    """Return the end of a file as an indented block, without what a terminal would obey."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "    (nothing)"
+    shown = ["".join(char for char in line if char.isprintable()) for line in text.replace("\r", "\n").splitlines()]
+    return "\n".join(f"    {line}" for line in [line for line in shown if line.strip()][-lines:]) or "    (nothing)"
+
+
+def remedy(log: Path) -> str:
+    """Say what to do after a program failed."""
+    text = tail(log, 60).lower()
+    if "no space left" in text:
+        return "make room where the cache lies, or set CONFORMANCE_CACHE to a folder on another disk"
+    return f"read {log}"
+
+
+def _path() -> str:
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
