@@ -12,6 +12,7 @@ import typer
 
 from conformance import bench, contract, mode, paths, private_engine, record, tables
 from conformance.errors import ContractError, HarnessError
+from conformance.lab import commands, definition, machine
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.progress import Progress
 
@@ -24,28 +25,48 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(commands.app, name="lab")
+
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """For verbs whose words belong to another program, its --help too."""
 
 
 @app.command(context_settings=PASS_ON)
-def matrix(context: typer.Context) -> None:
+def matrix(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="a virtual machine")] = None,
+) -> None:
     """Run the matrix on an engine, record it, and write the README's tables; takes pytest's options.
 
-    Where no engine answers, a private one is started, and stopped at the end.
+    With --host lab the engine is a virtual machine's. Where none answers otherwise, a private one is started, and
+    stopped at the end.
     """
     os.chdir(paths.PROJECT)
     words = context.args
     if {"-h", "--help"} & set(words):
         raise typer.Exit(pytest.main(["suites", "--help"]))
+    definition_ = definition.named(host) if host else None
     _require_good_options(words)
-    with private_engine.engine(Progress()) as host:
-        os.environ["DOCKER_HOST"] = host
-        status = int(pytest.main(["suites", *words]))
+    if definition_:
+        status = _matrix_on_lab(definition_, words)
+    else:
+        with private_engine.engine(Progress()) as address:
+            os.environ["DOCKER_HOST"] = address
+            status = int(pytest.main(["suites", *words]))
     # Records that went elsewhere, as the benchmark's do, are not what the README's tables are made from.
     if not {"--collect-only", "--co"} & set(words) and not any(word.startswith("--results") for word in words):
         _write_tables(check=False)
     raise typer.Exit(status)
+
+
+def _matrix_on_lab(host: definition.Host, words: list[str]) -> int:
+    """Run the matrix on a lab; one that broke meanwhile says so beside its console, whatever pytest made of it."""
+    with machine.engine(host, Progress()) as (lab, tunnel):
+        os.environ["DOCKER_HOST"] = f"unix://{tunnel.socket}"
+        facts = ["--host-name", f"lab-{host.name}", "--host-fact", f"outer={lab.accel}"]
+        status = int(pytest.main(["suites", *facts, *words]))
+        lab.check()
+        return status
 
 
 def _require_good_options(words: list[str]) -> None:

@@ -3,6 +3,7 @@
 It does nothing in a session without tests that carry a feature's marker.
 """
 
+import argparse
 import contextlib
 import functools
 import sys
@@ -103,6 +104,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--host-name", metavar="NAME", help="what records call this host (default: made from its engine)")
     group.addoption(
+        "--host-fact",
+        action="append",
+        dest="host_facts",
+        type=_fact,
+        default=[],
+        metavar="KEY=VALUE",
+        help="what records say of this host beside what its engine tells; repeatable",
+    )
+    group.addoption(
         "--contract", type=Path, default=paths.CONTRACT, metavar="FILE", help="the claims (default: contract.toml)"
     )
     group.addoption("--iso", type=Path, metavar="FILE", help="boot a guest from this medium, too; with --iso-expect")
@@ -114,6 +124,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--iso-firmware", choices=get_args(Firmware), help="how the medium of --iso is booted (default: bios)"
     )
+
+
+def _fact(word: str) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{word!r} is not KEY=VALUE")
+    return key, value
 
 
 @functools.cache
@@ -281,6 +298,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             choice=config.getoption("accel"),
             results=config.getoption("results"),
             host_name=config.getoption("host_name"),
+            host_facts=dict(config.getoption("host_facts")),
             ready_seconds=config.getoption("ready_seconds"),
         )
     except HarnessError as error:

@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import docker.errors
@@ -16,12 +17,14 @@ from conformance.beyond import peer_image
 from conformance.container import READY_SECONDS, Container, engine_errors
 from conformance.contract import Contract
 from conformance.engine import Engine, HostFingerprint
-from conformance.errors import EngineError, HarnessError
+from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guest import Accel
 from conformance.media import Probe
 from conformance.mode import Mode
 from conformance.record import Recorder
 from conformance.relay import Relay
+
+UNCONFINED = "apparmor=unconfined"
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
 
@@ -40,6 +43,7 @@ class Run:
         image: what is judged.
         probe: the media that guests boot from.
         host_name: the host as records name it.
+        host_facts: what records say of the host beside what its engine tells.
         recorder: where verdicts go.
         ready_seconds: how long libvirt may take to answer after a container's start.
     """
@@ -55,6 +59,7 @@ class Run:
     host_name: str
     recorder: Recorder
     ready_seconds: float = READY_SECONDS
+    host_facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def kvm(self) -> HostKvm:
@@ -71,7 +76,7 @@ class Run:
         security = ", ".join(self.fingerprint.security) or "none"
         return record.Host(
             name=self.host_name,
-            fingerprint=dataclasses.asdict(self.fingerprint) | {"security": security, "kvm": kvm},
+            fingerprint=dataclasses.asdict(self.fingerprint) | {"security": security, "kvm": kvm, **self.host_facts},
         )
 
     def accel_in(self, container: Container) -> Accel:
@@ -88,7 +93,13 @@ class Run:
         )
 
     def container(self, mode: Mode, *, network: str) -> Container:
-        """Return a container of the image in a mode; not started yet."""
+        """Return a container of the image in a mode; not started yet.
+
+        Raises:
+            Unsupported: the host lacks what makes the mode another one.
+        """
+        if UNCONFINED in mode.security_options and "apparmor" not in self.fingerprint.security:
+            raise Unsupported("the engine has no AppArmor to be unconfined by: there the mode is another one's equal")
         return Container(
             self.engine.client,
             mode,
@@ -137,6 +148,7 @@ def prepare(
     choice: AccelChoice,
     results: Path,
     host_name: str | None,
+    host_facts: Mapping[str, str] = MappingProxyType({}),
     ready_seconds: float = READY_SECONDS,
 ) -> Run:
     """Reach the engine, get image and media, and begin to ask the host's KVM.
@@ -164,6 +176,7 @@ def prepare(
             choice=choice,
             results=results,
             host_name=host_name,
+            host_facts=host_facts,
             ready_seconds=ready_seconds,
         )
         undo.callback(ready.asking.withdraw)
@@ -191,6 +204,7 @@ def _prepare(
     choice: AccelChoice,
     results: Path,
     host_name: str | None,
+    host_facts: Mapping[str, str],
     ready_seconds: float,
 ) -> Run:
     judged = _image(where, tag, run, progress)
@@ -207,6 +221,7 @@ def _prepare(
         image=judged,
         probe=probe,
         host_name=name,
+        host_facts=host_facts,
         recorder=Recorder(results, name, run),
         ready_seconds=ready_seconds,
     )

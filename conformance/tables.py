@@ -110,9 +110,11 @@ def fingerprint(host: Host) -> str:
     """Say in one line where something was measured."""
     facts = host.fingerprint
     security = facts.get("security") or "none"
+    outer = f"; itself under {facts['outer']}" if "outer" in facts else ""
     return (
         f"{facts.get('os')}, kernel {facts.get('kernel')}, {facts.get('engine')}, "
-        f"cgroup v{facts.get('cgroup_version')}, security: {security}, {facts.get('cpu')}; KVM: {facts.get('kvm')}"
+        f"cgroup v{facts.get('cgroup_version')}, security: {security}, {facts.get('cpu')}{outer}; "
+        f"KVM: {facts.get('kvm')}"
     )
 
 

@@ -18,6 +18,7 @@ def test_modes_are_listed() -> None:
     assert [line.split()[0] for line in result.stdout.splitlines()] == [
         "unprivileged",
         "unprivileged-hostnet",
+        "unprivileged-unconfined",
         "privileged",
         "required-only",
     ]
