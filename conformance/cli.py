@@ -10,7 +10,7 @@ from typing import Annotated
 import pytest
 import typer
 
-from conformance import bench, contract, mode, paths, private_engine, record, tables
+from conformance import bench, contract, interrupt, mode, paths, private_engine, record, tables
 from conformance.errors import ContractError, HarnessError
 from conformance.lab import commands, definition, machine
 from conformance.plugin import EXIT_CANNOT_RUN
@@ -183,9 +183,10 @@ def _replace(document: Path, made: Callable[[str], str], *, check: bool = False)
 
 
 def main() -> None:
-    """Run the command line; an error is one message that says what to do."""
+    """Run the command line; an error is one message that says what to do, and SIGTERM ends it as ctrl-C does."""
     try:
-        app()
+        with interrupt.as_ctrl_c():
+            app()
     except ContractError as error:
         sys.exit(_say(error, EXIT_USAGE))
     except HarnessError as error:

@@ -14,10 +14,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
-from conformance import paths, traces
+from conformance import interrupt, paths, traces
 from conformance.engine import NoEngineError, address, certificates, connect
 from conformance.errors import EngineError, HarnessError
 from conformance.keeper import SOCKET_PATH_BYTES
@@ -56,7 +55,7 @@ def engine(progress: Progress) -> Iterator[str]:
     """
     host, chosen = address()
     os.environ.update(certificates())
-    with _signals_interrupt():
+    with interrupt.as_ctrl_c():
         try:
             connect(host)
         except NoEngineError:
@@ -70,7 +69,7 @@ def engine(progress: Progress) -> Iterator[str]:
             private.enter()
             yield private.host
         finally:
-            with _undisturbed():
+            with interrupt.undisturbed():
                 private.leave()
 
 
@@ -178,7 +177,7 @@ class PrivateEngine:
         try:
             self._start()
         except BaseException:
-            with _undisturbed():
+            with interrupt.undisturbed():
                 self.stop()
             raise
 
@@ -352,11 +351,10 @@ def run(command: Sequence[str], progress: Progress) -> int:
             raise HarnessError(f"cannot run {command[0]}: {error.strerror}") from error
         try:
             status = child.wait()
-        except KeyboardInterrupt as interrupt:
-            if isinstance(interrupt, Terminated):
-                child.send_signal(
-                    signal.SIGINT
-                )  # a terminal's ctrl-C has reached it already, and a second one kills it
+        except KeyboardInterrupt as end:
+            if isinstance(end, interrupt.Terminated):
+                # A terminal's ctrl-C has reached it already, and a second one kills it.
+                child.send_signal(signal.SIGINT)
             try:
                 child.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -364,43 +362,6 @@ def run(command: Sequence[str], progress: Progress) -> int:
                 child.wait()
             raise
         return status if status >= 0 else 128 - status
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP; a KeyboardInterrupt, because that is what pytest and everybody else cleans up after."""
-
-
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise Terminated(signal.Signals(number).name)
-
-    # Under nohup a terminal's end is ignored, and stays so.
-    heard = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
-    with _handlers(dict.fromkeys(heard, interrupt)):
-        yield
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let an end that has begun come to its end: it has deadlines of its own."""
-    with _handlers(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)):
-        yield
-
-
-@contextlib.contextmanager
-def _handlers(
-    wanted: dict[signal.Signals, Callable[[int, FrameType | None], None] | signal.Handlers],
-) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # Python allows handlers only there
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _kill(pid: int, number: signal.Signals) -> None:

@@ -15,10 +15,10 @@ def _ctrl_c_as_usual() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def step(interrupts: int, reached: list[str]) -> None:
+def step(interrupts: int, reached: list[str], number: signal.Signals = signal.SIGINT) -> None:
     with interrupt.deferred():
         for _ in range(interrupts):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         reached.append("its end")
 
 
@@ -59,3 +59,28 @@ def test_a_step_in_another_thread_is_left_alone() -> None:
     thread.start()
     thread.join(10)
     assert reached
+
+
+@pytest.fixture
+def _hangup_as_usual() -> Iterator[None]:
+    """Under nohup a process starts with it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hangup_as_usual")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_being_terminated_waits_for_the_end_of_a_step_too(number: signal.Signals) -> None:
+    reached: list[str] = []
+    with pytest.raises(interrupt.Terminated, match=number.name), interrupt.as_ctrl_c():
+        step(1, reached, number)
+    assert reached
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_an_end_that_has_begun_is_not_disturbed() -> None:
+    with interrupt.as_ctrl_c(), interrupt.undisturbed():
+        for number in interrupt.SIGNALS:
+            signal.raise_signal(number)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
