@@ -20,8 +20,13 @@ BUILD_SECONDS = 1800.0
 
 
 @contextmanager
-def locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+def locked(path: Path, progress: Callable[[str], None], what: str = "the boot media") -> Iterator[None]:
     """Hold the lock file ``path``; the kernel drops it with the process, so a crash leaves nothing locked.
+
+    Args:
+        path: the lock file.
+        progress: told when another process holds it.
+        what: what is built by who holds it.
 
     Raises:
         MediaError: another process held it for :data:`BUILD_SECONDS`.
@@ -37,12 +42,12 @@ def locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
             return True
 
         if not take():
-            progress("waiting for another process that builds the boot media")
+            progress(f"waiting for another process that builds {what}")
             try:
-                wait_for("the lock of the boot media", take, seconds=BUILD_SECONDS)
+                wait_for(f"the lock of {what}", take, seconds=BUILD_SECONDS)
             except DeadlineExpired as error:
                 raise MediaError(
-                    f"another process has been building boot media for {BUILD_SECONDS:g} s",
+                    f"another process has been building {what} for {BUILD_SECONDS:g} s",
                     f"end the process that holds {path} (fuser {path} names it)",
                 ) from error
         yield
