@@ -1,14 +1,12 @@
 """``conformance lab``: working with labs by hand."""
 
-import shutil
 import subprocess
 from typing import Annotated
 
 import typer
 
-from conformance import paths
 from conformance.errors import LabError
-from conformance.lab import definition, machine, pins
+from conformance.lab import definition, disk, machine, pins
 from conformance.progress import Progress
 
 app = typer.Typer(
@@ -74,9 +72,8 @@ def rebuild(name: Name = definition.DEFAULT) -> None:
     host = definition.load(name)
     if any(one.host.name == name and one.alive for one in machine.running()):
         raise LabError(f"the lab {name} runs", f"conformance lab down {name}")
-    for folder in (paths.cache() / "lab").glob(f"{name}-*/"):
-        shutil.rmtree(folder, ignore_errors=True)
     progress = Progress()
+    disk.remove(host, progress)
     machine.start(host, progress).stop()
     progress.clear()
     typer.echo(f"{name} is rebuilt")

@@ -14,6 +14,9 @@ from conformance.media.recipe import Pinned
 DEFAULT = "debian-13"
 """The host that ``--host lab`` means."""
 
+KEY_LENGTH = 12
+"""Of what names a host's disk, in hex digits."""
+
 PREFIX = "lab"
 """``--host lab`` and ``--host lab:NAME`` mean a lab host."""
 
@@ -75,7 +78,7 @@ class Host(BaseModel):
         for path in (*sorted(overlay.rglob("*")), DEFINITIONS / "assemble"):
             if path.is_file():
                 digest.update(f"{path.relative_to(DEFINITIONS)}\n".encode() + path.read_bytes())
-        return digest.hexdigest()[:12]
+        return digest.hexdigest()[:KEY_LENGTH]
 
 
 def names() -> list[str]:

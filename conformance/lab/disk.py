@@ -13,7 +13,7 @@ from conformance import apt, image, paths, private_engine
 from conformance.engine import connect
 from conformance.errors import EngineError
 from conformance.lab import DEFINITIONS, program, seed
-from conformance.lab.definition import Host
+from conformance.lab.definition import KEY_LENGTH, Host
 from conformance.media import download, store
 
 Progress = Callable[[str], None]
@@ -80,16 +80,26 @@ def ensure(host: Host, progress: Progress, *, cache: Path | None = None) -> Disk
     cache = cache or paths.cache()
     (cache / "lab").mkdir(exist_ok=True)
     disk = Disk(cache / "lab" / f"{host.name}-{host.key}")
-    with store.locked(cache / "lab" / f"{host.name}.lock", progress):
+    making = f"{host.name}-making-"
+    with store.locked(cache / "lab" / f"{host.name}.lock", progress, f"the lab {host.name}"):
+        program.sweep(cache / "lab", f"{making}*")
         if not all((disk.folder / name).exists() for name in FILES):
             program.require(*NEEDED, *([] if os.geteuid() == 0 else [("fakeroot", "fakeroot")]))
-            with tempfile.TemporaryDirectory(dir=cache / "lab", prefix=f"{host.name}-making-") as temporary:
+            with tempfile.TemporaryDirectory(dir=cache / "lab", prefix=making) as temporary:
                 log = cache / "lab" / f"{host.name}-make.log"
                 log.write_bytes(b"")
                 made = _make(host, Path(temporary), cache / "downloads", log, progress)
                 shutil.rmtree(disk.folder, ignore_errors=True)
                 made.rename(disk.folder)
     return disk
+
+
+def remove(host: Host, progress: Progress) -> None:
+    """Remove a host's disks and saved states, also those of earlier definitions; no lab of it may run."""
+    cache = paths.cache() / "lab"
+    cache.mkdir(exist_ok=True)
+    with store.locked(cache / f"{host.name}.lock", progress, f"the lab {host.name}"):
+        program.sweep(cache, f"{host.name}-{'?' * KEY_LENGTH}")
 
 
 def _make(host: Host, work: Path, downloads: Path, log: Path, progress: Progress) -> Path:

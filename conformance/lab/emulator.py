@@ -31,6 +31,7 @@ INSTALLED = "qemu-system-x86_64"
 FIRMWARE = ("/usr/share/qemu", "/usr/share/seabios")
 """Where Debian's packages put what QEMU loads into a machine; the source has none of it."""
 
+BUILDING = "qemu-building-"
 BUILD_SECONDS = 3600
 ASK_SECONDS = 20
 
@@ -137,7 +138,8 @@ def build(progress: Progress, *, folder: Path = RECIPE, cache: Path | None = Non
     cache = cache or paths.cache()
     (cache / "lab").mkdir(exist_ok=True)
     binary = cache / "lab" / f"qemu-{_key(folder, recipe)}" / INSTALLED
-    with store.locked(cache / "lab" / "qemu.lock", progress):
+    with store.locked(cache / "lab" / "qemu.lock", progress, "the lab's QEMU"):
+        program.sweep(cache / "lab", f"{BUILDING}*")
         if binary.exists():
             return binary
         program.require(*NEEDED)
@@ -145,7 +147,7 @@ def build(progress: Progress, *, folder: Path = RECIPE, cache: Path | None = Non
         upstream, debian = (download.fetch(one, cache / "downloads", sources, progress) for one in recipe.inputs)
         log = cache / "lab" / "qemu-build.log"
         log.write_bytes(b"")
-        with tempfile.TemporaryDirectory(dir=cache / "lab", prefix="qemu-building-") as temporary:
+        with tempfile.TemporaryDirectory(dir=cache / "lab", prefix=BUILDING) as temporary:
             source = Path(temporary)
             progress(f"building QEMU {recipe.version} with {', '.join(recipe.patches)} (two to three minutes, once)")
             untar = ["tar", "--extract", f"--directory={source}"]
@@ -156,7 +158,7 @@ def build(progress: Progress, *, folder: Path = RECIPE, cache: Path | None = Non
                 program.run(["patch", "--strip=1", "--silent", f"--input={patch}"], log=log, seconds=60, folder=source)
             made = source / "made"
             made.mkdir()
-            program.run(["../configure", *recipe.configure], log=log, seconds=BUILD_SECONDS, folder=made)
+            program.run([str(source / "configure"), *recipe.configure], log=log, seconds=BUILD_SECONDS, folder=made)
             program.run(["ninja", INSTALLED], log=log, seconds=BUILD_SECONDS, folder=made)
             program.run(["strip", INSTALLED], log=log, seconds=60, folder=made)
             binary.parent.mkdir(exist_ok=True)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance import media, paths
+from conformance import interrupt, media, paths
 from conformance.container import free_port
-from conformance.errors import LabError
+from conformance.errors import ContractError, LabError
 from conformance.lab import definition, disk, emulator, program
 from conformance.lab.definition import Host
 from conformance.lab.disk import Disk
@@ -146,15 +146,16 @@ class Machine:
         self.run("true")
 
     def stop(self) -> None:
-        """End it, and remove its files; its disk is thrown away."""
-        if self.alive:
-            os.kill(self.pid, signal.SIGTERM)
-            with contextlib.suppress(DeadlineExpired):
-                wait_for("the lab's end", lambda: not self._there(), seconds=END_SECONDS)
-            if self._there():
-                os.kill(self.pid, signal.SIGKILL)
-                wait_for("the lab's end", lambda: not self._there(), seconds=END_SECONDS)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """End it, and remove its files; its disk is thrown away. Ctrl-C does not come in between."""
+        with interrupt.undisturbed():
+            if self.alive:
+                os.kill(self.pid, signal.SIGTERM)
+                with contextlib.suppress(DeadlineExpired):
+                    wait_for("the lab's end", lambda: not self._there(), seconds=END_SECONDS)
+                if self._there():
+                    os.kill(self.pid, signal.SIGKILL)
+                    wait_for("the lab's end", lambda: not self._there(), seconds=END_SECONDS)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _there(self) -> bool:
         with contextlib.suppress(ChildProcessError, OSError):
@@ -196,8 +197,8 @@ def running(cache: Path | None = None) -> list[Machine]:
                 facts["kept"],
                 facts["accel"],
             )
-        except (OSError, ValueError, KeyError):
-            if time.time() - folder.stat().st_mtime > COLD_SECONDS:  # else another process is starting it
+        except (OSError, ValueError, KeyError, TypeError, ContractError):
+            if not _being_started(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             continue
         if machine.alive or machine.kept:
@@ -205,6 +206,14 @@ def running(cache: Path | None = None) -> list[Machine]:
         else:
             shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def _being_started(folder: Path) -> bool:
+    """Say whether the process that has made a machine's folder may still be about to write down what it starts."""
+    with contextlib.suppress(OSError, IndexError):  # removed meanwhile, or nothing that this module has made
+        maker = folder.name.rsplit("-", 2)[1]
+        return Path("/proc", maker, "cmdline").exists() and time.time() - folder.stat().st_mtime < COLD_SECONDS
+    return False
 
 
 def _runs(cache: Path | None = None) -> Path:
@@ -258,7 +267,7 @@ def start(host: Host, progress: Progress, *, keep: bool = False) -> Machine:
     if qemu.accel == "kvm":  # boots in seconds, and a state would hold what only this processor has
         return _boot(host, made, qemu, progress, keep=keep)
     saved = made.folder / f"state-{_key(host, qemu)}"
-    with store.locked(made.folder / "state.lock", progress):
+    with store.locked(made.folder / "state.lock", progress, f"the saved state of the lab {host.name}"):
         if not all((saved / name).exists() for name in STATE):
             _save(host, made, qemu, saved, progress)
     try:
@@ -340,8 +349,9 @@ def _launch(
 ) -> Machine:
     """Start QEMU on a disk of its own over one that stays as it is."""
     folder = _runs() / f"{host.name}-{os.getpid()}-{secrets.token_hex(3)}"
-    folder.mkdir(mode=0o700)
+    machine: Machine | None = None
     try:
+        folder.mkdir(mode=0o700)
         program.run(
             ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(backing), "-F", kind, str(folder / "disk.qcow2")],
             log=folder / "qemu.log",
@@ -352,7 +362,7 @@ def _launch(
         words = command(host, made, qemu, folder, folder / "disk.qcow2", port=port)
         # It must not outlive who cannot end it any more, killed or not (prctl(2), PR_SET_PDEATHSIG).
         tied = [] if keep else ["setpriv", "--pdeathsig", "KILL", "--"]
-        with (folder / "qemu.log").open("ab") as log:
+        with (folder / "qemu.log").open("ab") as log, interrupt.deferred():
             process = subprocess.Popen(
                 [*tied, *words, *more],
                 stdin=subprocess.DEVNULL,
@@ -361,10 +371,12 @@ def _launch(
                 cwd="/",
                 start_new_session=True,  # a terminal's ctrl-C must not end it before the clean-up in it is done
             )
+            machine = Machine(host, made, folder, process.pid, port, keep, qemu.described)
     except BaseException:
+        if machine:
+            machine.stop()
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    machine = Machine(host, made, folder, process.pid, port, keep, qemu.described)
     with _ended_on_error(machine):
         machine.remember()
 

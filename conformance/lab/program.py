@@ -1,5 +1,6 @@
 """Running a program that takes minutes: its output in a file, its last lines in the error."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -7,10 +8,14 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from conformance import interrupt
 from conformance.errors import LabError
 
 TERMINATE_SECONDS = 30
 """For a program that is ended to remove its temporary files."""
+
+TIED = ("setpriv", "--pdeathsig", "TERM", "--")
+"""A program ends as well when this process is killed (prctl(2), PR_SET_PDEATHSIG)."""
 
 
 def run(
@@ -33,30 +38,39 @@ def run(
     Raises:
         LabError: it is not installed, failed, or did not end in time.
     """
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired as error:
-            raise LabError(f"{command[0]} did not end within {seconds:g} s", f"read {log}") from error
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                try:
-                    process.wait(TERMINATE_SECONDS)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+    variables = {**os.environ, **(environment or {})}
+    if shutil.which(command[0], path=variables.get("PATH")) is None:
+        raise LabError(f"{command[0]} is not installed", "./run lab installs what a lab needs")
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        with log.open("ab") as output, interrupt.deferred():
+            process = subprocess.Popen(
+                [*TIED, *command],
+                cwd=folder,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        status = process.wait(seconds)
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{command[0]} did not end within {seconds:g} s", f"read {log}") from error
+    finally:
+        if process and process.poll() is None:
+            with interrupt.undisturbed():
+                _end(process)
     if status != 0:
         raise LabError(f"{command[0]} failed with status {status}; its last words:\n{tail(log)}", remedy(log))
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(TERMINATE_SECONDS)
+    with contextlib.suppress(ProcessLookupError):  # nobody is left of the group
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def require(*packages: tuple[str, str]) -> None:
@@ -78,6 +92,12 @@ def require(*packages: tuple[str, str]) -> None:
             f"the lab needs packages that are not installed: {' '.join(missing)}",
             f"sudo apt-get install --no-install-recommends {' '.join(missing)}; ./run lab installs them by itself",
         )
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove folders, such as what was being made when its process was killed; the caller holds the making's lock."""
+    for left in folder.glob(pattern):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def tail(log: Path, lines: int = 12) -> str:
