@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from conformance.errors import ContractError
 from conformance.lab import DEFINITIONS
@@ -72,7 +72,8 @@ class Host(BaseModel):
 
     @property
     def key(self) -> str:
-        """Return what names the host's disk: a hash of all that it is made of."""
+        """Return what names the host's disk: a hash of all that it is made of; raises what :attr:`pinned` raises."""
+        _ = self.pinned
         digest = hashlib.sha256(self.model_dump_json().encode() + self.pins.read_bytes())
         overlay = DEFINITIONS / "overlay"
         for path in (*sorted(overlay.rglob("*")), DEFINITIONS / "assemble"):
@@ -97,7 +98,7 @@ def load(name: str = DEFAULT) -> Host:
         raise ContractError(f"no lab host is called {name!r}", f"choose one of: {', '.join(names())}")
     try:
         return Host(name=name, **tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise ContractError(f"lab/hosts/{path.name} defines no lab host: {error}") from error
 
 
