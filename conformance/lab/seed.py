@@ -88,15 +88,19 @@ def lay_out(archive: Path, chains: Sequence[Sequence[str]], work: Path, log: Pat
         log: gets what the programs say that are used.
 
     Raises:
-        LabError: the archive is not what an engine saves.
+        LabError: the archive is not what an engine saves, or there is no room.
     """
-    store, unpacked = work / "store", work / "saved"
     try:
-        unpacked.mkdir()
-        program.run(["tar", "--extract", f"--file={archive}", f"--directory={unpacked}"], log=log, seconds=300)
-        manifest = json.loads((unpacked / "manifest.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise LabError(f"what the engine saved is no archive of images: {error}") from error
+        _lay_out(archive, chains, work, log)
+    except (OSError, ValueError, LookupError, tarfile.TarError) as error:
+        raise LabError(f"what the engine saved could not be laid out: {error!r}", program.remedy(log)) from error
+
+
+def _lay_out(archive: Path, chains: Sequence[Sequence[str]], work: Path, log: Path) -> None:
+    store, unpacked = work / "store", work / "saved"
+    unpacked.mkdir()
+    program.run(["tar", "--extract", f"--file={archive}", f"--directory={unpacked}"], log=log, seconds=300)
+    manifest = json.loads((unpacked / "manifest.json").read_bytes())
     repositories: dict[str, dict[str, str]] = {}
     rows: dict[str, Path] = {}
     for entry in manifest:
