@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from conformance import interrupt, media, paths
@@ -66,6 +66,7 @@ class Machine:
         port: of the loopback address, where its sshd answers.
         kept: it stays when the process that started it ends.
         accel: how it runs, for records.
+        process: QEMU where it is this process's own. Held, because ctrl-C is lost in the end of a forgotten Popen.
     """
 
     host: Host
@@ -75,6 +76,7 @@ class Machine:
     port: int
     kept: bool
     accel: str
+    process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False, compare=False)
 
     @property
     def console(self) -> Path:
@@ -158,8 +160,8 @@ class Machine:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _there(self) -> bool:
-        with contextlib.suppress(ChildProcessError, OSError):
-            os.waitpid(self.pid, os.WNOHANG)  # where it is this process's own
+        if self.process:
+            self.process.poll()  # else it would stay as a zombie
         return self.alive
 
     def remember(self) -> None:
@@ -203,13 +205,13 @@ def running(cache: Path | None = None) -> list[Machine]:
             continue
         if machine.alive or machine.kept:
             found.append(machine)
-        else:
+        elif not _being_started(folder):  # between two programs, a process has no command line
             shutil.rmtree(folder, ignore_errors=True)
     return found
 
 
 def _being_started(folder: Path) -> bool:
-    """Say whether the process that has made a machine's folder may still be about to write down what it starts."""
+    """Say whether the process that has made a machine's folder may still be starting what belongs into it."""
     with contextlib.suppress(OSError, IndexError):  # removed meanwhile, or nothing that this module has made
         maker = folder.name.rsplit("-", 2)[1]
         return Path("/proc", maker, "cmdline").exists() and time.time() - folder.stat().st_mtime < COLD_SECONDS
@@ -371,7 +373,7 @@ def _launch(
                 cwd="/",
                 start_new_session=True,  # a terminal's ctrl-C must not end it before the clean-up in it is done
             )
-            machine = Machine(host, made, folder, process.pid, port, keep, qemu.described)
+            machine = Machine(host, made, folder, process.pid, port, keep, qemu.described, process)
     except BaseException:
         if machine:
             machine.stop()
