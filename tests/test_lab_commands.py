@@ -28,6 +28,10 @@ class Lab:
         self.stopped = 0
         self._state = state
 
+    @property
+    def alive(self) -> bool:
+        return self._state != "ended"
+
     def state(self) -> str:
         return self._state
 
@@ -84,6 +88,12 @@ def test_up_uses_what_is_up_already(started: list[tuple[Lab, bool]], labs: Labs)
     assert not started
 
 
+def test_up_takes_away_one_that_has_ended(started: list[tuple[Lab, bool]], labs: Labs) -> None:
+    gone, other = labs(Lab(state="ended"), Lab("debian-12", state="ended"))
+    assert runner.invoke(cli.app, ["lab", "up"]).exit_code == 0
+    assert (gone.stopped, other.stopped, len(started)) == (1, 0, 1)
+
+
 @pytest.mark.parametrize("other", [Lab("debian-12"), Lab(kept=False), Lab(state="hung")])
 def test_up_does_not_use_another_one(started: list[tuple[Lab, bool]], labs: Labs, other: Lab) -> None:
     labs(other)
@@ -95,18 +105,21 @@ def test_status_lists_hosts_and_what_runs(labs: Labs) -> None:
     labs(Lab(), Lab("debian-12", kept=False, state="hung"))
     done = runner.invoke(cli.app, ["lab", "status"])
     assert done.exit_code == 0
-    older, hung, newer, running = done.output.splitlines()
+    older, hung, console, newer, running, _ = done.output.splitlines()
     assert older.startswith("debian-12   Debian 12")
     assert newer.startswith("debian-13   Debian 13")
     assert running.strip().startswith("running, kept up, process 4711, ssh on 127.0.0.1:10022, emulation (TCG)")
     assert hung.strip().startswith("hung, of a run, process 4711")
+    assert console.strip() == "console: /run/console.log"
 
 
-def test_status_says_that_none_runs(labs: Labs) -> None:
-    labs()
+@pytest.mark.parametrize("found", [[], [Lab(state="ended")]])
+def test_status_says_that_none_runs(labs: Labs, found: list[Lab]) -> None:
+    labs(*found)
     done = runner.invoke(cli.app, ["lab", "status"])
     assert done.exit_code == 1
     assert "Debian 13" in done.output
+    assert ("ended, kept up" in done.output) == bool(found)
 
 
 def test_ssh_gives_the_commands_status_and_passes_its_options_on(labs: Labs, capfd: pytest.CaptureFixture[str]) -> None:

@@ -144,8 +144,8 @@ def test_a_lab_that_lives_is_found_and_its_facts(alive: Machine) -> None:
 def test_what_a_dead_one_left_is_removed(runs: Path, alive: Machine) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    written(runs / f"debian-13-{dead.pid}-2", pid=dead.pid)
-    written(runs / f"debian-13-{dead.pid}-3", pid=os.getpid())  # a later process has got its number
+    written(runs / f"debian-13-{dead.pid}-2", pid=dead.pid, kept=False)
+    written(runs / f"debian-13-{dead.pid}-3", pid=os.getpid(), kept=False)  # a later process has got its number
     written(runs / f"debian-13-{dead.pid}-4", host="no-longer-defined")
     for name, text in (("5", "half a li"), ("6", "[]"), ("7", "{}"), ("8", '{"host": 1}')):
         written(runs / f"debian-13-{dead.pid}-{name}")
@@ -153,6 +153,16 @@ def test_what_a_dead_one_left_is_removed(runs: Path, alive: Machine) -> None:
     (runs / "odd").mkdir()
     assert machine.running() == [alive]
     assert [folder.name for folder in runs.iterdir()] == [alive.folder.name]
+
+
+def test_one_that_was_to_stay_and_has_ended_is_told(runs: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    folder = written(runs / f"debian-13-{dead.pid}-a", pid=dead.pid)
+    (ended,) = machine.running()
+    assert (ended.folder, ended.state(), ended.alive) == (folder, "ended", False)
+    ended.stop()
+    assert machine.running() == []
 
 
 def test_one_that_is_being_started_is_left_alone(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
