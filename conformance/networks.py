@@ -5,6 +5,11 @@ from collections.abc import Iterator
 
 import libvirt
 
+from conformance.wait import DeadlineExpired, wait_for
+
+LEASE_SECONDS = 20
+"""For libvirt to note a lease: dnsmasq answers the guest, and then runs libvirt's helper, which writes it down."""
+
 SUBNETS = tuple(f"192.168.{number}" for number in range(123, 133))
 """Where a second network may be, in this order: the default network has 192.168.122."""
 
@@ -39,6 +44,18 @@ def second(connection: "libvirt.virConnect") -> Iterator["libvirt.virNetwork"]:
         for end in (network.destroy, network.undefine):
             with contextlib.suppress(libvirt.libvirtError):
                 end()
+
+
+def knows_lease(network: "libvirt.virNetwork", address: str) -> bool:
+    """Say whether libvirt knows of a lease of a network, at the latest :data:`LEASE_SECONDS` after the guest does."""
+    try:
+        return wait_for(
+            f"libvirt to know the lease of {address}",
+            lambda: address in [lease["ipaddr"] for lease in network.DHCPLeases()],
+            seconds=LEASE_SECONDS,
+        )
+    except DeadlineExpired:
+        return False
 
 
 def _started(connection: "libvirt.virConnect") -> "libvirt.virNetwork":

@@ -61,3 +61,22 @@ def test_a_network_that_cannot_start_says_why_and_leaves_nothing(refusals: dict[
     with pytest.raises(libvirt.libvirtError, match="not permitted"), networks.second(host):
         pass
     assert not host.networks
+
+
+class Leases:
+    """A network whose daemon notes a lease a moment after the guest has it."""
+
+    def __init__(self, *seen: list[str]) -> None:
+        self.seen = list(seen)
+
+    def DHCPLeases(self) -> list[dict[str, str]]:  # noqa: N802  - libvirt's name
+        return [{"ipaddr": address} for address in (self.seen.pop(0) if len(self.seen) > 1 else self.seen[0])]
+
+
+def test_a_lease_that_is_noted_late_is_known() -> None:
+    assert networks.knows_lease(Leases([], ["192.168.123.9", "192.168.123.7"]), "192.168.123.7")
+
+
+def test_a_lease_that_is_never_noted_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "LEASE_SECONDS", 0.2)
+    assert not networks.knows_lease(Leases(["192.168.123.9"]), "192.168.123.7")
