@@ -63,6 +63,12 @@ def test_privileged_means_every_capability_of_the_kernel(contract: Contract) -> 
     assert differences(one, lacking) == [("SYS_RESOURCE", True)]
 
 
+def test_an_older_engine_does_not_know_the_newest_capabilities(contract: Contract) -> None:
+    one = mode.of(contract, "privileged")
+    older = dataclasses.replace(state_of(one), capabilities=frozenset(CAPABILITIES) - {"PERFMON", "BPF"})
+    assert differences(one, older) == []
+
+
 def test_apparmor_is_looked_at_only_where_the_engine_uses_it(contract: Contract) -> None:
     one = mode.of(contract, "unprivileged")
     assert differences(one, state_of(one), apparmor=True) == [("apparmor", False)]
