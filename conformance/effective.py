@@ -17,8 +17,8 @@ CAPABILITIES = (
 """By their numbers (linux/capability.h)."""
 
 NEWER = frozenset({"PERFMON", "BPF", "CHECKPOINT_RESTORE"})
-"""Of Linux 5.8 and 5.9: an engine that is older, as Docker 20.10 is, does not know them, and ``--privileged`` of it means
-all others (measured with 20.10.24 on Linux 6.1)."""
+"""Of Linux 5.8 and 5.9: an older engine, as Docker 20.10 is, does not know them, and its ``--privileged`` means all
+others (measured with 20.10.24 on Linux 6.1)."""
 
 MASKED_PATHS = (
     "/proc/asound /proc/acpi /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/timer_stats"
