@@ -117,6 +117,8 @@ def test_hands_over_and_is_quick_the_second_time(machine: Machine) -> None:
     assert not machine.called("pip")
     done = machine.run("bench", "--repeat", "3")
     assert (done.returncode, done.stdout) == (0, "conformance bench --repeat 3\n")
+    done = machine.run("lab", "ssh", "debian-13", "docker ps", "--all")
+    assert (done.returncode, done.stdout) == (0, "conformance lab ssh debian-13 docker ps --all\n")
 
 
 def test_a_change_of_what_is_needed_is_installed(machine: Machine) -> None:
@@ -273,3 +275,74 @@ def test_usage(machine: Machine, arguments: list[str], status: int) -> None:
 
 def test_no_colour_without_a_terminal(machine: Machine) -> None:
     assert "\x1b" not in machine.run("matrix", MISSING="gcc").stderr
+
+
+# ------------------------------------------------------------------------------------------------------- with a lab
+
+LAB_PACKAGES = (
+    "qemu-system-x86", "qemu-utils", "seabios", "e2fsprogs", "openssh-client", "meson", "ninja-build", "patch",
+    "xz-utils", "libglib2.0-dev", "libslirp-dev", "libpixman-1-dev", "libfdt-dev",
+)  # fmt: skip
+
+ON_LAB = [["matrix", "--host", "lab"], ["matrix", "-m", "kvm", "--host=lab:debian-12"], ["lab", "up"]]
+
+
+@pytest.mark.parametrize("words", [*ON_LAB, ["test"], ["bench"]])
+def test_what_a_lab_takes_is_installed(machine: Machine, words: list[str]) -> None:
+    machine.stub("dpkg-query")  # nothing is installed
+    assert machine.run(*words).returncode == 0
+    installed = machine.called("apt-get")[-1].split()
+    assert set(LAB_PACKAGES) <= set(installed)
+    assert "fakeroot" not in installed
+    assert (installed.count("gcc"), installed.count("mmdebstrap")) == (1, 1)
+
+
+@pytest.mark.parametrize("words", [["matrix"], ["matrix", "-m", "lab"], ["test", "-e", "unit,lint"]])
+def test_without_a_lab_nothing_of_it_is(machine: Machine, words: list[str]) -> None:
+    machine.stub("dpkg-query")
+    machine.run(*words)
+    assert machine.called("apt-get")
+    assert not machine.called("qemu")
+    assert not machine.called("meson")
+
+
+def test_a_package_that_two_need_is_not_missing(machine: Machine) -> None:
+    assert machine.run("matrix", "--host", "lab").returncode == 0
+    assert not machine.called("apt-get")
+
+
+def test_a_lab_of_a_user_who_is_not_root_has_files_of_every_owner(machine: Machine) -> None:
+    machine.user()
+    done = machine.run("matrix", "--host", "lab", MISSING="fakeroot")
+    assert "apt-get install --no-install-recommends fakeroot" in done.stderr
+
+
+@pytest.mark.parametrize("words", ON_LAB)
+def test_a_lab_needs_no_engine_of_this_machine(machine: Machine, words: list[str]) -> None:
+    machine.user()
+    (machine.bin / "dockerd").unlink()
+    done = machine.run(*words, MISSING="docker.io", DOCKER_HOST="")
+    assert (done.returncode, done.stdout) == (0, f"conformance {' '.join(words)}\n")
+
+
+def test_a_lab_needs_no_engine_that_may_not_be_opened(machine: Machine) -> None:
+    machine.user()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(machine.bin / "docker.sock"))
+        (machine.bin / "docker.sock").chmod(0)
+        done = machine.run("matrix", "--host", "lab", DOCKER_HOST=f"unix://{machine.bin}/docker.sock")
+    assert (done.returncode, done.stderr.count("docker")) == (0, 0)
+
+
+def test_root_has_an_engine_for_the_labs_image(machine: Machine) -> None:
+    (machine.bin / "dockerd").unlink()
+    assert machine.run("matrix", "--host", "lab", MISSING="docker.io", DOCKER_HOST="").returncode == 0
+    assert machine.called("install docker.io")
+
+
+def test_a_lab_takes_more_room(machine: Machine) -> None:
+    machine.stub("df", f"echo Avail; echo {6 << 20}")
+    assert machine.run("matrix").returncode == 0
+    done = machine.run("lab", "up")
+    assert done.returncode == 1
+    assert "Only 6144 MB are free" in done.stderr
