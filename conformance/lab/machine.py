@@ -250,7 +250,7 @@ def engine(host: Host, progress: Progress) -> Iterator[tuple[Machine, Tunnel]]:
 # ------------------------------------------------------------------------------------------------- starting
 
 
-def start(host: Host, progress: Progress, *, keep: bool = False) -> Machine:
+def start(host: Host, progress: Progress, *, keep: bool = False, saved: bool = True) -> Machine:
     """Start a lab and wait until its engine answers; everything it needs is made first, where it is not there.
 
     Under emulation it goes on from a saved state, which is made at the first start; one that cannot be used is thrown
@@ -260,23 +260,24 @@ def start(host: Host, progress: Progress, *, keep: bool = False) -> Machine:
         host: which.
         progress: told what is being done.
         keep: it outlives this process; otherwise it ends with it, however that ends.
+        saved: it may go on from a saved state.
 
     Raises:
         LabError: it cannot be built, or does not start.
     """
     qemu = emulator.ensure(media.probe(progress), progress)
     made = disk.ensure(host, progress)
-    if qemu.accel == "kvm":  # boots in seconds, and a state would hold what only this processor has
+    if not saved or qemu.accel == "kvm":  # boots in seconds, and a state would hold what only this processor has
         return _boot(host, made, qemu, progress, keep=keep)
-    saved = made.folder / f"state-{_key(host, qemu)}"
+    state = made.folder / f"state-{_key(host, qemu)}"
     with store.locked(made.folder / "state.lock", progress, f"the saved state of the lab {host.name}"):
-        if not all((saved / name).exists() for name in STATE):
-            _save(host, made, qemu, saved, progress)
+        if not all((state / name).exists() for name in STATE):
+            _save(host, made, qemu, state, progress)
     try:
-        return _resume(host, made, qemu, saved, progress, keep=keep)
+        return _resume(host, made, qemu, state, progress, keep=keep)
     except LabError as error:
         progress(f"the saved state of the lab {host.name} cannot be used, booting it: {error.message.splitlines()[0]}")
-        shutil.rmtree(saved, ignore_errors=True)
+        shutil.rmtree(state, ignore_errors=True)
         return _boot(host, made, qemu, progress, keep=keep)
 
 
