@@ -16,9 +16,10 @@ import tarfile
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import libvirt
@@ -30,10 +31,14 @@ from conformance.container import Container
 from conformance.errors import HarnessError
 from conformance.guest import BOOT_SECONDS, MEMORY_MIB, Accel, Shape
 from conformance.guests import POOL, POOL_PATH, Guests
+from conformance.lab import cost as lab_cost
+from conformance.lab import definition
 from conformance.media import CMDLINE, Probe
 from conformance.report import Report
 from conformance.run import Run, prepare
 from conformance.verdict import Verdict
+
+Part = Literal["engine", "lab"]
 
 MODE = "unprivileged"
 """The mode that is measured: the documented one that every engine grants."""
@@ -44,8 +49,17 @@ ORDERS = {"ask": "disk"}
 MATRIX_SECONDS = 1800
 """Deadline of one run of the matrix."""
 
+BUILD_SECONDS = 3600
+"""Deadline of a lab's first build."""
+
+LAB_STARTS = 3
+"""How often a lab is started at most; each takes ten seconds."""
+
+SMALL = ("-m", "api")
+"""A matrix in small, as pytest's options."""
+
 END_SECONDS = 120
-"""What an interrupted run of the matrix has to clean up."""
+"""What an interrupted command has to clean up."""
 
 
 class _Data(BaseModel):
@@ -66,7 +80,7 @@ class Target(_Data):
     id: str
     what: str
     most: float
-    unit: Literal["s", "ratio", "%", "MB"]
+    unit: Literal["s", "ratio", "%", "MB", "GB"]
     why: str = ""
 
 
@@ -108,6 +122,12 @@ TARGETS = (
         " them, which the life of a definition needs and which take half a second each",
     ),
     Target(id="memory", what="Memory of the harness at its peak", most=150, unit="MB"),
+    Target(id="lab-start", what="Lab: later start to an engine that answers", most=15, unit="s"),
+    Target(id="lab-cold", what="Lab: start without a saved state", most=60, unit="s"),
+    Target(id="lab-build", what="Lab: first build, QEMU included", most=480, unit="s"),
+    Target(id="lab-disk", what="Lab: disk for one host, QEMU included, downloads not", most=3, unit="GB"),
+    Target(id="lab-memory", what="Lab: memory of its QEMU at its peak, after a matrix in small", most=6, unit="GB"),
+    Target(id="lab-idle", what="Lab: processor of the machine outside while the lab is idle", most=10, unit="%"),
 )
 
 
@@ -190,30 +210,80 @@ def _read(file: Path) -> Result:
 # -------------------------------------------------------------------------------------- measuring
 
 
-def measure(progress: Callable[[str], None], *, repeat: int, matrices: int, host_name: str | None = None) -> Result:
-    """Measure everything on an engine; nothing is left on it, however this ends.
+def measure(
+    progress: Callable[[str], None],
+    *,
+    repeat: int,
+    matrices: int,
+    host_name: str | None = None,
+    only: Part | None = None,
+    lab_build: bool = False,
+) -> Result:
+    """Measure everything on an engine, and a lab; nothing is left of it, however this ends.
 
     Args:
         progress: told what is being measured.
         repeat: how often to repeat what is short.
         matrices: how often to run the whole matrix of :data:`MODE`.
         host_name: what the result calls this host; made from its engine if not given.
+        only: measure only what concerns the engine, or only the lab.
+        lab_build: measure a lab's first build as well; minutes.
 
     Raises:
         HarnessError: the engine or the machine cannot run it.
         ImageFailure: the image cannot do what is measured.
     """
     load = os.getloadavg()
+    measurements: list[Measurement] = []
     with tempfile.TemporaryDirectory(prefix="conformance-bench-") as folder:
         run = prepare(contract.load(), progress, tag=None, choice="auto", results=Path(folder), host_name=host_name)
         try:
             progress("waiting for the host's KVM to boot a kernel, so that nothing else runs meanwhile")
-            run.asking.answer()
-            measurements, accel = _containers(run, progress, repeat)
+            accel: Accel = "kvm" if run.kvm.usable else "tcg"
+            if only != "lab":
+                measurements, accel = _containers(run, progress, repeat)
         finally:
             run.close()
-        measurements += _matrices(Path(folder), progress, matrices, repeat)
+        if only != "lab":
+            measurements += _matrices(Path(folder), progress, matrices, repeat)
+        if only != "engine":
+            measurements += _lab(Path(folder), progress, min(repeat, LAB_STARTS))
+        if lab_build:
+            measurements.append(_lab_build(Path(folder), progress))
     return Result(run=run.id, host=run.host, image=run.image, load=load, accel=accel, measurements=tuple(measurements))
+
+
+def _lab(folder: Path, progress: Callable[[str], None], repeat: int) -> list[Measurement]:
+    """Start labs; in the last one, run the matrix in small."""
+    host = definition.load()
+
+    def use(address: str) -> None:
+        _matrix(folder / "lab", SMALL, {"DOCKER_HOST": address})
+
+    cost = lab_cost.measure(host, progress, repeat=repeat, use=use)
+    return [
+        Measurement(id="lab-start", values=cost.starts, detail={"host": host.name, "outer": cost.accel}),
+        Measurement(id="lab-cold", values=[cost.cold]),
+        Measurement(id="lab-disk", values=[cost.disk]),
+        Measurement(id="lab-memory", values=[cost.memory]),
+        Measurement(id="lab-idle", values=[cost.idle]),
+    ]
+
+
+def _lab_build(folder: Path, progress: Callable[[str], None]) -> Measurement:
+    """Build a lab in a cache of its own, with the downloads of the present one."""
+    progress("lab: first build; this takes minutes")
+    cache = paths.cache()
+    log = folder / "lab-build.log"
+    seconds: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="lab-bench-", dir=cache) as fresh:
+        for kept in ("downloads", "media"):
+            (Path(fresh) / kept).symlink_to(cache / kept)
+        with _timed(seconds):
+            status = _command(["lab", "rebuild"], log, BUILD_SECONDS, environment={"CONFORMANCE_CACHE": fresh})
+    if status != 0:
+        raise HarnessError("the lab could not be built", f"look at what was written:\n{_tail(log)}")
+    return Measurement(id="lab-build", values=seconds)
 
 
 def _containers(run: Run, progress: Callable[[str], None], repeat: int) -> tuple[list[Measurement], Accel]:
@@ -333,7 +403,7 @@ def _matrices(folder: Path, progress: Callable[[str], None], whole: int, repeat:
     firsts = [account["first"] for account in accounts]
     for number in range(whole, repeat):
         progress(f"matrix in small {number + 1} of {repeat}")
-        firsts.append(_matrix(folder / f"small-{number}", ["-m", "api"])["first"])
+        firsts.append(_matrix(folder / f"small-{number}", SMALL)["first"])
     measurements = [
         Measurement(
             id="first-container",
@@ -350,7 +420,9 @@ def _matrices(folder: Path, progress: Callable[[str], None], whole: int, repeat:
     return measurements
 
 
-def _matrix(results: Path, options: Sequence[str]) -> dict[str, Any]:
+def _matrix(
+    results: Path, options: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
     """Run the matrix, and return what it cost.
 
     Raises:
@@ -360,22 +432,7 @@ def _matrix(results: Path, options: Sequence[str]) -> dict[str, Any]:
     file, log = results / "account", results / "log"
     words = ["matrix", "--mode", MODE, "--results", str(results), *options]
     began = time.monotonic()
-    with log.open("wb") as output:
-        # A session of its own: ctrl-C reaches it through this process, once, and it is waited for.
-        process = subprocess.Popen(
-            [paths.PROJECT / "run", *words, "-p", "conformance.accounting", "--accounting", str(file)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            process.wait(MATRIX_SECONDS)
-        except BaseException as error:
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait(END_SECONDS)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise HarnessError(f"the matrix took more than {MATRIX_SECONDS} s", _tail(log)) from error
-            raise
+    _command([*words, "-p", "conformance.accounting", "--accounting", str(file)], log, MATRIX_SECONDS, environment)
     wall = time.monotonic() - began
     if not file.exists():
         raise HarnessError("the matrix did not get to its end", f"look at what it wrote:\n{_tail(log)}")
@@ -383,6 +440,31 @@ def _matrix(results: Path, options: Sequence[str]) -> dict[str, Any]:
     if account["first_container"] is None:
         raise HarnessError("the matrix started no container", f"look at what it wrote:\n{_tail(log)}")
     return cost(account, began, wall, list(record.read(results)))
+
+
+def _command(words: Sequence[str], log: Path, seconds: float, environment: Mapping[str, str]) -> int:
+    """Give ``./run`` a command, and return its exit status.
+
+    Raises:
+        HarnessError: it did not end in time.
+    """
+    with log.open("wb") as output:
+        # A session of its own: ctrl-C reaches it through this process, once, and it is waited for.
+        process = subprocess.Popen(
+            [paths.PROJECT / "run", *words],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        try:
+            return process.wait(seconds)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(END_SECONDS)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise HarnessError(f"./run {words[0]} took more than {seconds:g} s", _tail(log)) from error
+            raise
 
 
 def _tail(log: Path) -> str:

@@ -84,20 +84,25 @@ def bench_(
     matrices: Annotated[int, typer.Option(min=0, help="how often to run the whole matrix in one mode; minutes")] = 1,
     results: Annotated[Path, typer.Option(help="write the result into this folder")] = paths.BENCH,
     host_name: Annotated[str | None, typer.Option(help="what the result calls this host")] = None,
+    only: Annotated[bench.Part | None, typer.Option(help="measure only this; the other rows are then empty")] = None,
+    lab_build: Annotated[bool, typer.Option("--lab-build", help="measure a lab's first build too; minutes")] = False,
     render: Annotated[bool, typer.Option("--render", help="measure nothing; write the newest result's table")] = False,
     document: Annotated[Path, typer.Option(help="the document with the table")] = paths.PERFORMANCE,
 ) -> None:
     """Measure what the image and the harness cost beside targets, record it, and write docs/performance.md's table.
 
     Container start, domain start, a probe guest through libvirt beside the same one under bare QEMU, and the matrix
-    in one mode as ./run runs it: what its time goes into, its first container, its guests, its memory. Leave the
-    machine alone meanwhile. Where no engine answers, a private one is started, and stopped at the end.
+    in one mode as ./run runs it: what its time goes into, its first container, its guests, its memory. A lab: its
+    starts, its disk, its memory, and what it takes while it is idle. Leave the machine alone meanwhile. Where no
+    engine answers, a private one is started, and stopped at the end.
     """
     if not render:
         progress = Progress()
         with private_engine.engine(progress) as host:
             os.environ["DOCKER_HOST"] = host
-            measured = bench.measure(progress, repeat=repeat, matrices=matrices, host_name=host_name)
+            measured = bench.measure(
+                progress, repeat=repeat, matrices=matrices, host_name=host_name, only=only, lab_build=lab_build
+            )
         progress.clear()
         typer.echo(f"recorded {measured.write(results).name}")
     newest = bench.newest(results)

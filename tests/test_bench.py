@@ -3,16 +3,19 @@ import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from conformance import accounting, bench, cli, paths
+from conformance.accel import HostKvm
 from conformance.accounting import Account, kind_of
 from conformance.bench import Measurement, Result, Target
 from conformance.errors import HarnessError
 from conformance.guest import Shape, domain_xml
+from conformance.lab import cost, definition
 from conformance.record import Host, Image, Record
 from conformance.verdict import Verdict
 
@@ -131,6 +134,122 @@ def test_cost_counts_what_was_not_seen_as_the_harness(make_record: Callable[...,
     assert cost["seconds"] == {"guest": 60.0, "engine": 20.0, "rest": 20.0}
     assert cost["first"] == {"seconds": 4.0, "by_kind": {"start-up": 1.0, "engine": 2.0}}
     assert (cost["domain_starts"], cost["features"], cost["domains_per_feature"]) == (3, 2, 1.5)
+
+
+# --------------------------------------------------------------------------------- which parts
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes which parts are measured, on an engine that is only told of."""
+    done: list[str] = []
+
+    def part(name: str) -> Callable[..., list[Measurement]]:
+        def measure(*_: object) -> list[Measurement]:
+            done.append(name)
+            return [Measurement(id=name, values=[1])]
+
+        return measure
+
+    run = SimpleNamespace(
+        id="20260101T000000Z-abcdef-1",
+        kvm=HostKvm(True, "it boots"),
+        host=Host(name="docker-1", fingerprint={"cpus": 2}),
+        image=Image(tag="libvirt:1", id="sha256:0", base="debian:trixie-slim"),
+        close=lambda: done.append("closed"),
+    )
+    monkeypatch.setattr(bench, "prepare", lambda *_, **__: run)
+    monkeypatch.setattr(bench, "_containers", lambda *_: (part("containers")(), "tcg"))
+    monkeypatch.setattr(bench, "_matrices", part("matrices"))
+    monkeypatch.setattr(bench, "_lab", part("lab"))
+    monkeypatch.setattr(bench, "_lab_build", lambda *_: part("build")()[0])
+    return done
+
+
+@pytest.mark.parametrize(
+    ("options", "expected", "accel"),
+    [
+        ({}, ["containers", "closed", "matrices", "lab"], "tcg"),
+        ({"only": "engine"}, ["containers", "closed", "matrices"], "tcg"),
+        ({"only": "lab"}, ["closed", "lab"], "kvm"),
+        ({"only": "lab", "lab_build": True}, ["closed", "lab", "build"], "kvm"),
+    ],
+)
+def test_what_is_asked_for_is_measured(parts: list[str], options: Any, expected: list[str], accel: str) -> None:
+    result = bench.measure(lambda _: None, repeat=1, matrices=1, **options)
+    assert parts == expected
+    assert [one.id for one in result.measurements] == [one for one in expected if one != "closed"]
+    assert result.accel == accel
+
+
+def test_a_lab_is_measured_beside_its_targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    used: list[tuple[Path, Any]] = []
+
+    def measure(host: definition.Host, _progress: object, *, repeat: int, use: Callable[[str], None]) -> cost.Cost:
+        use("unix:///lab.sock")
+        return cost.Cost("emulation", starts=[9.0] * repeat, cold=40.0, idle=5.5, disk=1.6, memory=3.2)
+
+    def matrix(results: Path, options: object, environment: object) -> None:
+        used.append((results, environment))
+
+    monkeypatch.setattr(cost, "measure", measure)
+    monkeypatch.setattr(bench, "_matrix", matrix)
+    measured = bench._lab(tmp_path, lambda _: None, 2)
+    assert used == [(tmp_path / "lab", {"DOCKER_HOST": "unix:///lab.sock"})]
+    assert {one.id: one.values for one in measured} == {
+        "lab-start": [9.0, 9.0],
+        "lab-cold": [40.0],
+        "lab-idle": [5.5],
+        "lab-disk": [1.6],
+        "lab-memory": [3.2],
+    }
+    assert measured[0].detail == {"host": "debian-13", "outer": "emulation"}
+    assert {one.id for one in measured} | {"lab-build"} == {
+        target.id for target in bench.TARGETS if target.id.startswith("lab-")
+    }
+
+
+@pytest.fixture
+def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A project whose ``./run`` is a test's, and a cache with downloads."""
+    monkeypatch.setattr(paths, "PROJECT", tmp_path)
+    monkeypatch.setenv("CONFORMANCE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "downloads").mkdir(parents=True)
+    (tmp_path / "cache" / "downloads" / "one").write_text("whole")
+    return tmp_path
+
+
+def write_run(project: Path, script: str) -> None:
+    (project / "run").write_text(f"#!/bin/sh\n{script}\n")
+    (project / "run").chmod(0o755)
+
+
+def test_a_first_build_has_a_cache_of_its_own_beside_the_downloads(project: Path) -> None:
+    write_run(
+        project,
+        'echo "$*" >"$0.called"; cat "$CONFORMANCE_CACHE"/downloads/one >"$0.seen"; touch "$CONFORMANCE_CACHE"/made',
+    )
+    measured = bench._lab_build(project, lambda _: None)
+    assert measured.id == "lab-build"
+    assert (project / "run.called").read_text() == "lab rebuild\n"
+    assert (project / "run.seen").read_text() == "whole"
+    assert [left.name for left in (project / "cache").iterdir()] == ["downloads"]
+    assert (project / "cache" / "downloads" / "one").exists()
+
+
+def test_a_first_build_that_fails_says_why(project: Path) -> None:
+    write_run(project, "echo no compiler; exit 6")
+    with pytest.raises(HarnessError, match="could not be built") as caught:
+        bench._lab_build(project, lambda _: None)
+    assert "no compiler" in caught.value.remedy
+    assert [left.name for left in (project / "cache").iterdir()] == ["downloads"]
+
+
+def test_a_command_that_does_not_end_is_interrupted(project: Path) -> None:
+    write_run(project, "trap 'echo cleaned; exit 130' INT; echo begun; while :; do sleep 0.05; done")
+    with pytest.raises(HarnessError, match=r"\./run lab took more than 0\.5 s") as caught:
+        bench._command(["lab"], project / "log", 0.5, {})
+    assert caught.value.remedy == "begun\ncleaned\n"
 
 
 # -------------------------------------------------------------------------------------- the guest

@@ -272,6 +272,14 @@ def test_the_first_start_saves_a_state_and_goes_on_from_it(tools: Tools, start: 
     assert other.kept
 
 
+def test_a_boot_that_is_asked_for_does_not_touch_the_state(tools: Tools, start: Start) -> None:
+    start().stop()
+    said: list[str] = []
+    start(said, saved=False)
+    assert [line.split()[0] for line in said] == ["booting"]
+    assert any(tools.made.folder.glob("state-*/memory"))
+
+
 @pytest.mark.parametrize("how", ["dies", "hangs"])
 def test_a_state_that_cannot_be_used_is_thrown_away(
     tools: Tools, start: Start, monkeypatch: pytest.MonkeyPatch, how: str, runs: Path
