@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from conformance.errors import HarnessError
+from conformance.errors import HarnessError, LabError
 from conformance.lab import cost, definition, machine
 
 
@@ -29,6 +29,9 @@ def test_the_peak_counts_and_not_the_present() -> None:
         process.stdout.readline()
         assert 0.2 <= cost.memory(process.pid) < 0.5
         process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(LabError, match="no memory any more"):
+            cost.memory(process.pid)
 
 
 def test_holes_in_files_take_nothing_and_a_file_with_two_names_is_one(tmp_path: Path) -> None:
@@ -52,6 +55,9 @@ class Lab:
 
     def tunnel(self) -> SimpleNamespace:
         return SimpleNamespace(socket="/lab.sock", close=lambda: self.happened.append("closed"))
+
+    def check(self) -> None:
+        self.happened.append("checked")
 
     def stop(self) -> None:
         self.happened.append("stopped")
@@ -77,7 +83,7 @@ ONE = ["started", "unix:///lab.sock", "closed", "stopped"]
 
 def test_everything_is_made_first_and_the_last_one_is_used(happened: list[str]) -> None:
     measured = cost.measure(definition.load(), lambda _: None, repeat=2, use=lambda one: happened.append(f"used {one}"))
-    used = [*ONE[:2], "used unix:///lab.sock", *ONE[2:]]
+    used = [*ONE[:2], "used unix:///lab.sock", "checked", *ONE[2:]]
     assert happened == ["started", "stopped", "booted", *ONE[1:], *ONE, *used]
     assert len(measured.starts) == 2
     assert measured.accel == Lab.accel

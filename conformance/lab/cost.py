@@ -10,6 +10,7 @@ from pathlib import Path
 
 from conformance import paths
 from conformance.engine import connect
+from conformance.errors import LabError
 from conformance.lab import machine
 from conformance.lab.definition import Host
 from conformance.lab.machine import Machine
@@ -71,6 +72,7 @@ def measure(host: Host, progress: Progress, *, repeat: int, use: Callable[[str],
                 cost.idle = idle(lab.pid, IDLE_SECONDS)
                 progress(f"lab {host.name}: using it")
                 use(f"unix://{tunnel.socket}")
+                lab.check()  # of one that broke meanwhile nothing is worth measuring
                 cost.memory = memory(lab.pid)
                 cost.disk = allocated(_kept(lab))
     return cost
@@ -107,10 +109,12 @@ def _ticks(pid: int) -> int:
 
 
 def memory(pid: int) -> float:
-    """Return the most that a process ever had resident, in GB (proc(5): VmHWM)."""
+    """Return the most that a process ever had resident, in GB (proc(5): VmHWM); raises LabError if it has ended."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     peak = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    return round(int(peak[1]) * 1024 / 1e9, 2) if peak else 0
+    if peak is None:  # it has ended, and nobody has waited for it
+        raise LabError(f"process {pid} has no memory any more")
+    return round(int(peak[1]) * 1024 / 1e9, 2)
 
 
 def _kept(lab: Machine) -> list[Path]:
