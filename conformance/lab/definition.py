@@ -56,6 +56,11 @@ class Host(BaseModel):
         return DEFINITIONS / "hosts" / f"{self.name}.pins"
 
     @property
+    def folder(self) -> str:
+        """Return the name of the folder in the cache that holds the host's disk."""
+        return f"{self.name}-{self.key}"
+
+    @property
     def pinned(self) -> list[Pinned]:
         """Return every package of the host.
 

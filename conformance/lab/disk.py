@@ -79,7 +79,7 @@ def ensure(host: Host, progress: Progress, *, cache: Path | None = None) -> Disk
     """
     cache = cache or paths.cache()
     (cache / "lab").mkdir(exist_ok=True)
-    disk = Disk(cache / "lab" / f"{host.name}-{host.key}")
+    disk = Disk(cache / "lab" / host.folder)
     making = f"{host.name}-making-"
     with store.locked(cache / "lab" / f"{host.name}.lock", progress, f"the lab {host.name}"):
         program.sweep(cache / "lab", f"{making}*")

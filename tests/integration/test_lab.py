@@ -33,11 +33,22 @@ say = Progress()
 
 
 @pytest.fixture(scope="module")
-def host() -> definition.Host:
-    """The default host, with everything in the cache that it takes."""
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[definition.Host]:
+    """The default host, with all that it takes, in a cache in which no other lab runs."""
     host = definition.load()
     machine.start(host, say).stop()
-    return host
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONFORMANCE_CACHE", str(linked(tmp_path_factory.mktemp("cache"), host)))
+        yield host
+
+
+def linked(cache: Path, host: definition.Host) -> Path:
+    """Return a cache that has what the present one has, without what runs there."""
+    real = paths.cache()
+    (cache / "lab").mkdir()
+    for made in (real / "downloads", real / "media", *real.glob("lab/qemu-*/"), real / "lab" / host.folder):
+        (cache / made.relative_to(real)).symlink_to(made)
+    return cache
 
 
 @pytest.fixture
@@ -171,16 +182,12 @@ def test_only_its_sshd_can_be_reached_and_only_with_the_key(lab: Machine) -> Non
 def test_a_saved_state_that_cannot_be_used_is_thrown_away_and_the_lab_is_booted(
     host: definition.Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = paths.cache() / "lab"
-    cache = tmp_path / "cache"
-    (cache / "lab").mkdir(parents=True)
-    for made in real.glob("qemu-*/"):
-        (cache / "lab" / made.name).symlink_to(made)
-    for name in ("downloads", "media"):
-        (cache / name).symlink_to(paths.cache() / name)
-    disk = cache / "lab" / f"{host.name}-{host.key}"
+    cache = linked(tmp_path, host)
+    disk = cache / "lab" / host.folder
+    made = disk.readlink()
+    disk.unlink()
     disk.mkdir()
-    for file in (real / disk.name).iterdir():
+    for file in made.iterdir():
         if file.is_file():
             (disk / file.name).symlink_to(file)
         else:
