@@ -91,7 +91,7 @@ def test_an_interrupt_ends_all_that_it_started_the_deaf_too(log: Path, sent: sig
 
 
 def test_it_ends_where_who_runs_it_is_killed(log: Path) -> None:
-    inside, _ = interrupted(log, signal.SIGKILL, "sleep 60 & trap 'kill $!; exit 1' TERM; echo $! $$; wait")
+    inside, _ = interrupted(log, signal.SIGKILL, "trap 'wait; exit 1' TERM; sleep 60 & echo $! $$; wait")
     assert_gone(inside)
 
 

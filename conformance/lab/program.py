@@ -14,8 +14,14 @@ from conformance.errors import LabError
 TERMINATE_SECONDS = 30
 """For a program that is ended to remove its temporary files."""
 
-TIED = ("setpriv", "--pdeathsig", "TERM", "--")
-"""A program ends as well when this process is killed (prctl(2), PR_SET_PDEATHSIG)."""
+TIED = (
+    *("setpriv", "--pdeathsig", "TERM", "--"),
+    *("sh", "-c", 'trap "trap : TERM; kill 0; wait" TERM; "$@" & wait "$!"', "sh"),
+)
+"""A program and all that it starts end as well when this process is killed (prctl(2), PR_SET_PDEATHSIG).
+
+Only the shell is told, and tells the whole group: mmdebstrap waits for the others to have heard it too.
+"""
 
 
 def run(
@@ -65,7 +71,7 @@ def run(
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    os.killpg(process.pid, signal.SIGTERM)
+    process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(TERMINATE_SECONDS)
     with contextlib.suppress(ProcessLookupError):  # nobody is left of the group
