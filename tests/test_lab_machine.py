@@ -94,7 +94,7 @@ def test_a_saved_state_depends_on_program_and_machine() -> None:
         machine._key(HOST.model_copy(update={"memory_mib": 2048}), TCG),
     ]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == machine._key(HOST, TCG)
+    assert keys[0] == machine._key(HOST, TCG) == machine._key(HOST, replace(TCG, program="/elsewhere/some/qemu"))
 
 
 # ---------------------------------------------------------------------------------------------------- what is there

@@ -1,6 +1,7 @@
 """A lab that runs: started, asked, saved, and gone without a trace."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -283,7 +284,9 @@ def start(host: Host, progress: Progress, *, keep: bool = False, saved: bool = T
 
 def _key(host: Host, qemu: Emulator) -> str:
     """Return what a saved state depends on beside the disk: the program, and the machine that it emulates."""
-    words = command(host, Disk(Path("disk")), qemu, Path("folder"), Path("root"), port=0)
+    # The folder's name is the hash of the program's recipe; where the cache lies does not matter.
+    anywhere = dataclasses.replace(qemu, program="/".join(Path(qemu.program).parts[-2:]))
+    words = command(host, Disk(Path("disk")), anywhere, Path("folder"), Path("root"), port=0)
     return hashlib.sha256(json.dumps([qemu.version, *words]).encode()).hexdigest()[:12]
 
 

@@ -4,6 +4,7 @@ The first of these builds what a lab takes, minutes, where the cache does not ha
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -107,13 +108,12 @@ def test_a_lab_that_is_killed_in_the_middle_is_an_error_beside_its_console(
 ) -> None:
     run = Matrix("-m", "api or kvm", "--mode", "privileged", "--results", str(tmp_path))
     lab = wait_for("the run's lab", run.own, seconds=INTERRUPTED_SECONDS)
-    wait_for("a record", lambda: any(tmp_path.glob("*.jsonl")), seconds=INTERRUPTED_SECONDS)
+    wait_for("a record", lambda: any(tmp_path.glob("*.jsonl")), seconds=MATRIX_SECONDS)
     os.kill(lab.pid, signal.SIGKILL)
     status, output = run.end(INTERRUPTED_SECONDS)
 
     assert status == 6, output
-    assert "its console ends with" in output
-    assert "Linux" in output or "login:" in output
+    assert re.search(r"its console ends with:\n +\[ *\d+\.\d+\] ", output), output
     assert Verdict.FAILS not in {one.verdict for one in record.read(tmp_path)}
     assert not lab.folder.exists()
 
