@@ -344,7 +344,8 @@ def _save(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progres
             asked.ask("quit")
         wait_for("the lab's end", lambda: not machine._there(), seconds=END_SECONDS)
         (machine.folder / "disk.qcow2").rename(new / "disk.qcow2")
-        shutil.rmtree(saved, ignore_errors=True)
+        for state in made.folder.glob("state-*/"):  # of another QEMU or another machine: nobody comes back to them
+            shutil.rmtree(state, ignore_errors=True)
         new.rename(saved)
     finally:
         machine.stop()
