@@ -17,8 +17,8 @@ import docker
 import docker.errors
 
 from conformance import throwaway
-from conformance.container import NO_DEVICE, engine_errors
-from conformance.engine import REMEDY
+from conformance.container import NO_DEVICE
+from conformance.engine import REMEDY, engine_errors
 from conformance.errors import EngineGone
 from conformance.media import CMDLINE, Probe
 from conformance.report import MARK

@@ -7,7 +7,7 @@ import docker.errors
 import docker.types
 
 from conformance import labels, throwaway
-from conformance.container import engine_errors
+from conformance.engine import engine_errors
 from conformance.errors import EngineError
 from conformance.media import PEER_COMMAND, PEER_PORT, Probe
 

@@ -9,7 +9,7 @@ import docker
 import docker.errors
 
 from conformance import host_lock, labels, leftovers
-from conformance.container import engine_errors
+from conformance.engine import engine_errors
 from conformance.errors import EngineError
 from conformance.host_lock import HostBusy
 from conformance.wait import DeadlineExpired, wait_for

@@ -5,7 +5,6 @@ import dataclasses
 import re
 import secrets
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -13,11 +12,10 @@ from urllib.parse import quote
 import docker
 import docker.errors
 import libvirt
-import requests
 
 from conformance import effective, hypervisor, interrupt, labels, streams
 from conformance.contract import Device
-from conformance.engine import REMEDY
+from conformance.engine import REMEDY, engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, Unsupported
 from conformance.mode import STOP_TIMEOUT, Mode
 from conformance.wait import DeadlineExpired, wait_for, within
@@ -456,16 +454,3 @@ def free_port() -> int:
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.bind(("127.0.0.1", port))
             return port
-
-
-@contextlib.contextmanager
-def engine_errors() -> Iterator[None]:
-    """Turn the errors of the engine's API into the harness's own."""
-    try:
-        yield
-    except docker.errors.NotFound as error:
-        raise EngineError("the container or network is gone: someone else removed it") from error
-    except docker.errors.DockerException as error:
-        raise EngineError(f"the engine refused: {error}") from error
-    except (requests.exceptions.RequestException, ConnectionError) as error:
-        raise EngineGone(f"the engine went away: {error}", REMEDY) from error

@@ -1,5 +1,6 @@
 """The container engine: reached within a deadline, or refused with a reason."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from typing import Any
 
 import docker
 import requests
-from docker.errors import DockerException
+from docker.errors import DockerException, NotFound
 from docker.utils import kwargs_from_env
 
 from conformance import throwaway, tunnel
@@ -313,3 +314,16 @@ def _model_name(cpuinfo: str) -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return ""
+
+
+@contextlib.contextmanager
+def engine_errors() -> Iterator[None]:
+    """Turn the errors of the engine's API into the harness's own."""
+    try:
+        yield
+    except NotFound as error:
+        raise EngineError("the container or network is gone: someone else removed it") from error
+    except DockerException as error:
+        raise EngineError(f"the engine refused: {error}") from error
+    except (requests.exceptions.RequestException, ConnectionError) as error:
+        raise EngineGone(f"the engine went away: {error}", REMEDY) from error

@@ -5,7 +5,7 @@ import re
 import docker
 
 from conformance import throwaway
-from conformance.container import engine_errors
+from conformance.engine import engine_errors
 
 SCRIPT = r"""
 ip -o link | sed 's/^[0-9]*: //; s/ mtu .*//'

@@ -15,7 +15,7 @@ from typing import Any
 import docker
 
 from conformance import labels, throwaway, traces
-from conformance.container import engine_errors
+from conformance.engine import engine_errors
 from conformance.errors import EngineError
 from conformance.traces import Firewall
 

@@ -19,7 +19,7 @@ import docker.errors
 import requests
 
 from conformance import interrupt, labels
-from conformance.container import engine_errors
+from conformance.engine import engine_errors
 from conformance.errors import EngineError
 from conformance.keeper import Kept
 from conformance.streams import LATER, STDERR, STDOUT, Frames, Stream

@@ -14,9 +14,9 @@ import docker.errors
 from conformance import cleanup, engine, image, labels, media, record, throwaway
 from conformance.accel import Asking, HostKvm
 from conformance.beyond import peer_image
-from conformance.container import READY_SECONDS, Container, engine_errors
+from conformance.container import READY_SECONDS, Container
 from conformance.contract import Contract
-from conformance.engine import Engine, HostFingerprint
+from conformance.engine import Engine, HostFingerprint, engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guest import Accel
 from conformance.media import Probe

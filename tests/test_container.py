@@ -12,6 +12,7 @@ from conformance import container as containers
 from conformance import effective, hypervisor, mode, streams
 from conformance.container import Container
 from conformance.contract import Contract
+from conformance.engine import engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, Unsupported
 from conformance.wait import DeadlineExpired
 
@@ -186,7 +187,7 @@ def test_a_device_that_the_host_lacks_is_no_difference(
 
 
 def test_a_container_that_is_gone_is_told(contract: Contract) -> None:
-    with pytest.raises(EngineError, match="someone else removed it"), containers.engine_errors():
+    with pytest.raises(EngineError, match="someone else removed it"), engine_errors():
         raise docker.errors.NotFound("no such container")
 
 
