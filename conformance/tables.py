@@ -114,7 +114,7 @@ def fingerprint(host: Host) -> str:
     return (
         f"{facts.get('os')}, kernel {facts.get('kernel')}, {facts.get('engine')}, "
         f"cgroup v{facts.get('cgroup_version')}, security: {security}, {facts.get('cpu')}{outer}; "
-        f"KVM: {facts.get('kvm')}"
+        f"KVM: {str(facts.get('kvm')).rstrip('.')}"
     )
 
 
