@@ -109,9 +109,17 @@ def pids(log: Path, count: int) -> list[int]:
     return wait_for("the program's processes", written, seconds=20, interval=0.02)
 
 
+def command_of(pid: int) -> bytes:
+    """Return a process's words; none of one that has ended, or is about to."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def assert_gone(pids: list[int]) -> None:
     def left() -> list[int]:
-        return [pid for pid in pids if (command := Path(f"/proc/{pid}/cmdline")).exists() and command.read_bytes()]
+        return [pid for pid in pids if command_of(pid)]
 
     wait_for("their end", lambda: not left(), seconds=5, seen=lambda: f"still there: {left()}")
 
