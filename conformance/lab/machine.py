@@ -354,13 +354,16 @@ def _save(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progres
 def _launch(
     host: Host, made: Disk, qemu: Emulator, backing: Path, kind: str, *more: str, keep: bool, tries: int = 3
 ) -> Machine:
-    """Start QEMU on a disk of its own over one that stays as it is."""
+    """Start QEMU on a disk of its own over one that stays as it is, named by where it really lies: links may go."""
     folder = _runs() / f"{host.name}-{os.getpid()}-{secrets.token_hex(3)}"
     machine: Machine | None = None
     try:
         folder.mkdir(mode=0o700)
         program.run(
-            ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(backing), "-F", kind, str(folder / "disk.qcow2")],
+            [
+                *("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(backing.resolve()), "-F", kind),
+                str(folder / "disk.qcow2"),
+            ],
             log=folder / "qemu.log",
             seconds=60,
         )
