@@ -1,6 +1,7 @@
 """What the harness's own tests share."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -56,3 +57,11 @@ def make_record() -> Callable[..., Record]:
         return Record(**(given | changes))
 
     return make
+
+
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """In the background of a shell a process starts with ctrl-C ignored, and its children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

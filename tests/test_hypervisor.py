@@ -1,7 +1,6 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
 
 import libvirt
 import pytest
@@ -9,15 +8,7 @@ import pytest
 from conformance import hypervisor
 
 
-@pytest.fixture
-def _ctrl_c_as_usual() -> Iterator[None]:
-    """In the background of a shell, a process starts with ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("_ctrl_c_as_usual")
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_in_a_call_that_fails_is_ctrl_c() -> None:
     hypervisor.start_event_loop()
     connection = libvirt.open("test:///default")

@@ -6,13 +6,7 @@ import pytest
 
 from conformance import interrupt
 
-
-@pytest.fixture(autouse=True)
-def _ctrl_c_as_usual() -> Iterator[None]:
-    """In the background of a shell, a process starts with ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("ctrl_c_is_heard")
 
 
 def step(interrupts: int, reached: list[str], number: signal.Signals = signal.SIGINT) -> None:

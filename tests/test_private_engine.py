@@ -337,14 +337,6 @@ def test_a_command_that_does_not_exist(any_engine: None) -> None:
         private_engine.run(["no-such-command"], print)
 
 
-@pytest.fixture
-def ctrl_c_is_heard() -> Iterator[None]:
-    """In the background of a shell a process starts with ctrl-C ignored, and its children inherit that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_a_terminated_command_may_clean_up_first(any_engine: None, ctrl_c_is_heard: None, tmp_path: Path) -> None:
     script = f"trap 'echo clean > {tmp_path}/trace; exit 0' INT; touch {tmp_path}/ready; while :; do sleep 0.1; done"
 
