@@ -5,6 +5,7 @@ verdicts about another mode.
 """
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from conformance.mode import DEFAULT_CAPABILITIES, Mode
 
@@ -26,6 +27,8 @@ MASKED_PATHS = (
 ).split()
 READ_ONLY_PATHS = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
 """Docker's defaults (moby, oci/defaults.go); what does not exist on a kernel is left out by the runtime."""
+
+CONTROL_GROUPS = "/sys/fs/cgroup"
 
 SCRIPT = r"""
 sed -n 's/^\(CapBnd\|Seccomp\):[[:space:]]*/\1 /p' /proc/1/status
@@ -51,6 +54,7 @@ class State:
         host_cgroups: whether it sees its place among the host's control groups.
         masked: paths that the engine hides or makes read-only by default, and that are so here.
         mounts: mount points that are writable.
+        read_only: mount points that are not.
         devices: character devices that are there, of those asked for.
     """
 
@@ -62,6 +66,13 @@ class State:
     masked: frozenset[str]
     mounts: frozenset[str]
     devices: frozenset[str]
+    read_only: frozenset[str] = frozenset()
+
+    def writable(self, path: str) -> bool:
+        """Say whether what a path lies on is mounted writable."""
+        places = [path, *map(str, PurePosixPath(path).parents)]
+        nearest = next((place for place in places if place in self.mounts | self.read_only), "")
+        return nearest in self.mounts
 
 
 @dataclass(frozen=True)
@@ -89,13 +100,21 @@ def parse(output: str, container_id: str) -> State:
     read_only: set[str] = set()
     writable: set[str] = set()
     mounted: set[str] = set()
+    hierarchies: set[str] = set()
     for mount in fields.get("Mount", []):
         # proc(5): 36 35 98:0 /root /mount/point options ...
-        point, options = mount.split()[4:6]
+        words = mount.split()
+        point, options, kind = words[4], words[5], words[words.index("-") + 1]
         mounted.add(point)
+        if kind == "cgroup":
+            hierarchies.add(point)
         # A later mount at the same point covers the earlier one.
         (writable if "rw" in options.split(",") else read_only).add(point)
         (read_only if "rw" in options.split(",") else writable).discard(point)
+    if hierarchies and hierarchies <= writable:
+        # With cgroup v1, systemd makes the folder of the hierarchies read-only (mount-setup.c): it holds nothing else.
+        read_only.discard(CONTROL_GROUPS)
+        writable.add(CONTROL_GROUPS)
     return State(
         capabilities=frozenset(name for number, name in enumerate(CAPABILITIES) if bounding >> number & 1),
         last_capability=int(fields["LastCap"][0]),
@@ -106,6 +125,7 @@ def parse(output: str, container_id: str) -> State:
             [path for path in MASKED_PATHS if path in mounted] + [path for path in READ_ONLY_PATHS if path in read_only]
         ),
         mounts=frozenset(writable),
+        read_only=frozenset(read_only),
         devices=frozenset(fields.get("Device", [])),
     )
 

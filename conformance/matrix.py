@@ -34,7 +34,6 @@ class HostMatrix:
 
     host: Host
     image: Image
-    newest_run: str
     newest_day: date
     cells: dict[tuple[str, str], Cell]
 
@@ -60,7 +59,6 @@ def _host(contract: Contract, records: list[Record]) -> HostMatrix:
     return HostMatrix(
         host=newest.host,
         image=newest.image,
-        newest_run=newest.run,
         newest_day=newest.time.date(),
         cells=cells,
     )

@@ -86,7 +86,7 @@ def _matrix(contract: Contract, host: HostMatrix) -> str:
                 notes.append(reason)
             marks.append(str(notes.index(reason) + 1))
         text = WORDS[cell.verdict]
-        if cell.day and cell.run != host.newest_run:
+        if cell.day and cell.day != host.newest_day:
             text += f" ({cell.day.isoformat()})"
         return text + (f" <sup>{', '.join(marks)}</sup>" if marks else "")
 

@@ -36,6 +36,33 @@ def test_the_scripts_output_is_read(state_output: str) -> None:
     assert state.masked == {"/proc/kcore"}
 
 
+SYSTEMDS_CGROUP_V1 = """\
+Mount 6 1 0:6 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro
+Mount 7 6 0:7 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct
+Mount 8 6 0:8 / /sys/fs/cgroup/devices {} - cgroup cgroup rw,devices
+"""
+
+
+def test_control_groups_are_writable_where_every_hierarchy_is(state_output: str) -> None:
+    """systemd mounts their folder read-only, which holds nothing but the hierarchies' mount points."""
+    exposed = effective.parse(state_output + SYSTEMDS_CGROUP_V1.format("rw,nosuid"), container_id="4f0c")
+    assert exposed.writable("/sys/fs/cgroup")
+    assert "/sys/fs/cgroup" in exposed.mounts
+
+    half = effective.parse(state_output + SYSTEMDS_CGROUP_V1.format("ro,nosuid"), container_id="4f0c")
+    assert not half.writable("/sys/fs/cgroup")
+    assert "/sys/fs/cgroup" not in half.mounts
+
+
+def test_what_a_path_lies_on_decides_whether_it_can_be_written(state_output: str) -> None:
+    state = effective.parse(
+        state_output.replace("Mount 5 3 0:2 /sys /proc/sys rw", "Mount 5 3 0:2 /sys /proc/sys ro"), ""
+    )
+
+    assert state.writable("/proc/1")
+    assert not state.writable("/proc/sys/net")
+
+
 def test_a_container_as_declared_has_no_differences(contract: Contract) -> None:
     for claims in contract.modes:
         one = mode.of(contract, claims.id)
