@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 import libvirt
 import pytest
 
-from conformance import cleanup, contract, host_lock, host_network, interrupt, labels, leftovers, matrix, paths, summary
+from conformance import (
+    cleanup,
+    contract,
+    host_lock,
+    host_network,
+    interrupt,
+    labels,
+    leftovers,
+    matrix,
+    paths,
+    require,
+    summary,
+)
 from conformance import given as given_
 from conformance import mode as modes_
 from conformance.beyond import Beyond
@@ -70,6 +82,7 @@ RUN = pytest.StashKey[Run]()
 PROGRESS = pytest.StashKey[Progress]()
 MODES = pytest.StashKey[list[Mode]]()
 GIVEN = pytest.StashKey[Given | None]()
+REQUIRED = pytest.StashKey[require.Required]()
 SELECTED = pytest.StashKey[bool]()
 
 # ------------------------------------------------------------------------------------------ options
@@ -115,6 +128,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--contract", type=Path, default=paths.CONTRACT, metavar="FILE", help="the claims (default: contract.toml)"
     )
+    group.addoption(
+        "--require",
+        action="append",
+        dest="required",
+        default=[],
+        metavar="NAME",
+        help="fail where this is unsupported or not run: a feature, in each chosen mode; a mode; or the host's"
+        f" {', '.join(require.ABILITIES)}; repeatable",
+    )
     group.addoption("--iso", type=Path, metavar="FILE", help="boot a guest from this medium, too; with --iso-expect")
     group.addoption(
         "--iso-expect",
@@ -154,6 +176,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     try:
         config.stash[GIVEN] = given_.given(*map(config.getoption, ("iso", "iso_expect", "iso_firmware")))
+        config.stash[REQUIRED] = require.parse(claims, config.getoption("required"))
         wanted = config.getoption("modes") or [one.id for one in claims.modes]
         config.stash[MODES] = [modes_.of(claims, mode_id) for mode_id in dict.fromkeys(wanted)]
     except (ContractError, MediaError) as error:
@@ -563,6 +586,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         return
     if exitstatus == pytest.ExitCode.OK and not any(one.verdict.decided for one in run.recorder.records):
         session.exitstatus = EXIT_NOTHING_DECIDED
+    if session.exitstatus in (pytest.ExitCode.OK, EXIT_NOTHING_DECIDED) and _missing(session.config, run):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     try:
         yield  # fixtures that are still set up, as after ctrl-C, are torn down in here
     finally:
@@ -578,11 +603,29 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show the table of this run."""
+def _missing(config: pytest.Config, run: Run) -> list[str]:
+    """Return what ``--require`` named and this session did not decide."""
+    return require.missing(
+        config.stash[REQUIRED],
+        run.contract,
+        run.recorder.records,
+        asked=[one.id for one in config.stash[MODES]],
+        fingerprint=run.fingerprint,
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    """Show the table of this run, and what of the required it lacks."""
     run = config.stash.get(RUN, None)
-    if run is None or not run.recorder.records:
+    if run is None:
         return
+    if run.recorder.records:
+        _show(terminalreporter, run)
+    for line in _missing(config, run) if exitstatus != pytest.ExitCode.INTERRUPTED else ():
+        terminalreporter.write_line(f"required, and not there: {line}", red=True)
+
+
+def _show(terminalreporter: pytest.TerminalReporter, run: Run) -> None:
     terminalreporter.section("compatibility")
     for host in matrix.build(run.contract, run.recorder.records):
         terminalreporter.write_line(summary.render(run.contract, host, color=terminalreporter.hasmarkup))

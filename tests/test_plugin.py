@@ -425,3 +425,66 @@ def test_what_ends_a_guest_or_the_container_is_asked_last(ask: Ask) -> None:
         "def test_c(mode): pass"
     )
     assert [record["check"] for record in outcome.records] == ["test_c", "test_b", "test_a"]
+
+
+# ------------------------------------------------------------------------------------ what is required
+
+
+def test_what_is_required_and_decided_is_well(ask: Ask) -> None:
+    required = ["--require", "api", "--require", "unprivileged", "--require", "cgroup2"]
+    outcome = ask("def test_it(mode): pass", *required)
+    assert outcome.result.ret == 0
+    assert "required, and not there" not in str(outcome.result.stdout)
+
+
+def test_a_known_failure_is_decided(ask: Ask) -> None:
+    outcome = ask(f"def test_it(mode): raise {MACVTAP}", "--require", "macvlan", marker="macvlan")
+    assert outcome.result.ret == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "required", "told"),
+    [
+        ("raise Unsupported('no KVM')", "api", "api in unprivileged: unsupported: no KVM"),
+        ("pytest.skip('no medium')", "api", "api in unprivileged: not run: *no medium*"),
+        ("pass", "kvm", "kvm in unprivileged: not run: it was not asked"),
+        ("pass", "pci_passthrough", "pci-passthrough in unprivileged: not run: no suite yet; *"),
+        ("raise Unsupported('no capability')", "unprivileged", "mode unprivileged: unsupported: no capability"),
+        ("pass", "privileged", "mode privileged: nothing was asked in it"),
+        ("pass", "apparmor", "apparmor: the host's engine does not have it"),
+        ("pass", "cgroup1", "cgroup1: the host's engine does not have it"),
+    ],
+)
+def test_what_is_required_and_not_there_fails_the_session(ask: Ask, body: str, required: str, told: str) -> None:
+    outcome = ask(f"def test_it(mode): {body}", "--require", required)
+    assert outcome.result.ret == pytest.ExitCode.TESTS_FAILED
+    outcome.result.stdout.fnmatch_lines([f"required, and not there: {told}"])
+
+
+def test_what_is_required_has_to_be_there_in_each_mode(ask: Ask) -> None:
+    body = "def test_it(mode):\n    if mode.id == 'privileged': raise Unsupported('no capability')"
+    outcome = ask(body, "--mode", "privileged", "--require", "api")
+    assert outcome.result.ret == pytest.ExitCode.TESTS_FAILED
+    outcome.result.stdout.fnmatch_lines(["required, and not there: api in privileged: unsupported: no capability"])
+    assert "api in unprivileged:" not in str(outcome.result.stdout)
+
+
+def test_a_part_of_what_is_required_is_not_enough(ask: Ask) -> None:
+    outcome = ask("def test_one(mode): pass\ndef test_two(mode): pass", "-k", "one", "--require", "api")
+    assert outcome.result.ret == pytest.ExitCode.TESTS_FAILED
+    outcome.result.stdout.fnmatch_lines(["required, *api in unprivileged: not run: only in part: test_two not run"])
+
+
+def test_after_ctrl_c_nothing_more_is_said_of_what_is_required(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): raise KeyboardInterrupt", "--require", "api")
+    assert outcome.result.ret == pytest.ExitCode.INTERRUPTED
+    assert "required, and not there" not in str(outcome.result.stdout)
+
+
+def test_nothing_unknown_can_be_required(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): pass", "--require", "kvmm")
+    assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.result.stderr.fnmatch_lines(
+        ["*nothing that can be required is called 'kvmm'*", "*secure_boot*unprivileged*apparmor*"]
+    )
+    assert not outcome.records
