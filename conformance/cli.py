@@ -1,5 +1,7 @@
 """The command line: ``conformance --help``."""
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -10,13 +12,14 @@ from typing import Annotated
 import pytest
 import typer
 
-from conformance import bench, contract, interrupt, mode, paths, private_engine, record, tables
+from conformance import bench, contract, doctor, interrupt, mode, paths, private_engine, record, summary, tables
 from conformance.errors import ContractError, HarnessError
 from conformance.lab import commands, definition, machine
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.progress import Progress
 
 EXIT_BEHIND = 1
+EXIT_SOMETHING_LACKS = 1
 EXIT_USAGE = 2
 
 app = typer.Typer(
@@ -146,6 +149,34 @@ def modes(
         typer.echo(f"{chosen.id}: {chosen.summary}")
         for exposure in chosen.exposures:
             typer.echo(f"  {tables.shown(exposure):<32}{exposure.function} ({exposure.documented})")
+
+
+@app.command(name="doctor")
+def doctor_(
+    as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
+) -> None:
+    """Say in seconds what this machine, or the one of DOCKER_HOST, can and cannot be asked, why, and what to change.
+
+    Nothing is built or installed for it; what cannot be tried without an image stays unknown until the engine has one.
+    Exit status: 0 everything can be asked; 1 something cannot, or that is unknown; 6 nothing can run.
+    """
+    progress = Progress()
+    try:
+        report = doctor.examine(contract.load(), progress)
+    finally:
+        progress.clear()
+    if as_json:
+        _echo_json([dataclasses.asdict(one) for one in report.findings])
+    else:
+        summary.show(report)
+    if report.nothing_runs:
+        raise typer.Exit(EXIT_CANNOT_RUN)
+    if not report.everything_runs:
+        raise typer.Exit(EXIT_SOMETHING_LACKS)
+
+
+def _echo_json(data: object) -> None:
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 @app.command(name="tables")

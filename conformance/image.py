@@ -30,6 +30,9 @@ BASE = f"debian:{SUITE}-slim"
 MADE_BASE = f"libvirt-conformance-base:{SUITE}"
 """The base where no registry can be reached."""
 
+KNOWN = (TAG, BASE, MADE_BASE)
+"""Images that an engine may have of us, those that can do most first."""
+
 INPUTS_LABEL = "org.libvirt-conformance.inputs"
 BASE_LABEL = "org.libvirt-conformance.base"
 MADE_LABEL = "org.libvirt-conformance.made"

@@ -73,6 +73,24 @@ def engine(progress: Progress) -> Iterator[str]:
                 private.leave()
 
 
+def running() -> str | None:
+    """Return the address of the private engine that some run has started; None where there is none."""
+    private = PrivateEngine(paths.cache().resolve() / "engine", lambda _: None)
+    return private.host if private.runs else None
+
+
+def require_startable() -> None:
+    """Say beforehand what would make a private engine's start fail.
+
+    Raises:
+        EngineError: what it is, and what to do.
+    """
+    private = PrivateEngine(paths.cache().resolve() / "engine", lambda _: None)
+    private.check()
+    if not private.runs:
+        private.check_neighbours()
+
+
 @dataclass
 class PrivateEngine:
     """The engine whose data lies in ``folder``, as one of its users sees it."""
@@ -93,6 +111,11 @@ class PrivateEngine:
         return f"unix://{self.socket}"
 
     @property
+    def runs(self) -> bool:
+        """Say whether it was started, and has not ended; not whether it answers."""
+        return bool(self._pids("dockerd"))
+
+    @property
     def log(self) -> Path:
         """Return where dockerd writes its log."""
         return self.folder / "dockerd.log"
@@ -103,7 +126,7 @@ class PrivateEngine:
         Raises:
             EngineError: it cannot be started.
         """
-        self._check()
+        self.check()
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
             with self._alone():
@@ -158,7 +181,7 @@ class PrivateEngine:
     # ------------------------------------------------------------------------------------------------- starting
 
     def _ensure(self) -> None:
-        if self._pids("dockerd"):
+        if self.runs:
             try:
                 connect(self.host)
             except EngineError:
@@ -170,7 +193,7 @@ class PrivateEngine:
         elif self._pids():
             self.progress("taking away what a killed private engine left behind")
             self.stop()
-        self._check_neighbours()
+        self.check_neighbours()
         self.progress(f"no container engine answers: starting a private one in {self.folder}")
         if self._before() is None:
             self._before_file.write_text(traces.look().to_json(), encoding="utf-8")
@@ -181,8 +204,8 @@ class PrivateEngine:
                 self.stop()
             raise
 
-    def _check(self) -> None:
-        """Say beforehand what would make the start fail."""
+    def check(self) -> None:
+        """Raise where something here would make the start fail."""
         if shutil.which("dockerd", path=_path()) is None:
             raise EngineError(
                 "no container engine answers, and dockerd is not installed to start a private one",
@@ -201,7 +224,8 @@ class PrivateEngine:
             )
 
     @staticmethod
-    def _check_neighbours() -> None:
+    def check_neighbours() -> None:
+        """Raise where another engine is that a private one would disturb."""
         for pid, command in other_engines().items():
             raise EngineError(
                 f"another Docker engine runs on this machine (process {pid}: {' '.join(command)})"

@@ -1,6 +1,7 @@
-"""The compatibility table on a terminal."""
+"""What people read on a terminal: the compatibility table, and the doctor's findings."""
 
 import io
+from collections.abc import Iterator
 
 from rich import box
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.contract import Contract
+from conformance.finding import Finding, Report
 from conformance.matrix import Cell, HostMatrix
 from conformance.verdict import Verdict
 
@@ -20,6 +22,8 @@ STYLES = {
     Verdict.NOT_RUN: "dim",
     Verdict.ERROR: "bold red",
 }
+
+STATES = {"yes": "green", "no": "bold red", "unknown": "yellow"}
 
 
 def render(contract: Contract, host: HostMatrix, *, color: bool, width: int = 120) -> str:
@@ -48,6 +52,31 @@ def render(contract: Contract, host: HostMatrix, *, color: bool, width: int = 12
         for number, note in enumerate(notes, start=1):
             console.print(Text(f"  {number}  {' '.join(note.split())}"))
     return captured.get().rstrip()
+
+
+def show(report: Report) -> None:
+    """Print the doctor's findings; rich looks at NO_COLOR and at what the output is."""
+    console = Console(highlight=False, soft_wrap=True)
+    for one in report.findings:
+        console.print(Text(f"{one.state:<8}", style=STATES[one.state]), Text(f"{one.title}: {one.seen}"), sep="")
+        for line in _consequences(report, one):
+            console.print(Text(f"        {line}", style="dim" if one.state == "yes" else ""))
+    if report.nothing_runs:
+        console.print(Text("nothing can run here", style="bold red"))
+    else:
+        some = "everything can be asked here" if report.everything_runs else "not everything can be asked here"
+        console.print(Text(some, style="bold"))
+
+
+def _consequences(report: Report, one: Finding) -> Iterator[str]:
+    if one.means:
+        yield one.means
+    if one.state != "yes" and report.costs(one):
+        certain = "cannot be asked" if one.state == "no" else "perhaps not to be asked"
+        what = "anything" if one.vital else ", ".join([*one.features, *(f"mode {mode}" for mode in one.modes)])
+        yield f"{certain}: {what}"
+    if one.remedy:
+        yield f"what to do: {one.remedy}"
 
 
 def _text(cell: Cell, notes: list[str]) -> Text:

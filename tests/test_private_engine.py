@@ -45,7 +45,7 @@ class Counted(PrivateEngine):
     starts = 0
     stops = 0
 
-    def _check(self) -> None:
+    def check(self) -> None:
         pass
 
     def _ensure(self) -> None:

@@ -93,11 +93,21 @@ def probe(
                 store.put(media, build.media(folder, ingredients, packages, name))
     except OSError as error:
         raise download.storage_error(error, cache or Path(paths.PROJECT)) from error
+    return _probe(media)
+
+
+def cached(*, folder: Path = RECIPE, cache: Path | None = None) -> Probe | None:
+    """Return the probe's media if they are in the cache, unharmed; fetches and builds nothing."""
+    media = (cache or paths.cache()) / "media" / recipe.fingerprint(folder)
+    return _probe(media) if store.intact(media) else None
+
+
+def _probe(media: Path) -> Probe:
     return Probe(
         iso=media / "probe.iso",
         signed_iso=media / "signed.iso",
         kernel=media / "vmlinuz",
         initrd=media / "initrd",
         peer=media / "peer.tar",
-        recipe=name,
+        recipe=media.name,
     )

@@ -1,0 +1,75 @@
+"""What this machine can and cannot be asked, why, and what to change: in seconds, and nothing is built for it."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from conformance import accel, diagnosis, image, labels, media, private_engine, survey
+from conformance.contract import Contract
+from conformance.engine import Engine, NoEngineError, address, connect
+from conformance.errors import EngineError
+from conformance.finding import Patient, Report
+from conformance.survey import Survey
+
+KERNEL_SECONDS = 20
+"""For a kernel's first words under KVM; it says them within one, or within five where that KVM is itself emulated."""
+
+
+def examine(contract: Contract, progress: Callable[[str], None]) -> Report:
+    """Look at engine and machine; starts containers only of an image that the engine has already.
+
+    Raises:
+        EngineError: the engine refused what any engine does, or went away meanwhile.
+    """
+    run = labels.new_run()
+    progress("looking for a container engine")
+    engine, refusal = _engine()
+    found = next(filter(None, (image.find(engine, tag) for tag in image.KNOWN)), None) if engine else None
+    progress("looking at its machine")
+    seen = _survey(engine, refusal, found, run)
+    progress("asking its KVM to boot a kernel")
+    kvm = _boot(engine, found, run) if seen and seen.devices.get("/dev/kvm") == "opens" else None
+    progress("looking at what is installed")
+    return Report(
+        findings=diagnosis.all_of(Patient(contract, engine, refusal, found, seen, kvm)),
+        pending=frozenset(feature.id for feature in contract.features if feature.pending),
+    )
+
+
+def _engine() -> tuple[Engine | None, EngineError | None]:
+    """Return the engine that a run would find running, or why there is none."""
+    try:
+        return connect(), None
+    except NoEngineError as error:
+        private = None if address()[1] else private_engine.running()
+        return (connect(private), None) if private else (None, error)
+    except EngineError as error:
+        return None, error
+
+
+def _survey(
+    engine: Engine | None, refusal: EngineError | None, found: image.ImageInfo | None, run: str
+) -> Survey | None:
+    if engine and found:
+        return survey.through(engine, found.id, run)
+    here = engine.local if engine else isinstance(refusal, NoEngineError) and not address()[1]
+    return survey.here() if here else None
+
+
+def _boot(engine: Engine | None, found: image.ImageInfo | None, run: str) -> accel.HostKvm | None:
+    """Boot a kernel under bare KVM with what is there already; None where too little is."""
+    probe = media.cached()
+    if engine and found and found.tag == image.TAG and probe:
+        asking = accel.Asking(engine.client, found.id, probe, run)
+        asking.begin()
+        try:
+            return asking.answer()
+        finally:
+            asking.withdraw()
+    kernels = [probe.kernel] if probe else sorted(Path("/boot").glob("vmlinuz-*"))
+    readable = [kernel for kernel in kernels if os.access(kernel, os.R_OK)]
+    opens = os.access("/dev/kvm", os.R_OK | os.W_OK) and (engine is None or engine.local)
+    if not opens or not readable or not shutil.which(accel.QEMU):
+        return None
+    return accel.boot_here(readable[-1], seconds=KERNEL_SECONDS)

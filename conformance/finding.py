@@ -1,0 +1,101 @@
+"""What the doctor knows of a machine, and what she says of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from conformance import mode as modes
+from conformance.accel import HostKvm
+from conformance.contract import Contract
+from conformance.engine import Engine, NoEngineError
+from conformance.errors import EngineError
+from conformance.image import ImageInfo
+from conformance.mode import Mode
+from conformance.survey import Survey
+
+State = Literal["yes", "no", "unknown"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        id: for scripts.
+        title: for people.
+        state: whether it is there.
+        seen: what was seen.
+        means: what follows for modes and features.
+        remedy: what to change; empty where it is there.
+        features: features that cannot be asked without it.
+        modes: modes that cannot be asked without it.
+        vital: nothing at all can be asked without it.
+    """
+
+    id: str
+    title: str
+    state: State
+    seen: str
+    means: str = ""
+    remedy: str = ""
+    features: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
+    vital: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was found."""
+
+    findings: tuple[Finding, ...]
+    pending: frozenset[str]
+    """Features that nobody can ask yet: what they need is told, and counts for nothing."""
+
+    @property
+    def nothing_runs(self) -> bool:
+        """Say whether nothing can be asked here."""
+        return any(one.vital and one.state == "no" for one in self.findings)
+
+    @property
+    def everything_runs(self) -> bool:
+        """Say whether everything can be asked here, and that is certain."""
+        return not any(one.state != "yes" and self.costs(one) for one in self.findings)
+
+    def costs(self, one: Finding) -> bool:
+        """Say whether something cannot be asked without this."""
+        return one.vital or bool(one.modes) or bool(set(one.features) - self.pending)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What the findings are made from.
+
+    Attributes:
+        contract: for the modes.
+        engine: the engine that answers, if one does.
+        refusal: why none does.
+        image: an image that it has, if it has one.
+        survey: of the engine's machine; none where it could not be looked at.
+        kvm: whether that machine's KVM runs a kernel; none where that could not be tried.
+    """
+
+    contract: Contract
+    engine: Engine | None
+    refusal: EngineError | None
+    image: ImageInfo | None
+    survey: Survey | None
+    kvm: HostKvm | None
+
+    @property
+    def local(self) -> bool:
+        """Say whether containers run, or would run, on this machine."""
+        return self.engine.local if self.engine else isinstance(self.refusal, NoEngineError)
+
+    @property
+    def modes(self) -> list[Mode]:
+        """Return the contract's modes."""
+        return [modes.of(self.contract, claims.id) for claims in self.contract.modes]
+
+    def those(self, fits: Callable[[Mode], bool]) -> tuple[str, ...]:
+        """Return the ids of the modes that fit."""
+        return tuple(one.id for one in self.modes if fits(one))

@@ -1,0 +1,310 @@
+"""What the doctor says of machines that are not here."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+import pytest
+from typer.testing import CliRunner
+
+from conformance import accel, apt, cli, diagnosis, doctor, private_engine, summary
+from conformance.accel import HostKvm
+from conformance.contract import Contract
+from conformance.engine import Engine, NoEngineError
+from conformance.errors import EngineError
+from conformance.finding import Finding, Patient, Report
+from conformance.image import ImageInfo
+from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.survey import Survey
+
+WELL = Survey(
+    lacking=frozenset(),
+    refused=False,
+    apparmor=True,
+    cgroup_version=2,
+    virtualization="svm",
+    iommu_groups=6,
+    libvirt=(),
+    devices={"/dev/kvm": "opens", "/dev/net/tun": "opens"},
+    links={"bridge": "made", "macvtap": "made"},
+)
+INFO = {"CgroupVersion": "2", "SecurityOptions": ["name=apparmor", "name=seccomp,profile=builtin"]}
+IMAGE = ImageInfo("libvirt-conformance:latest", "sha256:0", "debian", "")
+
+
+class Registry:
+    """The part of an engine's client that reaches a registry."""
+
+    def __init__(self, *, reaches: bool) -> None:
+        self.images = self
+        self._reaches = reaches
+
+    def get_registry_data(self, _tag: str) -> str:
+        if not self._reaches:
+            raise docker.errors.APIError("no route")
+        return "there"
+
+
+@pytest.fixture
+def patient(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> Patient:
+    """A machine with everything."""
+    monkeypatch.setattr(diagnosis, "_missing", lambda _command: [])
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    engine = Engine(Registry(reaches=True), "tcp://kvm.example:2376", INFO, "docker 26.1.5")  # type: ignore[arg-type]
+    return Patient(contract, engine, None, IMAGE, WELL, HostKvm(True, "bare QEMU booted a kernel under KVM"))
+
+
+def report(patient: Patient) -> Report:
+    return Report(diagnosis.all_of(patient), frozenset({"pci-passthrough"}))
+
+
+def find(patient: Patient, name: str) -> Finding:
+    (one,) = [one for one in diagnosis.all_of(patient) if one.id == name]
+    return one
+
+
+def seen(patient: Patient, **changes: Any) -> Patient:
+    kvm = patient.kvm if "devices" not in changes else None
+    return dataclasses.replace(patient, survey=dataclasses.replace(WELL, **changes), kvm=kvm)
+
+
+def test_a_machine_with_everything_can_be_asked_everything(patient: Patient) -> None:
+    assert {one.state for one in report(patient).findings} == {"yes"}
+    assert report(patient).everything_runs
+    assert not report(patient).nothing_runs
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "state", "features", "modes", "remedy"),
+    [
+        ({"devices": {"/dev/kvm": "absent"}}, "kvm", "no", "kvm exposures", "", "modprobe kvm_amd"),
+        ({"devices": {"/dev/kvm": "absent"}, "virtualization": ""}, "kvm", "no", "kvm exposures", "", "firmware"),
+        ({"devices": {"/dev/kvm": "Permission denied"}}, "kvm", "no", "kvm exposures", "", "lab"),
+        ({"devices": {}}, "kvm", "unknown", "kvm", "", "./run matrix"),
+        ({"devices": {"/dev/net/tun": "absent"}}, "tun", "no", "virtio-net nat exposures", "", "modprobe tun"),
+        ({"devices": {}}, "tun", "unknown", "virtio-net nat exposures", "", ""),
+        ({"links": {"bridge": "Operation not supported"}}, "bridge", "no", "defaults virtio-net nat", "", "modprobe"),
+        ({"links": {"macvtap": "Unknown device type"}}, "macvtap", "no", "macvlan", "", "modprobe macvtap"),
+        ({"links": {"macvtap": "Operation not permitted"}}, "macvtap", "unknown", "macvlan", "", ""),
+        ({"links": {}}, "macvtap", "unknown", "macvlan", "", ""),
+        ({"lacking": frozenset({"SYS_RESOURCE"})}, "privileged", "no", "", "privileged", "root"),
+        (
+            {"lacking": frozenset({"NET_RAW"})},
+            "privileged",
+            "no",
+            "",
+            "unprivileged unprivileged-hostnet unprivileged-unconfined privileged",
+            "root",
+        ),
+        ({"lacking": None}, "privileged", "unknown", "", "privileged", "./run matrix"),
+        ({"libvirt": ("link virbr0",)}, "libvirt", "no", "", "unprivileged-hostnet", "systemctl stop"),
+    ],
+)
+def test_what_lacks_is_told_with_what_it_costs(
+    patient: Patient,
+    changes: dict[str, Any],
+    name: str,
+    state: str,
+    features: str,
+    modes: str,
+    remedy: str,
+) -> None:
+    ill = seen(patient, **changes)
+    one = find(ill, name)
+    assert (one.state, one.features, one.modes) == (state, tuple(features.split()), tuple(modes.split()))
+    assert remedy in one.remedy
+    assert not report(ill).everything_runs
+    assert not report(ill).nothing_runs
+
+
+def test_a_kvm_that_opens_and_runs_no_kernel_is_none(patient: Patient) -> None:
+    one = find(dataclasses.replace(patient, kvm=HostKvm(False, "KVM internal error")), "kvm")
+    assert (one.state, one.seen) == ("no", "KVM internal error")
+    untried = find(dataclasses.replace(patient, kvm=None), "kvm")
+    assert untried.state == "unknown"
+    assert "not tried" in untried.seen
+
+
+@pytest.mark.parametrize(
+    ("name", "refused", "means"),
+    [
+        ("docker 20.10.24+dfsg1", False, "does not start it"),
+        ("docker 26.1.5", True, "does not start it"),
+        ("docker 26.1.5", False, "gives less"),
+    ],
+)
+def test_engines_differ_in_what_they_do_where_a_capability_lacks(
+    patient: Patient, name: str, refused: bool, means: str
+) -> None:
+    assert patient.engine
+    ill = seen(patient, lacking=frozenset({"SYS_RESOURCE"}), refused=refused)
+    ill = dataclasses.replace(ill, engine=dataclasses.replace(patient.engine, name=name))
+    assert means in find(ill, "privileged").means
+
+
+def test_without_apparmor_there_is_nothing_to_be_unconfined_by(patient: Patient) -> None:
+    assert patient.engine
+    bare = dataclasses.replace(patient, engine=dataclasses.replace(patient.engine, info={"CgroupVersion": "1"}))
+    one = find(bare, "security")
+    assert (one.state, one.seen, one.modes) == ("no", "none; no AppArmor", ("unprivileged-unconfined",))
+
+
+def test_what_nobody_can_ask_yet_costs_nothing(patient: Patient) -> None:
+    bare = seen(patient, iommu_groups=0)
+    assert find(bare, "iommu").state == "no"
+    assert report(bare).everything_runs
+
+
+def test_an_engine_without_an_image_leaves_unknown_what_takes_one(patient: Patient) -> None:
+    empty = dataclasses.replace(patient, image=None, survey=None, kvm=None)
+    states = {one.id: one.state for one in diagnosis.all_of(empty)}
+    assert {name for name, state in states.items() if state == "unknown"} == {
+        "privileged", "kvm", "tun", "bridge", "macvtap", "iommu", "libvirt",
+    }  # fmt: skip
+    assert "registry" in find(empty, "base").seen
+
+
+def test_without_a_registry_a_base_is_made_or_there_is_none(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert patient.engine
+    engine = dataclasses.replace(patient.engine, client=Registry(reaches=False))  # type: ignore[arg-type]
+    alone = dataclasses.replace(patient, image=None, engine=engine)
+    monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(apt, "mirrors", lambda: [apt.Mirror("http://deb/")])
+    assert find(alone, "base").state == "yes"
+    monkeypatch.setattr("shutil.which", lambda _program: None)
+    assert find(alone, "base").state == "no"
+    assert report(alone).nothing_runs
+
+
+@pytest.fixture
+def nobody(patient: Patient) -> Patient:
+    """A machine without an engine."""
+    refusal = NoEngineError("no engine: the socket does not exist", "start one")
+    return dataclasses.replace(patient, engine=None, refusal=refusal, image=None)
+
+
+def test_where_none_answers_a_private_engine_is_promised_only_where_it_starts(
+    nobody: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONTEXT", "default")
+    monkeypatch.setattr(private_engine, "require_startable", lambda: None)
+    assert find(nobody, "engine").state == "yes"
+    assert find(nobody, "rights").state == "yes"
+
+    def refuse() -> None:
+        raise EngineError("dockerd is not installed", "install it")
+
+    monkeypatch.setattr(private_engine, "require_startable", refuse)
+    one = find(nobody, "engine")
+    assert (one.state, one.remedy) == ("no", "install it")
+    assert report(nobody).nothing_runs
+
+
+def test_an_engine_that_was_chosen_and_does_not_answer_is_not_replaced(
+    nobody: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://kvm.example:2376")
+    monkeypatch.setattr(private_engine, "require_startable", None)
+    one = find(nobody, "engine")
+    assert (one.state, one.remedy) == ("no", "start one")
+
+
+def test_a_user_without_an_engine_cannot_run_anything(nobody: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 65534)
+    assert find(nobody, "rights").state == "no"
+    assert report(nobody).nothing_runs
+
+
+@pytest.mark.parametrize(("user", "state"), [(0, "yes"), (65534, "no")])
+def test_packages_are_installed_by_root_and_told_to_others(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, user: int, state: str
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    monkeypatch.setattr(diagnosis, "_missing", lambda _command: ["gcc", "mmdebstrap"])
+    one = find(patient, "packages-lab")
+    assert (one.state, one.seen) == (state, "missing: gcc mmdebstrap")
+    monkeypatch.setattr(diagnosis, "_missing", lambda _command: None)
+    assert find(patient, "packages-lab").state == "unknown"
+
+
+def test_a_full_disk_stops_everything(patient: Patient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CONFORMANCE_CACHE", str(tmp_path))
+    monkeypatch.setattr(diagnosis, "FREE_BYTES", 2**60)
+    assert "are needed" in find(patient, "disk").seen
+    assert report(patient).nothing_runs
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CONFORMANCE_CACHE", str(tmp_path / "file" / "cache"))
+    assert "cannot be made" in find(patient, "disk").seen
+
+
+# ------------------------------------------------------------------------------------- the command
+
+
+@pytest.mark.parametrize(
+    ("state", "vital", "status"), [("yes", True, 0), ("unknown", True, 1), ("no", True, 6), ("no", False, 1)]
+)
+def test_the_exit_status_is_for_scripts(monkeypatch: pytest.MonkeyPatch, state: Any, vital: bool, status: int) -> None:
+    one = Finding("kvm", "KVM", state, "seen", remedy="do it", features=("kvm",), vital=vital)
+    monkeypatch.setattr(doctor, "examine", lambda *_: Report((one,), frozenset()))
+    result = CliRunner().invoke(cli.app, ["doctor", "--json"])
+    assert result.exit_code == status
+    assert status in (0, 1, EXIT_CANNOT_RUN)
+    (printed,) = json.loads(result.stdout)
+    assert (printed["id"], printed["state"], printed["remedy"]) == ("kvm", state, "do it")
+
+
+def test_people_read_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    one = Finding("kvm", "KVM", "no", "there is none", "guests are emulated", "modprobe", ("kvm",), ("privileged",))
+    summary.show(Report((one,), frozenset()))
+    assert capsys.readouterr().out.splitlines() == [
+        "no      KVM: there is none",
+        "        guests are emulated",
+        "        cannot be asked: kvm, mode privileged",
+        "        what to do: modprobe",
+        "not everything can be asked here",
+    ]
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_there_are_colours_unless_they_are_not_wanted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_color: bool
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    summary.show(Report((Finding("kvm", "KVM", "no", "there is none"),), frozenset()))
+    assert ("\x1b[1;31m" in capsys.readouterr().out) is not no_color
+
+
+# ------------------------------------------------------------------------------ a kernel under bare KVM
+
+
+@pytest.mark.parametrize(
+    ("says", "usable"),
+    [
+        ("[    0.000000] Hypervisor detected: KVM", True),
+        ("Could not access KVM kernel module: No such file or directory", False),
+        ("qemu: Assertion failed", False),
+    ],
+)
+def test_any_kernel_tells_what_it_runs_under(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, usable: bool
+) -> None:
+    program = tmp_path / "qemu"
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(accel, "QEMU", str(program))
+    assert accel.boot_here(Path("/boot/vmlinuz"), seconds=60).usable is usable
+
+
+def test_a_kernel_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "qemu"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(accel, "QEMU", str(program))
+    assert not accel.boot_here(Path("/boot/vmlinuz"), seconds=0.2).usable
