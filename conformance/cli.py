@@ -15,6 +15,7 @@ import typer
 from conformance import bench, contract, doctor, interrupt, mode, paths, private_engine, record, summary, tables
 from conformance.errors import ContractError, HarnessError
 from conformance.lab import commands, definition, machine
+from conformance.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.progress import Progress
 
@@ -24,6 +25,28 @@ EXIT_USAGE = 2
 
 app = typer.Typer(
     help="Prove with real guests what libvirt in a container can do, and write it down.",
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance doctor": "what this machine can be asked",
+                "conformance matrix -m kvm --mode privileged": "ask one thing",
+                "conformance COMMAND --help": "more of each command",
+                "conformance --install-completion": "let the shell complete commands, modes and labs",
+            },
+            STATUS: {"0": "well", "1": "what was asked for is not so"} | COMMON_STATUS,
+            ENVIRONMENT: {
+                "DOCKER_HOST, DOCKER_CONTEXT": "the engine, as Docker's own command line takes them",
+                "CONFORMANCE_CACHE": "the folder of downloads, media, labs and the private engine",
+                "CONFORMANCE_DEBIAN_MIRROR": "the Debian archive to use instead of apt's",
+                "NO_COLOR": "no colours, if it is not empty",
+            },
+            FILES: {
+                "contract.toml": "features, modes, known failures",
+                "results/": "the records that the README's tables are made from",
+                "~/.cache/libvirt-conformance": "the cache; all of it can be deleted while nothing runs",
+            },
+        }
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -34,7 +57,28 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 """For verbs whose words belong to another program, its --help too."""
 
 
-@app.command(context_settings=PASS_ON)
+@app.command(
+    context_settings=PASS_ON,
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance matrix": "all of it, with an image that is built first",
+                "conformance matrix -m 'nat or virtio_disk' --mode unprivileged": "two features in one mode",
+                "conformance matrix -m kvm --mode privileged --require kvm": "fail where KVM cannot be asked",
+                "conformance matrix --image any/libvirt:1 --results=/tmp/any": "another image",
+                "conformance matrix --host lab:debian-13": "on a virtual machine",
+            },
+            STATUS: {
+                "0": "what was asked was decided, and nothing is wrong",
+                "1": "a cell fails, is fixed or an error, or what is required was not decided",
+                "2": "interrupted",
+                "4": "a bad option",
+                "5": "nothing was decided",
+                "6": "nothing can run; the message says what to do",
+            },
+        }
+    ),
+)
 def matrix(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="a virtual machine")] = None,
@@ -47,6 +91,8 @@ def matrix(
     os.chdir(paths.PROJECT)
     words = context.args
     if {"-h", "--help"} & set(words):
+        typer.echo(context.get_help())
+        typer.echo('\npytest\'s options, those of the matrix under "libvirt in a container":\n')
         raise typer.Exit(pytest.main(["suites", "--help"]))
     definition_ = definition.named(host) if host else None
     _require_good_options(words)
@@ -81,7 +127,19 @@ def _require_good_options(words: list[str]) -> None:
         raise typer.Exit(tried.returncode)
 
 
-@app.command(name="bench")
+@app.command(
+    name="bench",
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance bench": "all, minutes",
+                "conformance bench --only image --results /tmp/b": "one part, kept out of the documented results",
+                "conformance bench --render": "write the newest result's table again",
+            },
+            STATUS: {"0": "measured"} | COMMON_STATUS,
+        }
+    ),
+)
 def bench_(
     repeat: Annotated[int, typer.Option(min=1, help="how often to repeat what is short")] = 5,
     matrices: Annotated[int, typer.Option(min=0, help="how often to run the whole matrix in one mode; minutes")] = 1,
@@ -114,7 +172,19 @@ def bench_(
         typer.echo(bench.performance(newest))
 
 
-@app.command(name="engine", context_settings=PASS_ON)
+@app.command(
+    name="engine",
+    context_settings=PASS_ON | {"help_option_names": ["--help"]},
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance engine docker ps": "the private engine's containers",
+                "conformance engine bash": "work with it until the shell ends",
+            },
+            STATUS: {"COMMAND's": "where it was run"} | COMMON_STATUS,
+        }
+    ),
+)
 def engine_(context: typer.Context) -> None:
     """Run COMMAND with DOCKER_HOST set to an engine: the one that answers, or a private one until COMMAND ends."""
     if not context.args:
@@ -122,15 +192,40 @@ def engine_(context: typer.Context) -> None:
     raise typer.Exit(private_engine.run(context.args, Progress()))
 
 
-@app.command()
+def _mode_names() -> list[str]:
+    return [one.id for one in contract.load().modes]
+
+
+@app.command(
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance modes": "list them",
+                "conformance modes privileged --docker": "its docker run command",
+                "conformance modes unprivileged --compose --image any/libvirt:1": "its Compose file, for another image",
+                "conformance modes --json": "all of them, with their exposures, for programs",
+            },
+            STATUS: {"0": "written"} | COMMON_STATUS,
+        }
+    )
+)
 def modes(
-    name: Annotated[str | None, typer.Argument(help="a mode; without one, all are listed")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="a mode; without one, all are listed", autocompletion=_mode_names)
+    ] = None,
     docker: Annotated[bool, typer.Option("--docker", help="print its docker run command")] = False,
     compose: Annotated[bool, typer.Option("--compose", help="print its Compose file")] = False,
     image: Annotated[str, typer.Option(help="the image's name in them")] = tables.IMAGE,
+    as_json: Annotated[bool, typer.Option("--json", help="list as JSON, with exposures and documented need")] = False,
 ) -> None:
     """List the privilege modes, or render one as a docker run command or a Compose file."""
     claims = contract.load()
+    if as_json:
+        if docker or compose:
+            raise typer.BadParameter("--json, --docker or --compose, not several")
+        listed = [mode.of(claims, one) for one in ([name] if name else _mode_names())]
+        _echo_json([one.as_json() for one in listed])
+        return
     if name is None:
         if docker or compose:
             raise typer.BadParameter("which mode? conformance modes NAME --docker|--compose")
@@ -151,14 +246,29 @@ def modes(
             typer.echo(f"  {tables.shown(exposure):<32}{exposure.function} ({exposure.documented})")
 
 
-@app.command(name="doctor")
+@app.command(
+    name="doctor",
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance doctor": "for people",
+                "conformance doctor --json": "for programs; a state is yes, no or unknown",
+                "DOCKER_HOST=ssh://root@kvm.example conformance doctor": "another machine",
+            },
+            STATUS: {
+                "0": "everything can be asked",
+                "1": "something cannot, or that is unknown",
+                "6": "nothing can run",
+            },
+        }
+    ),
+)
 def doctor_(
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> None:
     """Say in seconds what this machine, or the one of DOCKER_HOST, can and cannot be asked, why, and what to change.
 
     Nothing is built or installed for it; what cannot be tried without an image stays unknown until the engine has one.
-    Exit status: 0 everything can be asked; 1 something cannot, or that is unknown; 6 nothing can run.
     """
     progress = Progress()
     try:
@@ -179,7 +289,15 @@ def _echo_json(data: object) -> None:
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-@app.command(name="tables")
+@app.command(
+    name="tables",
+    epilog=manual(
+        {
+            EXAMPLES: {"conformance tables": "after a change of the contract", "conformance tables --check": "in a CI"},
+            STATUS: {"0": "up to date", "1": "behind, with --check"} | COMMON_STATUS,
+        }
+    ),
+)
 def tables_(
     check: Annotated[bool, typer.Option("--check", help="change nothing; exit 1 if the README is behind")] = False,
     readme: Annotated[Path, typer.Option(help="the document with the generated blocks")] = paths.README,

@@ -102,6 +102,15 @@ class Mode:
         """Say whether a device is exposed, by itself or by ``--privileged``."""
         return self.privileged or path in self.devices
 
+    def as_json(self) -> dict[str, Any]:
+        """Return what programs may want to know of it."""
+        return {
+            "id": self.id,
+            "summary": self.summary,
+            "exposures": [exposure.model_dump() for exposure in self.exposures],
+            "environment": dict(self.environment),
+        }
+
     def engine_call(
         self,
         image: str,

@@ -1,4 +1,7 @@
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ from typer.testing import CliRunner
 
 from conformance import cli, paths, private_engine
 from conformance.errors import ContractError, EngineError, HarnessError
+from conformance.manual import manual
 from conformance.plugin import EXIT_CANNOT_RUN
 
 runner = CliRunner()
@@ -148,3 +152,59 @@ def test_the_matrix_shows_pytests_help_without_an_engine(monkeypatch: pytest.Mon
     finally:
         os.chdir(before)
     assert result.exit_code == 0
+
+
+# ------------------------------------------------------------------------------ for people and programs
+
+
+def test_modes_are_listed_for_programs() -> None:
+    listed = json.loads(runner.invoke(cli.app, ["modes", "--json"]).stdout)
+    assert [one["id"] for one in listed][:2] == ["unprivileged", "unprivileged-hostnet"]
+    assert {"path": "/dev/kvm"}.items() <= listed[0]["exposures"][0].items()
+    (one,) = json.loads(runner.invoke(cli.app, ["modes", "privileged", "--json"]).stdout)
+    assert one["id"] == "privileged"
+    assert runner.invoke(cli.app, ["modes", "privileged", "--json", "--docker"]).exit_code == 2
+
+
+@pytest.mark.parametrize("words", [[], ["matrix"], ["bench"], ["engine"], ["modes"], ["doctor"], ["tables"], ["lab"]])
+def test_help_tells_examples_and_exit_statuses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytest, "main", lambda _words: 0)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(Path.cwd())
+    told = " ".join(runner.invoke(cli.app, [*words, "--help"]).stdout.split())
+    assert " ".join(["Examples conformance", *words]) in told
+    assert "Exit status" in told
+
+
+def test_sections_of_help_stay_within_a_terminal() -> None:
+    short, long = manual({"Files": {"a/[b]": "one", "c": "two"}, "Examples": {"x" * 60: "three words more"}}).split(
+        "\n\n"
+    )
+    assert short == "[bold]Files[/bold]\n  a/\\[b]  one\n  c      two"
+    assert long == f"[bold]Examples[/bold]\n  {'x' * 60}\n      three words more"
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("conformance do", ["doctor"]),
+        ("conformance modes privi", ["privileged"]),
+        ("conformance lab up debian-13", ["debian-13"]),
+    ],
+)
+def test_the_shell_completes_commands_modes_and_labs(words: str, completed: list[str]) -> None:
+    environment = {
+        "_CONFORMANCE_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    result = runner.invoke(cli.app, [], prog_name="conformance", env=environment)
+    assert result.stdout.split() == completed
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_help_has_colours_unless_they_are_not_wanted(monkeypatch: pytest.MonkeyPatch, no_color: bool) -> None:
+    environment = os.environ | {"FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": "1" if no_color else ""}
+    command = [sys.executable, "-m", "conformance.cli", "--help"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert ("\x1b[1;36m" in told) is not no_color

@@ -1,5 +1,6 @@
 """``conformance lab`` and ``--host lab``, with machines that are only told of."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -238,3 +239,14 @@ def test_a_terminal_that_is_closed_ends_it_as_ctrl_c_does() -> None:
     assert done.stdout == "cleaned up\n"
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
+
+
+def test_labs_are_listed_for_programs(labs: Labs) -> None:
+    labs(Lab())
+    result = runner.invoke(cli.app, ["lab", "status", "--json"])
+    assert result.exit_code == 0
+    by_name = {one["name"]: one["labs"] for one in json.loads(result.stdout)}
+    assert [(lab["state"], lab["ssh_port"]) for lab in by_name["debian-13"]] == [("running", 10022)]
+    assert by_name["debian-12"] == []
+    labs()
+    assert runner.invoke(cli.app, ["lab", "status", "--json"]).exit_code == 1

@@ -1,20 +1,37 @@
 """``conformance lab``: working with labs by hand."""
 
+import json
 import subprocess
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 from conformance.errors import LabError
 from conformance.lab import definition, disk, machine, pins
+from conformance.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.progress import Progress
 
 app = typer.Typer(
     help="Virtual machines with KVM, a current engine and AppArmor, for machines that lack them; no root is needed.",
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance lab up": "start the default one, which stays",
+                "conformance lab ssh debian-13 docker ps": "run a command in it",
+                "conformance lab status --json": "hosts and labs, for programs",
+                "conformance matrix --host lab:debian-13": "judge on it",
+            },
+            STATUS: {"0": "well", "1": "status: no lab runs"} | COMMON_STATUS,
+            FILES: {"lab/hosts/": "their recipes"},
+        }
+    ),
     no_args_is_help=True,
 )
 
-Name = Annotated[str, typer.Argument(help=f"a lab host: {', '.join(definition.names())}")]
+Name = Annotated[
+    str, typer.Argument(help=f"a lab host: {', '.join(definition.names())}", autocompletion=definition.names)
+]
 
 
 @app.command()
@@ -32,9 +49,34 @@ def up(name: Name = definition.DEFAULT) -> None:
 
 
 @app.command()
-def status() -> None:
+def status(as_json: Annotated[bool, typer.Option("--json", help="list as JSON")] = False) -> None:
     """List the lab hosts and the labs that run; exit status 1 where none does."""
     found = machine.running()
+    if as_json:
+        typer.echo(json.dumps([_described(name, found) for name in definition.names()], indent=2))
+    else:
+        _list(found)
+    if not any(one.alive for one in found):
+        raise typer.Exit(1)
+
+
+def _described(name: str, found: Sequence[machine.Machine]) -> dict[str, Any]:
+    labs = [
+        {
+            "state": lab.state(),
+            "kept": lab.kept,
+            "process": lab.pid,
+            "ssh_port": lab.port,
+            "accel": lab.accel,
+            "console": str(lab.console),
+        }
+        for lab in found
+        if lab.host.name == name
+    ]
+    return {"name": name, "summary": definition.load(name).summary, "labs": labs}
+
+
+def _list(found: Sequence[machine.Machine]) -> None:
     for name in definition.names():
         host = definition.load(name)
         typer.echo(f"{name:<12}{host.summary}")
@@ -42,8 +84,6 @@ def status() -> None:
             use = "kept up" if lab.kept else "of a run"
             typer.echo(f"{'':<12}{lab.state()}, {use}, process {lab.pid}, ssh on 127.0.0.1:{lab.port}, {lab.accel}")
             typer.echo(f"{'':<12}console: {lab.console}")
-    if not any(one.alive for one in found):
-        raise typer.Exit(1)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
