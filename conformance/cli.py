@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Annotated
 import pytest
 import typer
 
-from conformance import bench, contract, doctor, interrupt, mode, paths, private_engine, record, summary, tables
+from conformance import bench, contract, doctor, interrupt, jobs, mode, paths, private_engine, record, summary, tables
 from conformance.errors import ContractError, HarnessError
 from conformance.lab import commands, definition, machine
 from conformance.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
@@ -21,6 +22,7 @@ from conformance.progress import Progress
 
 EXIT_BEHIND = 1
 EXIT_SOMETHING_LACKS = 1
+EXIT_NOT_COVERED = 1
 EXIT_USAGE = 2
 
 app = typer.Typer(
@@ -283,6 +285,47 @@ def doctor_(
         raise typer.Exit(EXIT_CANNOT_RUN)
     if not report.everything_runs:
         raise typer.Exit(EXIT_SOMETHING_LACKS)
+
+
+@app.command(
+    name="jobs",
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance jobs": "list them",
+                "conformance jobs --check": "in a CI: does the workflow ask every feature in every mode?",
+                "conformance jobs --missing cells": "in the nightly: whose records are not there?",
+            },
+            STATUS: {"0": "well", "1": "something is not asked or not safe, or records are missing"} | COMMON_STATUS,
+            FILES: {".github/workflows/nightly.yml": "the jobs"},
+        }
+    ),
+)
+def jobs_(
+    as_json: Annotated[bool, typer.Option("--json", help="list as JSON")] = False,
+    check: Annotated[bool, typer.Option("--check", help="list nothing; say which cells no job asks")] = False,
+    missing: Annotated[
+        Path | None, typer.Option(exists=True, help="list only the jobs whose artefact here has no record")
+    ] = None,
+) -> None:
+    """List the nightly's jobs, one for each mode on each host, or prove that they ask all that can be asked."""
+    known = jobs.load()
+    if check:
+        wrong = jobs.check(contract.load(), known)
+        for line in wrong:
+            typer.echo(line, err=True)
+        if not wrong:
+            typer.echo(f"{len(known)} jobs ask every feature in every mode")
+        raise typer.Exit(EXIT_NOT_COVERED if wrong else 0)
+    listed = known if missing is None else jobs.missing(known, missing)
+    if as_json:
+        _echo_json([dataclasses.asdict(one) for one in listed])
+    else:
+        for one in listed:
+            runner = ", ".join(one.runs_on)
+            typer.echo(f"{one.artefact}: {shlex.join(one.command)} ({runner}; {one.minutes} minutes)")
+    if missing is not None and listed:
+        raise typer.Exit(EXIT_NOT_COVERED)
 
 
 def _echo_json(data: object) -> None:

@@ -1,0 +1,193 @@
+"""The nightly's jobs: read from its workflow, and proven to ask whatever the contract can be asked.
+
+The workflow is the one place where hosts are named; modes and features are the contract's: the two are compared.
+"""
+
+import argparse
+import itertools
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from conformance import asked, paths, record
+from conformance.contract import Contract
+from conformance.errors import ContractError
+
+FOLDER = paths.PROJECT / ".github" / "workflows"
+NIGHTLY = FOLDER / "nightly.yml"
+
+COMMAND = "./run matrix"
+
+TRUSTED = {"schedule", "workflow_dispatch"}
+"""What starts a workflow without anybody's pull request."""
+
+ON_DEFAULT_BRANCH = "github.ref == format('refs/heads/{0}', github.event.repository.default_branch)"
+
+_EXPRESSION = re.compile(r"\$\{\{\s*matrix\.(\w+)\s*\}\}")
+_PINNED = re.compile(r"[\w./-]+@[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One mode on one host.
+
+    Attributes:
+        host: the workflow's name for it.
+        mode: the contract's.
+        runs_on: labels of the runner.
+        minutes: after which it is ended.
+        command: what it runs.
+        artefact: what its records are uploaded as.
+    """
+
+    host: str
+    mode: str
+    runs_on: tuple[str, ...]
+    minutes: int
+    command: tuple[str, ...]
+    artefact: str
+
+    @property
+    def selection(self) -> tuple[str, ...]:
+        """Return the command's words that decide what is asked, but for the mode."""
+        parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+        for option in ("--host", "--results", "--mode"):
+            parser.add_argument(option)
+        return tuple(parser.parse_known_args(self.command[len(COMMAND.split()) :])[1])
+
+    @property
+    def asked_mode(self) -> str:
+        """Return the mode that the command asks for; empty where it names none."""
+        parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+        parser.add_argument("--mode", default="")
+        return str(parser.parse_known_args(self.command)[0].mode)
+
+
+def load(workflow: Path = NIGHTLY) -> list[Job]:
+    """Return the jobs that ask cells, as the workflow has them.
+
+    Raises:
+        ContractError: the workflow cannot be read, or is not what this expects of one.
+    """
+    try:
+        return [
+            job for name, described in _read(workflow)["jobs"].items() for job in _expanded(workflow, name, described)
+        ]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ContractError(f"{workflow.name} is not understood: {error!r}") from error
+
+
+def _read(workflow: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(workflow.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ContractError(f"cannot read {workflow}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ContractError(f"{workflow.name} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ContractError(f"{workflow.name} is no workflow")
+    # YAML 1.1 takes the word "on" for a truth value.
+    return {"on" if key is True else str(key): value for key, value in data.items()}
+
+
+def _expanded(workflow: Path, name: str, described: Mapping[str, Any]) -> Iterator[Job]:
+    """Yield a job of the file once for each place of its matrix; none where it has no matrix."""
+    matrix = described.get("strategy", {}).get("matrix", {})
+    for values in itertools.product(*matrix.values()):
+        place = dict(zip(matrix, map(str, values), strict=True))
+        if not matrix:
+            return
+        steps = [_filled(step, place) for step in described["steps"]]
+        commands = [step for step in steps if step.get("run", "").startswith(COMMAND)]
+        artefacts = [step["with"]["name"] for step in steps if "/upload-artifact@" in step.get("uses", "")]
+        if len(commands) != 1 or len(artefacts) != 1:
+            raise ContractError(f"{workflow.name}: job {name} does not have one step with {COMMAND} and one upload")
+        labels = described["runs-on"]
+        yield Job(
+            host=place["host"],
+            mode=place["mode"],
+            runs_on=(labels,) if isinstance(labels, str) else tuple(labels),
+            minutes=int(described["timeout-minutes"]),
+            command=tuple(shlex.split(_with_environment(commands[0]))),
+            artefact=artefacts[0],
+        )
+
+
+def _filled(part: Any, place: Mapping[str, str]) -> Any:
+    """Return a part of a workflow with the matrix's values in it."""
+    if isinstance(part, dict):
+        return {key: _filled(value, place) for key, value in part.items()}
+    return _EXPRESSION.sub(lambda found: place[found[1]], part) if isinstance(part, str) else part
+
+
+def _with_environment(step: Mapping[str, Any]) -> str:
+    environment = step.get("env", {})
+    return re.sub(r"\$(\w+)", lambda found: str(environment[found[1]]), step["run"])
+
+
+def check(contract: Contract, jobs: Iterable[Job], folder: Path = FOLDER) -> list[str]:
+    """Return what is wrong, in one line each: cells that no job asks, and runners that strangers could reach."""
+    return [*_coverage(contract, list(jobs)), *_trust(folder)]
+
+
+def _coverage(contract: Contract, jobs: list[Job]) -> Iterator[str]:
+    wanted = {(feature.id, mode.id) for feature in contract.features if not feature.pending for mode in contract.modes}
+    artefacts = [job.artefact for job in jobs]
+    for twice in sorted({one for one in artefacts if artefacts.count(one) > 1}):
+        yield f"several jobs upload {twice}"
+    for job in jobs:
+        if job.asked_mode != job.mode:
+            yield f"{job.artefact} is to ask {job.mode}, and its command asks {job.asked_mode or 'all modes'}"
+    if not jobs:
+        yield "there is no job"
+    # One session for all modes of a host that are selected by the same words: pytest takes seconds to look.
+    found: dict[tuple[str, ...], asked.Asked] = {}
+    for host in sorted({job.host for job in jobs}):
+        here = [job for job in jobs if job.host == host]
+        covered: set[tuple[str, str]] = set()
+        for selection in {job.selection for job in here}:
+            modes = sorted({job.mode for job in here if job.selection == selection})
+            words = (*selection, *(word for mode in modes for word in ("--mode", mode)))
+            if words not in found:
+                found[words] = asked.by(words)
+            covered |= found[words]
+        for feature, mode in sorted(wanted - covered):
+            yield f"no job asks {feature} in {mode} on {host}"
+
+
+def _trust(folder: Path) -> Iterator[str]:
+    for workflow in sorted(folder.glob("*.yml")):
+        data = _read(workflow)
+        triggers = data.get("on")
+        strangers = {triggers} - TRUSTED if isinstance(triggers, str) else set(triggers or ()) - TRUSTED
+        for name, job in data.get("jobs", {}).items():
+            where = f"{workflow.name}: job {name}"
+            if "self-hosted" in job.get("runs-on", ()):
+                if strangers:
+                    yield f"{where} is on a self-hosted runner, and {', '.join(sorted(strangers))} can start it"
+                if ON_DEFAULT_BRANCH not in str(job.get("if", "")):
+                    yield f"{where} is on a self-hosted runner, and runs on any branch"
+            if "timeout-minutes" not in job:
+                yield f"{where} has no timeout-minutes"
+            for step in job.get("steps", ()):
+                if "uses" in step and not _PINNED.fullmatch(step["uses"]):
+                    yield f"{where} uses {step['uses']}, which is not pinned to a commit"
+
+
+def missing(jobs: Iterable[Job], folder: Path) -> list[Job]:
+    """Return the jobs whose records are not in a folder that holds each artefact in one of its name.
+
+    Raises:
+        HarnessError: a file there is not one of records.
+    """
+    return [job for job in jobs if not any(one.mode == job.mode for one in _records(folder / job.artefact))]
+
+
+def _records(folder: Path) -> Iterator[record.Record]:
+    for file in sorted(folder.rglob("*.jsonl")):
+        yield from record.read_file(file)

@@ -1,0 +1,202 @@
+"""The nightly's jobs: the project's own, and workflows in which something is wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from conformance import asked, cli, jobs
+from conformance.contract import Contract
+from conformance.errors import ContractError, HarnessError
+from conformance.record import Record
+
+SHA = "3d3c42e5aac5ba805825da76410c181273ba90b1"
+GUARD = f"if: {jobs.ON_DEFAULT_BRANCH}"
+
+WORKFLOW = """
+name: nightly
+on: {triggers}
+jobs:
+  cell:
+    {guard}
+    strategy:
+      matrix:
+        host: [kvm]
+        mode: [{modes}]
+    runs-on: [self-hosted, kvm]
+    timeout-minutes: 60
+    steps:
+      - uses: {checkout}
+      - run: ./run matrix --mode "$MODE" --results=cell {words}
+        env:
+          MODE: ${{{{ matrix.mode }}}}
+      - uses: actions/upload-artifact@{sha}
+        with:
+          name: cell-${{{{ matrix.host }}}}-${{{{ matrix.mode }}}}
+"""
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a workflow in which one thing is different."""
+
+    def write(**changes: str) -> Path:
+        given = {
+            "triggers": "[schedule, workflow_dispatch]",
+            "guard": GUARD,
+            "modes": "unprivileged, unprivileged-hostnet, unprivileged-unconfined, privileged, required-only",
+            "checkout": f"actions/checkout@{SHA}",
+            "words": "",
+            "sha": SHA,
+        }
+        file = tmp_path / "nightly.yml"
+        file.write_text(WORKFLOW.format(**(given | changes)))
+        return file
+
+    return write
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch, contract: Contract) -> None:
+    """Every feature is selected, whatever the words are; pytest itself takes seconds to say so."""
+
+    def by(words: tuple[str, ...]) -> asked.Asked:
+        modes = [word for word in words if word in {mode.id for mode in contract.modes}]
+        return frozenset((feature.id, mode) for feature in contract.features if not feature.pending for mode in modes)
+
+    monkeypatch.setattr(asked, "by", by)
+
+
+def wrong(contract: Contract, workflow: Path) -> list[str]:
+    return jobs.check(contract, jobs.load(workflow), workflow.parent)
+
+
+def test_the_projects_own_jobs_ask_every_feature_in_every_mode_on_every_host(contract: Contract) -> None:
+    known = jobs.load()
+    assert jobs.check(contract, known) == []
+    assert {job.host for job in known} >= {"kvm", "debian-12", "debian-13"}
+    assert len(known) == len({job.host for job in known}) * len(contract.modes)
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_job_is_read_as_it_will_run(contract: Contract, write: Write) -> None:
+    workflow = write(words="--require kvm")
+    assert wrong(contract, workflow) == []
+    job = jobs.load(workflow)[0]
+    assert (job.host, job.mode, job.minutes, job.artefact) == ("kvm", "unprivileged", 60, "cell-kvm-unprivileged")
+    assert job.runs_on == ("self-hosted", "kvm")
+    assert job.command == ("./run", "matrix", "--mode", "unprivileged", "--results=cell", "--require", "kvm")
+    assert job.selection == ("--require", "kvm")
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_mode_that_no_job_asks_is_told(contract: Contract, write: Write) -> None:
+    found = wrong(contract, write(modes="unprivileged"))
+    assert "no job asks kvm in privileged on kvm" in found
+    assert not [line for line in found if "in unprivileged on" in line]
+
+
+def test_a_feature_that_the_command_leaves_out_is_told(contract: Contract, write: Write) -> None:
+    found = wrong(contract, write(words="-m 'not (nat or secure_boot)'"))
+    left_out = {"nat", "secure-boot"}
+    assert {line.split()[3] for line in found} == left_out
+    assert len(found) == len(left_out) * len(contract.modes)
+
+
+def test_a_command_that_pytest_does_not_take_is_told(contract: Contract, write: Write) -> None:
+    with pytest.raises(HarnessError, match="pytest does not take -m kvmm"):
+        wrong(contract, write(words="-m kvmm"))
+
+
+@pytest.mark.usefixtures("quickly")
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"triggers": "[schedule, pull_request]"}, "self-hosted runner, and pull_request can start it"),
+        ({"triggers": "pull_request_target"}, "self-hosted runner, and pull_request_target can start it"),
+        ({"triggers": "{issue_comment: {types: [created]}}"}, "self-hosted runner, and issue_comment can start it"),
+        ({"guard": "name: cell"}, "self-hosted runner, and runs on any branch"),
+        ({"checkout": "actions/checkout@v7"}, "uses actions/checkout@v7, which is not pinned to a commit"),
+        (
+            {"words": "--mode privileged"},
+            "cell-kvm-unprivileged is to ask unprivileged, and its command asks privileged",
+        ),
+        ({"modes": "privileged, privileged"}, "several jobs upload cell-kvm-privileged"),
+    ],
+)
+def test_what_is_not_safe_or_not_right_is_told(
+    contract: Contract, write: Write, changes: dict[str, str], told: str
+) -> None:
+    assert any(told in line for line in wrong(contract, write(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("jobs: [", "not YAML"),
+        ("- a\n", "no workflow"),
+        ("name: nightly\n", "'jobs'"),
+        (
+            "jobs: {a: {strategy: {matrix: {host: [x], mode: [y]}}, steps: [{run: make}]}}",
+            "job a does not have one step with ./run matrix",
+        ),
+    ],
+)
+def test_a_workflow_that_is_not_understood_is_told(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "nightly.yml"
+    file.write_text(text)
+    with pytest.raises(ContractError, match=told):
+        jobs.load(file)
+    with pytest.raises(ContractError, match="cannot read"):
+        jobs.load(tmp_path / "none.yml")
+
+
+def test_missing_records_are_found(write: Write, tmp_path: Path, make_record: Callable[..., Record]) -> None:
+    known = jobs.load(write(modes="unprivileged, privileged"))
+    cells = tmp_path / "cells"
+    there = cells / "cell-kvm-unprivileged" / "cell"
+    there.mkdir(parents=True)
+    assert jobs.missing(known, cells) == known
+    (there / "host-run.jsonl").write_text(make_record().model_dump_json(by_alias=True) + "\n")
+    assert [job.mode for job in jobs.missing(known, cells)] == ["privileged"]
+    # Another mode's records are not this one's.
+    there.parent.rename(cells / "cell-kvm-privileged")
+    assert jobs.missing(known, cells) == known
+
+
+# ------------------------------------------------------------------------------------- the command
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def workflow(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = jobs.load(write(modes="privileged"))
+    monkeypatch.setattr(jobs, "load", lambda: known)
+
+
+@pytest.mark.usefixtures("workflow")
+def test_jobs_are_listed() -> None:
+    assert runner.invoke(cli.app, ["jobs"]).stdout == (
+        "cell-kvm-privileged: ./run matrix --mode privileged --results=cell (self-hosted, kvm; 60 minutes)\n"
+    )
+    (one,) = json.loads(runner.invoke(cli.app, ["jobs", "--json"]).stdout)
+    assert (one["mode"], one["runs_on"]) == ("privileged", ["self-hosted", "kvm"])
+
+
+@pytest.mark.usefixtures("workflow", "quickly")
+def test_jobs_are_checked() -> None:
+    result = runner.invoke(cli.app, ["jobs", "--check"])
+    assert result.exit_code == cli.EXIT_NOT_COVERED
+    assert "no job asks kvm in unprivileged on kvm" in result.stderr
+
+
+@pytest.mark.usefixtures("workflow")
+def test_jobs_without_records_fail_the_command(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["jobs", "--missing", str(tmp_path)])
+    assert result.exit_code == cli.EXIT_NOT_COVERED
+    assert result.stdout.startswith("cell-kvm-privileged: ")
