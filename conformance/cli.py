@@ -239,7 +239,7 @@ def modes(
     if docker and compose:
         raise typer.BadParameter("--docker or --compose, not both")
     if docker:
-        typer.echo(mode.shell(chosen.docker_run(image)))
+        typer.echo(chosen.script(image))
     elif compose:
         typer.echo(chosen.compose(image), nl=False)
     else:

@@ -419,7 +419,7 @@ class Container:
 
     def state(self) -> effective.State:
         """Read what the container may really do."""
-        done = self.run("sh", "-c", effective.SCRIPT, "sh", *self.mode.devices)
+        done = self.run("sh", "-c", effective.SCRIPT, "sh", *self.mode.devices, *map(str, self.mode.majors.values()))
         return effective.parse(done.text, self.id)
 
     def verify(self, *, cgroup_version: int, apparmor: bool) -> None:

@@ -12,7 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from conformance import paths
 from conformance.errors import ContractError
 
-Need = Literal["required", "recommended", "discretionary", "optional"]
+Need = Literal["required", "recommended", "discretionary", "optional", "undocumented"]
+"""What the documentation calls an exposure; it is silent on one that a measurement found."""
+
+UNCONFINED = "apparmor=unconfined"
+"""The security option that means nothing to an engine without AppArmor."""
+
 Permission = Annotated[str, Field(pattern=r"^[0-7]{3}$")]
 """A permission mode in octal, as the documentation gives it."""
 
@@ -75,6 +80,14 @@ class Device(_Exposure):
     permission: Permission
 
 
+class DeviceRule(_Exposure):
+    """A rule by which a container may make and open all devices of a driver, also those that come later."""
+
+    kind: Literal["device-rule"]
+    driver: str = Field(pattern=r"^[a-z0-9_]+$")
+    """Its name in /proc/devices, where the kernel gives it a number, which may be another one after each boot."""
+
+
 class Mount(_Exposure):
     """A folder of the host, writable."""
 
@@ -118,7 +131,7 @@ class Privileged(_Exposure):
 
 
 Exposure = Annotated[
-    Device | Mount | Capability | SecurityOption | CgroupNamespace | Network | Privileged,
+    Device | DeviceRule | Mount | Capability | SecurityOption | CgroupNamespace | Network | Privileged,
     Field(discriminator="kind"),
 ]
 
@@ -222,6 +235,13 @@ class Contract(_Data):
     def exposures_of(self, mode: ModeClaims) -> tuple[Exposure, ...]:
         """Return the exposures of a mode, in the contract's order."""
         return tuple(self._exposure_by_id[exposure_id] for exposure_id in mode.exposures)
+
+    def confined_twin(self, exposures: Sequence[Exposure]) -> ModeClaims | None:
+        """Return the mode that has all of these exposures but :data:`UNCONFINED`, if that is one of them."""
+        rest = {one.id for one in exposures if not (isinstance(one, SecurityOption) and one.option == UNCONFINED)}
+        if len(rest) == len(exposures):
+            return None
+        return next((mode for mode in self.modes if {*mode.exposures} == rest), None)
 
     def known_failure(self, feature: str, mode: str, check: str) -> KnownFailure | None:
         """Return the expectation that this check of the feature fails in the mode, if there is one."""

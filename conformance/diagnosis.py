@@ -15,7 +15,6 @@ from conformance import apt, image, paths, private_engine
 from conformance.engine import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
 from conformance.finding import Finding, Patient
-from conformance.run import UNCONFINED
 from conformance.wait import DeadlineExpired, within
 
 REGISTRY_SECONDS = 10
@@ -98,7 +97,7 @@ def _security(patient: Patient) -> Finding:
         "Security modules",
         "yes",
         "",
-        modes=patient.those(lambda one: UNCONFINED in one.security_options),
+        modes=patient.those(lambda one: bool(patient.contract.confined_twin(one.exposures))),
     )
     if patient.engine:
         names = sorted(patient.engine.fingerprint().security)
@@ -218,7 +217,8 @@ def _links(patient: Patient) -> Iterator[Finding]:
         ("bridge", "Bridges", ("defaults", "virtio-net", "nat")),
         ("macvtap", "Macvtap", ("macvlan",)),
     ):
-        found = Finding(kind, title, "yes", "the kernel makes one", features=features)
+        modes = tuple(one.id for one in patient.modes if kind in one.drivers)
+        found = Finding(kind, title, "yes", "the kernel makes one", features=features, modes=modes)
         answer = patient.survey.links.get(kind, "") if patient.survey else ""
         if answer == "made":
             yield found

@@ -36,10 +36,19 @@ echo "LastCap $(cat /proc/sys/kernel/cap_last_cap)"
 echo "Label $(tr -d '\0' </proc/1/attr/current 2>/dev/null)"
 sed 's/^/Cgroup /' /proc/1/cgroup
 sed 's/^/Mount /' /proc/1/mountinfo
-for path in "$@"; do [ -c "$path" ] && echo "Device $path"; done
+for asked in "$@"; do
+    case $asked in
+        /*) [ ! -c "$asked" ] || echo "Device $asked" ;;
+        *)
+            # A device that nobody has: that it may not be opened and that it is not there are two answers.
+            node=$(mktemp -u)
+            mknod "$node" c "$asked" 0 && (: <>"$node") 2>&1 | grep -q "not permitted" || echo "Major $asked"
+            rm -f "$node" ;;
+    esac
+done
 true
 """
-"""Run by ``sh`` in the container, with the paths of devices as arguments."""
+"""Run by ``sh`` in the container, with the paths of devices, and the numbers of drivers, as arguments."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class State:
         mounts: mount points that are writable.
         read_only: mount points that are not.
         devices: character devices that are there, of those asked for.
+        majors: numbers of drivers whose devices may be opened, of those asked for.
     """
 
     capabilities: frozenset[str]
@@ -67,6 +77,7 @@ class State:
     mounts: frozenset[str]
     devices: frozenset[str]
     read_only: frozenset[str] = frozenset()
+    majors: frozenset[int] = frozenset()
 
     def writable(self, path: str) -> bool:
         """Say whether what a path lies on is mounted writable."""
@@ -127,6 +138,7 @@ def parse(output: str, container_id: str) -> State:
         mounts=frozenset(writable),
         read_only=frozenset(read_only),
         devices=frozenset(fields.get("Device", [])),
+        majors=frozenset(map(int, fields.get("Major", []))),
     )
 
 
@@ -175,6 +187,11 @@ def compare(mode: Mode, state: State, *, cgroup_version: int, apparmor: bool) ->
         Difference(path, f"device {path} is not in the container", True)
         for path in mode.devices
         if path not in state.devices
+    ]
+    found += [
+        Difference(driver, f"devices of {driver} may not be opened", True)
+        for driver in mode.drivers
+        if mode.majors[driver] not in state.majors
     ]
     found += [
         Difference(mount.target, f"{mount.source} is not mounted writable at {mount.target}", True)

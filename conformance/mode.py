@@ -16,6 +16,7 @@ from conformance.contract import (
     CgroupNamespace,
     Contract,
     Device,
+    DeviceRule,
     Exposure,
     Mount,
     Network,
@@ -35,6 +36,9 @@ DEFAULT_CAPABILITIES = frozenset(
 SYSTEM_PATHS = "systempaths=unconfined"
 """Only Docker's command line knows this option; the API is told by empty lists of masked and read-only paths."""
 
+RULE = "c {major}:* rwm"
+"""A rule for all character devices of a driver (the kernel's documentation, "Device Whitelist Controller")."""
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -48,6 +52,8 @@ class Mode:
         environment: variables that the image needs in this mode.
         port: the container's API port.
         volumes: container path by volume name; what the rendered commands keep between containers.
+        majors: the numbers of the drivers for which there is a rule, as they are on the engine's host; only the
+            engine's call takes them: a rendered command looks them up where it is run.
     """
 
     id: str
@@ -57,6 +63,7 @@ class Mode:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = 16509
     volumes: Mapping[str, str] = field(default_factory=dict)
+    majors: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def capabilities(self) -> list[str]:
@@ -67,6 +74,11 @@ class Mode:
     def devices(self) -> list[str]:
         """Return the paths of exposed devices."""
         return [exposure.path for exposure in self.exposures if isinstance(exposure, Device)]
+
+    @property
+    def drivers(self) -> list[str]:
+        """Return the drivers whose devices may be made and opened."""
+        return [exposure.driver for exposure in self.exposures if isinstance(exposure, DeviceRule)]
 
     @property
     def mounts(self) -> list[Mount]:
@@ -133,6 +145,9 @@ class Mode:
             host_port: where the API is published on the loopback address; 0 lets the engine choose,
                 None takes the same number as inside.
             port: the API's port in the container, if not the contract's.
+
+        Raises:
+            KeyError: the number of a driver is not in :attr:`majors`.
         """
         port = port or self.port
         host_config: dict[str, Any] = {
@@ -141,6 +156,7 @@ class Mode:
             "Devices": [
                 {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"} for path in self.devices
             ],
+            "DeviceCgroupRules": [RULE.format(major=self.majors[driver]) for driver in self.drivers] or None,
             "Binds": [f"{mount.source}:{mount.target}:rw" for mount in self.mounts]
             + [f"{volume}:{path}" for volume, path in (volumes or {}).items()],
             "SecurityOpt": [option for option in self.security_options if option != SYSTEM_PATHS] or None,
@@ -163,12 +179,18 @@ class Mode:
             "HostConfig": host_config,
         }
 
+    def script(self, image: str) -> str:
+        """Render the container as what is typed into a shell: a ``docker run`` command, and what comes before it."""
+        loads = [f"grep -qw {driver} /proc/devices || modprobe {driver}" for driver in self.drivers]
+        return "\n".join([*loads, shell(self.docker_run(image))])
+
     def docker_run(self, image: str, name: str = "libvirt") -> list[str]:
-        """Render the container as the words of a ``docker run`` command."""
+        """Render the container as the words of a ``docker run`` command, for :func:`shell`."""
         words = ["docker", "run", "--detach", f"--name={name}", f"--stop-timeout={STOP_TIMEOUT}"]
         if self.privileged:
             words.append("--privileged")
         words += [f"--device={path}" for path in self.devices]
+        words += [f"--device-cgroup-rule={RULE.format(major=_looked_up(driver))}" for driver in self.drivers]
         words += [f"--volume={mount.source}:{mount.target}:rw" for mount in self.mounts]
         words += [f"--cap-add={capability}" for capability in self.capabilities]
         words += [f"--security-opt={option}" for option in self.security_options]
@@ -183,13 +205,17 @@ class Mode:
         return [*words, image]
 
     def compose(self, image: str, name: str = "libvirt") -> str:
-        """Render the container as a Compose file."""
+        """Render the container as a Compose file; a driver's number is a variable, for which Compose asks by name."""
         service: dict[str, Any] = {
             "image": image,
             "container_name": name,
             "stop_grace_period": f"{STOP_TIMEOUT}s",
             "privileged": self.privileged or None,
             "devices": [f"{path}:{path}" for path in self.devices],
+            "device_cgroup_rules": [
+                RULE.format(major=f"${{{driver.upper()}_MAJOR:?the number of {driver} in /proc/devices}}")
+                for driver in self.drivers
+            ],
             "cap_add": self.capabilities,
             "security_opt": self.security_options,
             "cgroup": self.cgroup_namespace or None,
@@ -206,9 +232,18 @@ class Mode:
 
 
 def shell(words: list[str]) -> str:
-    """Join a command's words for a README: quoted for a shell, an option a line."""
+    """Join a command's words for a README: quoted for a shell, but for what it is to look up; an option a line."""
     head, options, image = words[:2], words[2:-1], words[-1]
-    return " \\\n  ".join([" ".join(head), *(shlex.quote(option) for option in options), shlex.quote(image)])
+    return " \\\n  ".join([" ".join(head), *map(_quoted, options), shlex.quote(image)])
+
+
+def _looked_up(driver: str) -> str:
+    """Return what a shell replaces by a driver's number."""
+    return f"$(awk '$2 == \"{driver}\" {{ print $1 }}' /proc/devices)"
+
+
+def _quoted(word: str) -> str:
+    return f'"{word}"' if "$(" in word else shlex.quote(word)
 
 
 def of(contract: Contract, mode_id: str) -> Mode:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import docker.errors
 
-from conformance import cleanup, engine, image, labels, media, record, throwaway
+from conformance import cleanup, drivers, engine, image, labels, media, record, throwaway
 from conformance.accel import Asking, HostKvm
 from conformance.beyond import peer_image
 from conformance.container import READY_SECONDS, Container
@@ -23,8 +23,6 @@ from conformance.media import Probe
 from conformance.mode import Mode
 from conformance.record import Recorder
 from conformance.relay import Relay
-
-UNCONFINED = "apparmor=unconfined"
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
 
@@ -96,13 +94,15 @@ class Run:
         """Return a container of the image in a mode; not started yet.
 
         Raises:
-            Unsupported: the host lacks what makes the mode another one.
+            Unsupported: the host lacks what makes the mode another one, or what the mode needs.
+            EngineError: the engine refused.
         """
-        if UNCONFINED in mode.security_options and "apparmor" not in self.fingerprint.security:
+        if "apparmor" not in self.fingerprint.security and self.contract.confined_twin(mode.exposures):
             raise Unsupported("the engine has no AppArmor to be unconfined by: there the mode is another one's equal")
+        client = self.engine.client
         return Container(
-            self.engine.client,
-            mode,
+            client,
+            dataclasses.replace(mode, majors=drivers.majors(client, self.image.id, self.id, mode.drivers)),
             self.image.id,
             run=self.id,
             network=network,

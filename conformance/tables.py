@@ -4,7 +4,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from conformance import matrix, mode
-from conformance.contract import Capability, CgroupNamespace, Contract, Device, Exposure, Mount, SecurityOption
+from conformance.contract import (
+    Capability,
+    CgroupNamespace,
+    Contract,
+    Device,
+    DeviceRule,
+    Exposure,
+    Mount,
+    SecurityOption,
+)
 from conformance.errors import HarnessError
 from conformance.matrix import Cell, HostMatrix
 from conformance.record import Host, Record
@@ -145,8 +154,7 @@ def modes(contract: Contract) -> str:
 def commands(contract: Contract) -> str:
     """Give each mode's ``docker run`` line."""
     return "\n\n".join(
-        f"`{claims.id}`:\n\n```sh\n{mode.shell(mode.of(contract, claims.id).docker_run(IMAGE))}\n```"
-        for claims in contract.modes
+        f"`{claims.id}`:\n\n```sh\n{mode.of(contract, claims.id).script(IMAGE)}\n```" for claims in contract.modes
     )
 
 
@@ -187,6 +195,8 @@ def shown(exposure: Exposure) -> str:
     match exposure:
         case Device():
             return exposure.path
+        case DeviceRule():
+            return f"--device-cgroup-rule={mode.RULE.format(major=exposure.driver)}"
         case Mount() if exposure.source == exposure.target:
             return exposure.source
         case Mount():

@@ -17,7 +17,14 @@ def state_of(one: Mode) -> State:
         masked=frozenset() if one.unmasked else frozenset(READ_ONLY_PATHS),
         mounts=frozenset(mount.target for mount in one.mounts),
         devices=frozenset(one.devices),
+        majors=frozenset(one.majors.values()),
     )
+
+
+def made(contract: Contract, name: str) -> Mode:
+    """Return a mode on a host where each driver has a number."""
+    one = mode.of(contract, name)
+    return dataclasses.replace(one, majors=dict.fromkeys(one.drivers, 246))
 
 
 def differences(one: Mode, state: State, *, apparmor: bool = False) -> list[tuple[str, bool]]:
@@ -65,8 +72,15 @@ def test_what_a_path_lies_on_decides_whether_it_can_be_written(state_output: str
 
 def test_a_container_as_declared_has_no_differences(contract: Contract) -> None:
     for claims in contract.modes:
-        one = mode.of(contract, claims.id)
+        one = made(contract, claims.id)
         assert differences(one, state_of(one)) == []
+
+
+def test_a_device_rule_that_the_engine_did_not_take_over_is_seen(contract: Contract, state_output: str) -> None:
+    one = made(contract, "unprivileged-macvtap")
+    assert differences(one, dataclasses.replace(state_of(one), majors=frozenset())) == [("macvtap", True)]
+    assert effective.parse(state_output, "").majors == frozenset()
+    assert effective.parse(state_output + "Major 246\n", "").majors == {246}
 
 
 def test_each_deviation_is_seen(contract: Contract) -> None:

@@ -41,14 +41,14 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Write:
+def write(tmp_path: Path, contract: Contract) -> Write:
     """Writes a workflow in which one thing is different."""
 
     def write(**changes: str) -> Path:
         given = {
             "triggers": "[schedule, workflow_dispatch]",
             "guard": GUARD,
-            "modes": "unprivileged, unprivileged-hostnet, unprivileged-unconfined, privileged, required-only",
+            "modes": ", ".join(mode.id for mode in contract.modes),
             "checkout": f"actions/checkout@{SHA}",
             "words": "",
             "sha": SHA,

@@ -1,3 +1,7 @@
+import dataclasses
+import re
+import subprocess
+
 import pytest
 import yaml
 
@@ -6,15 +10,16 @@ from conformance.contract import Contract
 from conformance.mode import Mode
 
 MODES = ["unprivileged", "unprivileged-hostnet", "privileged", "required-only"]
+MAJORS = {"macvtap": 246}
 
 
 def words(one: Mode) -> list[str]:
     return one.docker_run("libvirt:1")
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=[*MODES, "unprivileged-macvtap", "unprivileged-macvtap-hostnet"])
 def one(request: pytest.FixtureRequest, contract: Contract) -> Mode:
-    return mode.of(contract, request.param)
+    return dataclasses.replace(mode.of(contract, request.param), majors=MAJORS)
 
 
 def test_the_documented_modes_are_in_the_contract(contract: Contract) -> None:
@@ -63,6 +68,41 @@ def test_required_only_has_what_is_documented_as_required(contract: Contract) ->
 def test_an_engine_chosen_port_is_asked_for_by_an_empty_string(contract: Contract) -> None:
     call = mode.of(contract, "unprivileged").engine_call("libvirt:1", host_port=0)
     assert call["HostConfig"]["PortBindings"]["16509/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": ""}]
+
+
+def test_a_drivers_number_is_looked_up_where_it_is_needed(contract: Contract) -> None:
+    one = mode.of(contract, "unprivileged-macvtap")
+
+    with pytest.raises(KeyError):
+        one.engine_call("libvirt:1")
+    call = dataclasses.replace(one, majors=MAJORS).engine_call("libvirt:1")["HostConfig"]
+    (rule,) = yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]["device_cgroup_rules"]
+
+    assert call["DeviceCgroupRules"] == ["c 246:* rwm"]
+    assert re.sub(r"\$\{MACVTAP_MAJOR:\?.*\}", "246", rule) == "c 246:* rwm"
+    assert mode.of(contract, "privileged").engine_call("libvirt:1")["HostConfig"]["DeviceCgroupRules"] is None
+
+
+def test_a_shell_puts_a_drivers_number_into_the_rendered_line(contract: Contract) -> None:
+    first, _, line = mode.of(contract, "unprivileged-macvtap").script("libvirt:1").partition("\n")
+    stubs = (
+        "modprobe() { echo loaded $1; }; grep() { false; }; awk() { echo 246; }; docker() { printf '%s\\n' \"$@\"; }"
+    )
+
+    done = subprocess.run(["sh", "-c", f"{stubs}\n{first}\n{line}"], capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("loaded macvtap\nrun\n")
+    assert "--device-cgroup-rule=c 246:* rwm" in done.stdout.splitlines()
+
+
+def test_the_lookup_finds_the_driver_and_nothing_else(contract: Contract) -> None:
+    (word,) = [word for word in words(mode.of(contract, "unprivileged-macvtap")) if "$(" in word]
+    listed = "Character devices:\n 10 misc\n246 macvtap\n247 ipvtap\n"
+    lookup = word[word.index("$(") : word.rindex(")") + 1].replace("/proc/devices", "-")
+
+    done = subprocess.run(["sh", "-c", f'echo "{lookup}"'], input=listed, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "246\n"
 
 
 def test_words_are_quoted_for_a_shell() -> None:

@@ -1,15 +1,16 @@
 """Getting ready: whatever ends it, what it made is removed."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conformance import cleanup, engine, image, media, run, throwaway
+from conformance import cleanup, engine, image, media, mode, run, throwaway
 from conformance.accel import HostKvm
 from conformance.contract import Contract
 from conformance.engine import Engine
-from conformance.errors import EngineError, EngineGone, HarnessError, MediaError
+from conformance.errors import EngineError, EngineGone, HarnessError, MediaError, Unsupported
 
 
 @pytest.fixture
@@ -93,6 +94,22 @@ def test_an_engine_that_refuses_the_question_costs_no_record(
     assert ready.host.fingerprint["kvm"] == "could not be asked: the engine refused"
     with pytest.raises(EngineError):
         _ = ready.kvm
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_mode_that_differs_by_apparmor_alone_needs_a_host_that_has_it(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run.Run, "_relay", None)
+    ready = prepare(contract, tmp_path)
+    confined = dataclasses.replace(ready, fingerprint=dataclasses.replace(ready.fingerprint, security=("apparmor",)))
+    twin, other = (mode.of(contract, f"unprivileged-{name}") for name in ("unconfined", "macvtap"))
+
+    with pytest.raises(Unsupported, match="no AppArmor"):
+        ready.container(twin, network="")
+    with pytest.raises(Unsupported, match="no macvtap"):
+        ready.container(other, network="")
+    assert confined.container(twin, network="").mode == twin
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "-x", "a b"])

@@ -1,5 +1,6 @@
 """What ./run prints for a reader and what the harness asks of the engine are the same container."""
 
+import dataclasses
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -8,14 +9,15 @@ from typing import Any
 import pytest
 
 from conformance import contract as contracts
-from conformance import engine, image, mode
+from conformance import drivers, engine, image, labels, mode
 from conformance.engine import Engine
+from conformance.errors import Unsupported
 
 MODES = [claims.id for claims in contracts.load().modes]
 
 SET_BY_A_MODE = (
     "Privileged CapAdd CapDrop Devices SecurityOpt CgroupnsMode NetworkMode"
-    " MaskedPaths ReadonlyPaths PortBindings Binds"
+    " MaskedPaths ReadonlyPaths PortBindings Binds DeviceCgroupRules"
 ).split()
 
 pytestmark = [
@@ -52,12 +54,12 @@ def set_by_mode(inspected: dict[str, Any]) -> dict[str, Any]:
     before them.
     """
     fields = {key: inspected["HostConfig"].get(key) for key in SET_BY_A_MODE}
-    for key in ("CapAdd", "CapDrop", "Devices", "SecurityOpt", "Binds", "PortBindings"):
+    for key in ("CapAdd", "CapDrop", "Devices", "SecurityOpt", "Binds", "PortBindings", "DeviceCgroupRules"):
         fields[key] = fields[key] or []
     fields["Binds"] = sorted(fields["Binds"])
     fields["CapAdd"] = sorted(name.removeprefix("CAP_") for name in fields["CapAdd"])
-    environment = [line for line in inspected["Config"]["Env"] if line.startswith("LISTEN_ADDRESS=")]
-    return fields | {"environment": environment, "stop": inspected["Config"]["StopTimeout"]}
+    environment = [line for line in inspected["Config"]["Env"] if line.startswith(("LISTEN_ADDRESS=", "MACVTAP="))]
+    return fields | {"environment": sorted(environment), "stop": inspected["Config"]["StopTimeout"]}
 
 
 @pytest.mark.parametrize("name", MODES)
@@ -65,10 +67,14 @@ def test_the_rendered_line_and_the_engine_call_make_the_same_container(
     where: Engine, tag: str, created: list[str], name: str
 ) -> None:
     one = mode.of(contracts.load(), name)
+    try:
+        one = dataclasses.replace(one, majors=drivers.majors(where.client, tag, labels.new_run(), one.drivers))
+    except Unsupported as error:
+        pytest.skip(str(error))
     call = one.engine_call(tag, volumes=one.volumes)
     created.append(where.client.api.create_container_from_config(call)["Id"])  # type: ignore[no-untyped-call]
-    line = ["docker", "create", *one.docker_run(tag, name=f"conformance-test-{name}")[3:]]
-    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    line = mode.shell(["docker", "create", *one.docker_run(tag, name=f"conformance-test-{name}")[3:]])
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
     created.append(done.stdout.strip())
 
     by_call, by_line = (set_by_mode(where.client.api.inspect_container(one)) for one in created)
