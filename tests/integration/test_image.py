@@ -17,11 +17,11 @@ from typing import Any, Protocol
 import docker
 import pytest
 
-from conformance import cleanup, host_network, image, labels, mode
+from conformance import cleanup, drivers, host_network, image, labels, mode
 from conformance import contract as contracts
 from conformance import engine as engines
 from conformance.engine import Engine
-from conformance.errors import HarnessError
+from conformance.errors import HarnessError, Unsupported
 from conformance.mode import Mode
 from conformance.wait import wait_for
 
@@ -458,6 +458,65 @@ def test_with_nothing_at_all_libvirt_still_answers(start: Start, unprivileged: M
     assert daemon.stop() == 0
 
 
+# ------------------------------------------------------------------------------------------------------ macvtap
+
+DIRECT = "<interface type='direct'><mac address='52:54:00:00:00:7a'/><source dev='{link}' mode='bridge'/></interface>"
+
+
+@pytest.fixture(scope="module")
+def macvtap(engine: Engine, tag: str, unprivileged: Mode) -> Mode:
+    """The documented mode, and the devices of macvtap interfaces."""
+    rule = contracts.load().exposures_of(contracts.load().mode("unprivileged-macvtap"))
+    try:
+        majors = drivers.majors(engine.client, tag, RUN, ["macvtap"])
+    except Unsupported as error:
+        pytest.skip(str(error))
+    added = tuple(one for one in rule if one.id == "macvtap")
+    return dataclasses.replace(unprivileged, exposures=(*unprivileged.exposures, *added), majors=majors)
+
+
+def test_a_macvtap_links_node_comes_and_goes_with_it(start: Start, macvtap: Mode) -> None:
+    daemon = start(macvtap, MACVTAP="yes")
+    assert [warning for warning in daemon.warnings() if "macvtap" in warning] == []
+    for link in ("one", "two"):
+        daemon.sh(f"ip link add link eth0 name {link} type macvtap")
+    nodes = daemon.sh("cd /sys/class/macvtap && ls -d tap*").split()
+    assert len(nodes) == 2
+    for node in nodes:
+        owner = f"stat --format='%U %G %a' /dev/{node}"
+        wait_for(f"/dev/{node}", lambda: daemon.try_sh(owner)[1] == "libvirt root 660", seconds=20)  # noqa: B023
+        daemon.sh(f": <>/dev/{node}")
+    daemon.sh("ip link delete one; ip link delete two")
+    wait_for("the nodes to go", lambda: daemon.try_sh("ls /dev/tap*")[0] != 0, seconds=20)
+
+
+def test_macvtap_guests_start_with_libvirt(start: Start, macvtap: Mode, volumes: dict[str, str]) -> None:
+    daemon = start(macvtap, volumes=volumes, MACVTAP="yes", SHUTDOWN_TIMEOUT="1")
+    daemon.start_guest("guest", DIRECT.format(link="eth0"))
+    daemon.sh("virsh autostart guest")
+    daemon.stop()
+    daemon.start()
+    daemon.wait_until_ready()
+    wait_for("the guest", lambda: daemon.sh("virsh domstate guest") == "running", seconds=20, seen=daemon.text)
+
+
+def test_nobody_waits_for_macvtap_unasked(start: Start, macvtap: Mode) -> None:
+    daemon = start(macvtap)
+    assert "ip" not in daemon.sh("ps --no-headers -eo comm").split()
+    assert [warning for warning in daemon.warnings() if "macvtap" in warning] == []
+
+
+def test_without_the_device_rule_the_warning_names_it(start: Start, macvtap: Mode, unprivileged: Mode) -> None:
+    daemon = start(unprivileged, MACVTAP="yes")
+    (warning,) = [one for one in daemon.warnings() if "macvtap" in one]
+    assert f"--device-cgroup-rule 'c {macvtap.majors['macvtap']}:* rwm'" in warning
+    assert "domains with a direct interface will not start" in warning
+
+
+def test_what_is_neither_yes_nor_no_is_said(start: Start) -> None:
+    assert "MACVTAP=true is neither yes nor no: using no" in start(MACVTAP="true").warnings()
+
+
 # ---------------------------------------------------------------------------------------------------------- end
 
 
@@ -528,6 +587,25 @@ def test_the_hosts_network_is_afterwards_what_it_was(
         daemon.start()
         daemon.wait_until_ready()
         assert daemon.sh("virsh net-list --name") == "default"
+    finally:
+        status = daemon.stop()
+    assert status == 0
+    assert host_network.snapshot(engine.client, tag, RUN) == before
+
+
+def test_a_killed_containers_macvtap_link_is_taken_away_by_its_next_life(
+    engine: Engine, tag: str, start: Start, macvtap: Mode, port: int
+) -> None:
+    before = host_network.snapshot(engine.client, tag, RUN)
+    given = _in_host_network(macvtap)
+    daemon = start(given, MACVTAP="yes", TCP_PORT=str(port), LISTEN_ADDRESS="127.0.0.1", SHUTDOWN_TIMEOUT="1")
+    try:
+        daemon.start_guest("guest", DIRECT.format(link="virbr0"))
+        daemon.kill()
+        daemon.start()
+        daemon.wait_until_ready()
+        # It has the address that the guest's next link is to have.
+        daemon.sh("virsh start guest")
     finally:
         status = daemon.stop()
     assert status == 0
