@@ -1,6 +1,11 @@
-"""What is beyond the NAT: a bridge network of the run's own, and a server on it that tells whom it sees."""
+"""What is beyond the container: a bridge network of the run's own, and a server on it that tells whom it sees.
+
+The server also leases addresses of that network, to guests on macvtap: a NAT's guests have their own.
+"""
 
 import contextlib
+import ipaddress
+import shlex
 
 import docker
 import docker.errors
@@ -10,6 +15,10 @@ from conformance import labels, throwaway
 from conformance.engine import engine_errors
 from conformance.errors import EngineError
 from conformance.media import PEER_COMMAND, PEER_PORT, Probe
+from conformance.mode import Mode
+
+LEASES = 100
+"""So many of the network's addresses are leased, the last ones: an engine gives the first ones to containers."""
 
 
 def peer_image(client: docker.DockerClient, probe: Probe) -> str:
@@ -64,7 +73,7 @@ class Beyond:
             )
             server = self._client.api.create_container(
                 peer_image(self._client, self._probe),
-                command=PEER_COMMAND,
+                command=["/bin/busybox", "sh", "-c", serving(self._subnet)],
                 labels=marks,
                 stop_signal="SIGKILL",  # the first process of a container ignores SIGTERM
                 host_config=self._client.api.create_host_config(network_mode=self.network),
@@ -74,17 +83,52 @@ class Beyond:
         return self
 
     @property
-    def server(self) -> str:
-        """Return where the server listens, as ``IP:PORT``."""
+    def address(self) -> str:
+        """Return the server's address."""
         with engine_errors():
             networks = self._client.api.inspect_container(self._server_id)["NetworkSettings"]["Networks"]
-        return f"{networks[self.network]['IPAddress']}:{PEER_PORT}"
+        return str(networks[self.network]["IPAddress"])
+
+    @property
+    def server(self) -> str:
+        """Return where the server listens, as ``IP:PORT``."""
+        return f"{self.address}:{PEER_PORT}"
 
     @property
     def gateway(self) -> str:
         """Return the host's own address on this network: what the server sees of the host's network."""
+        return self._configuration["Gateway"]
+
+    @property
+    def _subnet(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network(self._configuration["Subnet"])
+
+    @property
+    def _configuration(self) -> dict[str, str]:
         with engine_errors():
-            return str(self._client.api.inspect_network(self._network_id)["IPAM"]["Config"][0]["Gateway"])
+            return dict(self._client.api.inspect_network(self._network_id)["IPAM"]["Config"][0])
+
+    def link(self, mode: Mode) -> str:
+        """Return the link that leads to this network where a container of a mode is: its own, or the host's."""
+        return f"br-{self._network_id[:12]}" if mode.host_network else "eth0"
+
+    def sees(self, address: str) -> bool:
+        """Say whether anybody answers at an address, asked from this network.
+
+        Raises:
+            EngineError: it could not be tried.
+        """
+        with engine_errors():
+            said = throwaway.output(
+                self._client,
+                peer_image(self._client, self._probe),
+                ["/bin/busybox", "ping", "-c", "3", "-W", "2", address],
+                run=self._run,
+                network_mode=self.network,
+            )
+        if "transmitted" not in said:
+            raise EngineError(f"{address} could not be asked: {said.strip()}")
+        return " 0 packets received" not in said
 
     def reaches(self, url: str, *, by_way_of: str) -> bool:
         """Say whether somebody on this network reaches a server behind one of its addresses.
@@ -122,3 +166,16 @@ class Beyond:
             if self._network_id:
                 with contextlib.suppress(docker.errors.NotFound):
                     self._client.api.remove_network(self._network_id)
+
+
+def serving(subnet: ipaddress.IPv4Network) -> str:
+    """Return the script of the server: it leases the last addresses of its network, and answers as the probe's peer."""
+    first, last = subnet[-LEASES - 2], subnet[-2]
+    configuration = (
+        f"start {first}\nend {last}\ninterface eth0\noption subnet {subnet.netmask}\n"
+        "lease_file /tmp/leases\npidfile /tmp/udhcpd.pid\n"
+    )
+    return (
+        f"printf %s {shlex.quote(configuration)} >/tmp/udhcpd.conf; : >/tmp/leases;"
+        f" udhcpd -f /tmp/udhcpd.conf & exec {shlex.join(PEER_COMMAND)}"
+    )

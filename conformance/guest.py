@@ -34,6 +34,9 @@ Place = Literal["console", "screen"]
 
 DiskFormat = Literal["raw", "qcow2"]
 
+Direct = Literal["bridge", "private", "vepa"]
+"""How a macvtap interface goes about its neighbours on the same link (libvirt's domain format, "Direct attachment")."""
+
 BOOT_SECONDS = 150
 """From resuming the domain to its own power-off; an emulated UEFI boot takes 20 s, beside load much longer."""
 
@@ -74,6 +77,7 @@ class Shape:
         adjustable: there is a balloon for its memory, and room for a second processor.
         network: libvirt network of the VirtIO network card, or empty for none.
         macvtap: host link under a macvtap interface, or empty for none.
+        macvtap_mode: that interface's mode.
         firmware_on_serial: what the BIOS and its loaders write to the screen is on the serial console too, as
             UEFI's is anyway.
         nvram: path in the container of the file that keeps the UEFI variables; libvirt's own choice if empty.
@@ -94,6 +98,7 @@ class Shape:
     adjustable: bool = False
     network: str = ""
     macvtap: str = ""
+    macvtap_mode: Direct = "bridge"
     firmware_on_serial: bool = False
     console_log: str = ""
     nvram: str = ""
@@ -216,7 +221,7 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     if shape.network:
         devices.append(_card("network", mac, network=shape.network))
     elif shape.macvtap:
-        devices.append(_card("direct", mac, dev=shape.macvtap, mode="bridge"))
+        devices.append(_card("direct", mac, dev=shape.macvtap, mode=shape.macvtap_mode))
     serial = ET.SubElement(devices, "serial", type="pty")
     if shape.console_log:
         ET.SubElement(serial, "log", file=shape.console_log, append="off")
@@ -451,6 +456,19 @@ class Running:
         mac = _new_mac()
         with self._attached(_card("network", mac, network=network.name()), mac):
             yield
+
+    @property
+    def address(self) -> str:
+        """Return the address of its lease; raises ImageFailure with what it reported instead."""
+        return str(self.read().report["lease"]["address"])
+
+    def reaches(self, address: str) -> bool:
+        """Say whether anybody answers the guest at an address.
+
+        Raises:
+            GuestFailure: it could not be tried.
+        """
+        return bool(self.ask("reach", target=address)["received"] > 0)
 
     @contextlib.contextmanager
     def _attached(self, device: ET.Element, sign: str) -> Iterator[None]:
@@ -740,6 +758,18 @@ class Defined:
         domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)
         with _watched(self._container, domain, dataclasses.replace(self._guest)) as running:
             return running.wait_for_end(seconds)
+
+    def start(self) -> None:
+        """Start the domain, and leave it at its first instruction.
+
+        Raises:
+            libvirt.libvirtError: the domain does not start; the daemon's own words.
+        """
+        self._domain().createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+
+    def end(self) -> None:
+        """Destroy the domain; raises libvirt.libvirtError where it does not run."""
+        self._domain().destroy()
 
     def undefine(self) -> None:
         """Remove the definition and the file of its UEFI variables, if they are still there."""

@@ -16,7 +16,7 @@ from conformance import guest as guests
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.errors import ImageFailure
-from conformance.guest import Accel, Autostarted, Defined, DiskFormat, Firmware, Guest, Running, Shape
+from conformance.guest import Accel, Autostarted, Defined, Direct, DiskFormat, Firmware, Guest, Running, Shape
 from conformance.media import Probe
 
 Need = Literal["iso", "disk", "network", "macvtap"]
@@ -56,9 +56,11 @@ STEPS: dict[Need, tuple[str, ...]] = {
     "iso": ("cdrom",),
     "disk": ("disk",),
     "network": ("link", "lease", "ping", "dns", "exchange"),
-    "macvtap": ("link", "lease"),
+    "macvtap": ("link", "lease", "exchange"),
 }
 """The guest's steps that answer for a need."""
+
+ON_MACVTAP: frozenset[Need] = frozenset({"macvtap"})
 
 Made = Guest | Exception
 
@@ -204,7 +206,42 @@ class Guests:
         nvram = f"{POOL_PATH}/{variable}_VARS.fd"
         shape = dataclasses.replace(self._shape(firmware, frozenset()), nvram=nvram)
         self._progress(f"{self.container.mode.id}: a persistent guest by {firmware.upper()}, started twice")
-        domain = Defined(self.container, shape, {"ask": "nvram", "variable": variable})
+        with self._defined(shape, {"ask": "nvram", "variable": variable}) as domain:
+            yield domain
+
+    @contextlib.contextmanager
+    def neighbours(self, mode: Direct) -> Iterator[tuple[Running, Running]]:
+        """Start two guests on macvtap interfaces of one mode that stay, for as long as this lasts.
+
+        Raises:
+            libvirt.libvirtError: a domain did not start.
+            GuestFailure: one started, and never got so far as to take orders.
+        """
+        self._progress(f"{self.container.mode.id}: two guests on macvtap interfaces in mode {mode}")
+        shape = dataclasses.replace(self._shape("bios", ON_MACVTAP), macvtap_mode=mode)
+        orders = {"ask": "link,lease", "stay": str(STAY_SECONDS)}
+        with (
+            guests.started(self.container, shape, orders) as one,
+            guests.started(self.container, shape, orders) as other,
+        ):
+            for guest in (one, other):
+                guest.wait_for_event("ready")
+            yield one, other
+
+    @contextlib.contextmanager
+    def defined_on_macvtap(self) -> Iterator[Defined]:
+        """Define a persistent domain on a macvtap interface, for as long as this lasts.
+
+        Raises:
+            libvirt.libvirtError: the daemon does not take the definition.
+        """
+        self._progress(f"{self.container.mode.id}: a persistent guest on a macvtap interface")
+        with self._defined(self._shape("bios", ON_MACVTAP), self._orders(ON_MACVTAP)) as domain:
+            yield domain
+
+    @contextlib.contextmanager
+    def _defined(self, shape: Shape, orders: dict[str, str]) -> Iterator[Defined]:
+        domain = Defined(self.container, shape, orders)
         try:
             yield domain
         finally:
@@ -239,7 +276,7 @@ class Guests:
             disk_format=disk_format,
             drive="drive" in needs,
             network=NETWORK if "network" in needs else "",
-            macvtap="eth0" if "macvtap" in needs else "",
+            macvtap=self._beyond.link(self.container.mode) if "macvtap" in needs else "",
         )
 
     def _medium(self, firmware: Firmware) -> str:
@@ -251,6 +288,7 @@ class Guests:
         orders = {"ask": ",".join([*_asks(needs), *more])}
         if "network" in needs:
             require_started(self.container.connection.networkLookupByName(NETWORK))
+        if needs & {"network", "macvtap"}:
             orders["peer"] = self._beyond.server
         return orders
 
@@ -354,7 +392,7 @@ def require_started(network: "libvirt.virNetwork") -> None:
 
 def _asks(needs: Iterable[Need]) -> list[str]:
     """Return the guest's own words for needs."""
-    words = {"iso": "cdrom", "disk": "disk", "network": "net", "macvtap": "net"}
+    words = {"iso": "cdrom", "disk": "disk", "network": "net", "macvtap": "link,lease,exchange"}
     return sorted({words[need] for need in needs})
 
 

@@ -1,14 +1,83 @@
-"""Macvlan networking, which is macvtap for a guest."""
+"""Macvlan networking, which is macvtap for a guest: it is on its host's own network, and not behind it."""
+
+from typing import Any
 
 import pytest
 
+from conformance import macvtap
+from conformance.beyond import Beyond
+from conformance.container import Container
+from conformance.guest import Direct
+from conformance.guests import Guests
 from conformance.plugin import Boot
 
 pytestmark = pytest.mark.macvlan
 
+REACHED: dict[Direct, dict[str, bool]] = {
+    "bridge": {"a server beyond": True, "another guest": True, "its own host": False, "the guest, from beyond": True},
+    "private": {"a server beyond": True, "another guest": False, "its own host": False, "the guest, from beyond": True},
+    "vepa": {"a server beyond": True, "another guest": False, "its own host": False, "the guest, from beyond": True},
+}
+"""With ``vepa``, guests reach each other only over a switch that sends back to where it came from: no bridge does."""
 
-def test_a_guest_talks_over_macvtap(boot: Boot) -> None:
+
+def test_a_guest_talks_over_macvtap(boot: Boot, beyond: Beyond) -> None:
     guest = boot("macvtap")
 
     assert guest.report["link"]["driver"] == "virtio_net"
-    assert guest.report["lease"]["address"]
+    assert guest.report["lease"]["server"] == beyond.address
+    assert guest.report["exchange"].json("reply")["client"] == guest.report["lease"]["address"]
+
+
+@pytest.mark.parametrize("kind", REACHED)
+def test_whom_a_guest_reaches_is_a_matter_of_its_interfaces_mode(
+    guests: Guests, beyond: Beyond, container: Container, evidence: dict[str, Any], kind: Direct
+) -> None:
+    host = container.address or beyond.gateway
+
+    with guests.neighbours(kind) as (guest, neighbour):
+        evidence["reached"] = {
+            "a server beyond": guest.reaches(beyond.address),
+            "another guest": guest.reaches(neighbour.address),
+            "its own host": guest.reaches(host),
+            "the guest, from beyond": beyond.sees(guest.address),
+        }
+        # Who is not to be reached is there, for others.
+        assert beyond.sees(neighbour.address)
+        assert beyond.sees(host)
+
+    assert evidence["reached"] == REACHED[kind]
+
+
+def test_a_links_node_belongs_to_qemus_user_and_goes_with_the_link(guests: Guests, container: Container) -> None:
+    before = macvtap.traces(container)
+
+    with guests.defined_on_macvtap() as domain:
+        domain.start()
+        assert macvtap.owner(container, macvtap.node(container, before)) == "libvirt"
+        domain.end()
+
+    assert not macvtap.left(container, before)
+
+
+def test_a_guest_restarted_twenty_times_leaves_no_link_and_no_node(guests: Guests, container: Container) -> None:
+    before = macvtap.traces(container)
+
+    with guests.defined_on_macvtap() as domain:
+        for _ in range(19):
+            domain.start()
+            domain.end()
+        assert domain.boot().report["lease"]["address"]
+
+    assert not macvtap.left(container, before)
+
+
+@pytest.mark.ends("container")
+def test_a_killed_containers_guest_is_on_its_network_again(guests: Guests, container: Container) -> None:
+    with guests.defined_on_macvtap() as domain:
+        domain.start()
+
+        container.kill()
+        container.revive()
+
+        assert domain.boot().report["lease"]["address"]

@@ -84,6 +84,13 @@ def test_macvtap_is_never_shared(make: Any) -> None:
     assert boots == [("bios", frozenset({"macvtap"}))]
 
 
+def test_a_macvtap_interface_is_on_a_link_in_a_mode() -> None:
+    shape = Shape("bios", "tcg", "pool", macvtap="eth0", macvtap_mode="vepa")
+    xml = domain_xml("probe", shape, "52:54:00:00:00:01", {})
+    assert '<interface type="direct">' in xml
+    assert '<source dev="eth0" mode="vepa" />' in xml
+
+
 class Resident:
     """A guest that stays."""
 

@@ -1,0 +1,27 @@
+"""The server beyond the container."""
+
+import ipaddress
+
+import pytest
+
+from conformance import beyond, mode
+from conformance.contract import Contract
+from conformance.media import PEER_COMMAND
+
+
+@pytest.mark.parametrize(
+    ("subnet", "first", "last"),
+    [("172.18.0.0/16", "172.18.255.154", "172.18.255.254"), ("192.168.0.0/24", "192.168.0.154", "192.168.0.254")],
+)
+def test_the_last_addresses_of_the_network_are_leased(subnet: str, first: str, last: str) -> None:
+    script = beyond.serving(ipaddress.IPv4Network(subnet))
+    assert f"start {first}\nend {last}\n" in script
+    assert script.endswith("exec " + " ".join(PEER_COMMAND))
+
+
+def test_the_link_to_it_is_the_containers_own_or_the_hosts_bridge(contract: Contract) -> None:
+    nobody = None
+    server = beyond.Beyond(nobody, nobody, "run")  # type: ignore[arg-type]
+    server._network_id = "0123456789abcdef"
+    assert server.link(mode.of(contract, "unprivileged-macvtap")) == "eth0"
+    assert server.link(mode.of(contract, "unprivileged-macvtap-hostnet")) == "br-0123456789ab"
