@@ -8,6 +8,7 @@ from conformance.errors import HarnessError
 PROJECT = Path(__file__).resolve().parent.parent
 """The checkout: the image, the suites, the contract and the recorded results are data next to the package."""
 
+PACKAGE = PROJECT / "conformance"
 CONTRACT = PROJECT / "contract.toml"
 IMAGE = PROJECT / "image"
 ISOS = PROJECT / "fixtures" / "isos"

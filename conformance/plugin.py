@@ -47,7 +47,7 @@ from conformance.guest import Firmware, Guest, GuestFailure, Running
 from conformance.guests import Guests, Need, Part
 from conformance.mode import Mode
 from conformance.progress import Progress
-from conformance.question import Question
+from conformance.question import Question, digest
 from conformance.run import Run, prepare
 from conformance.verdict import KnownFailure, Verdict, blames_image, recognised
 
@@ -269,6 +269,7 @@ def _note_questions(config: pytest.Config, items: list[pytest.Item]) -> None:
             mode=asked.id,
             check=f"{name}[{parameters}]" if parameters else name,
             checks=_checks(item, asked),
+            asked=digest(config.getoption("contract"), item.path),
         )
         known = claims.known_failure(feature.id, asked.id, question.check)
         if known:

@@ -1,9 +1,13 @@
 """One test in one mode: what it asks, what was seen, and the record that comes of it."""
 
+import functools
+import hashlib
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from conformance import paths
 from conformance.contract import Cause, Contract, Feature
 from conformance.guest import Guest
 from conformance.record import Record
@@ -12,6 +16,20 @@ from conformance.verdict import KnownFailure, Verdict, blames_image
 
 ERROR_CHARACTERS = 8000
 """As much of an error's text as a record keeps: the console's and the logs' ends are in it."""
+
+
+@functools.cache
+def digest(*files: Path) -> str:
+    """Return what changes with anything that can change an answer, beside host and image.
+
+    That is the files, such as the contract and a suite, and the harness with its media.
+    """
+    own = [*paths.PACKAGE.rglob("*.py"), *(path for path in paths.ISOS.rglob("*") if path.is_file())]
+    made = hashlib.sha256()
+    for path in (*files, *sorted(own)):
+        made.update(hashlib.sha256(path.read_bytes()).digest())
+    return made.hexdigest()[:16]
+
 
 Phase = Literal["setup", "call", "teardown"]
 
@@ -25,6 +43,7 @@ class Question:
         mode: in which mode.
         check: the test's name without its mode.
         checks: the names of all tests that the feature has in this mode.
+        asked: digest of all that asks.
         expected: the cause for which it is expected to fail; none where it is expected to work.
         evidence: what was seen; suites add to it.
         boots: the guests that were used.
@@ -36,6 +55,7 @@ class Question:
     mode: str
     check: str
     checks: tuple[str, ...]
+    asked: str = ""
     expected: Cause | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
     boots: list[Guest] = field(default_factory=list)
@@ -73,6 +93,7 @@ class Question:
             feature=self.feature.id,
             check=self.check,
             checks=self.checks,
+            asked=self.asked,
             verdict=verdict,
             cause=cause,
             reason=reason,

@@ -14,6 +14,12 @@ from conformance.verdict import Verdict
 HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What records may call a host: it is part of their file's name."""
 
+RUN_ID = r"^[A-Za-z0-9-]+$"
+"""What records may call a run: that, too."""
+
+Identity = tuple[str, ...]
+"""What tells two hosts apart."""
+
 
 class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -24,6 +30,15 @@ class Host(_Data):
 
     name: str = Field(pattern=HOST_NAME)
     fingerprint: dict[str, str | int]
+
+    @property
+    def identity(self) -> Identity:
+        """Return what tells this host from others: its name and its machine.
+
+        A name that was made from the engine is another machine's as well. What an upgrade changes, such as the
+        kernel, is the same host's history.
+        """
+        return (self.name, *(str(self.fingerprint.get(fact, "")) for fact in ("arch", "cpu", "cpus")))
 
 
 class Image(_Data):
@@ -40,6 +55,7 @@ class Record(_Data):
 
     Attributes:
         run: which run; its id sorts by time.
+        asked: digest of all that asked: contract, suite, harness and media; empty where it is not known.
         checks: names of all checks that the feature has in this mode, so that a reader can tell a whole
             answer from a part of it.
         cause: id of a cause in the contract, where one was recognised.
@@ -50,7 +66,7 @@ class Record(_Data):
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
-    run: str
+    run: str = Field(pattern=RUN_ID)
     time: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     host: Host
     image: Image
@@ -58,12 +74,24 @@ class Record(_Data):
     feature: str
     check: str
     checks: tuple[str, ...]
+    asked: str = ""
     verdict: Verdict
     cause: str = ""
     reason: str = ""
     accel: Literal["kvm", "tcg"] | None = None
     seconds: float = Field(ge=0)
     evidence: dict[str, Any] = Field(default_factory=dict)
+
+    def asks_the_same_as(self, other: "Record") -> bool:
+        """Say whether this and another record of its cell have to agree: same host, same image, same question."""
+        return (
+            self.check == other.check
+            and self.host == other.host
+            and self.image.id == other.image.id
+            and (self.run == other.run or self.asked == other.asked != "")
+            # A guest that did not start ran in no way; asked of KVM and asked of emulation are two questions.
+            and (self.accel == other.accel or None in (self.accel, other.accel))
+        )
 
 
 class Recorder:
@@ -113,20 +141,24 @@ def _ends_a_line(path: Path) -> bool:
     return path.read_bytes()[-1:] in (b"", b"\n")
 
 
-def read(folder: Path) -> Iterator[Record]:
-    """Read all records of a folder, oldest run first.
+def read(place: Path) -> Iterator[Record]:
+    """Read all records of a folder, or of one file, oldest run first.
 
     Raises:
         HarnessError: a line is not a record of this schema; names the file and the line.
     """
-    files = sorted(folder.glob("*.jsonl"))
+    files = [place] if place.is_file() else sorted(place.glob("*.jsonl"))
     records = [record for file in files for record in read_file(file)]
     yield from sorted(records, key=lambda record: record.run)
 
 
 def read_file(file: Path) -> Iterator[Record]:
     """Read the records of one file; raises HarnessError as :func:`read` does."""
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HarnessError(f"cannot read {file}: {error}", "name a file of records, which runs write") from error
+    for number, line in enumerate(lines, start=1):
         try:
             yield Record.model_validate_json(line)
         except ValidationError as error:

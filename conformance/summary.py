@@ -25,6 +25,8 @@ STYLES = {
 
 STATES = {"yes": "green", "no": "bold red", "unknown": "yellow"}
 
+FLAKY = "bold magenta"
+
 
 def render(contract: Contract, host: HostMatrix, *, color: bool, width: int = 120) -> str:
     """Draw one host's matrix, with the reasons under it.
@@ -85,5 +87,8 @@ def _text(cell: Cell, notes: list[str]) -> Text:
         if reason not in notes:
             notes.append(reason)
         marks.append(str(notes.index(reason) + 1))
-    text = Text(str(cell.verdict).replace("-", " "), style=STYLES[cell.verdict])
+    shown = cell.flaky.beside if cell.flaky else cell.verdict
+    text = Text(shown.words if shown else "", style=STYLES[shown] if shown else "")
+    if cell.flaky:
+        text.append("; " if shown else "").append(f"flaky: {cell.flaky}", style=FLAKY)
     return text.append(f"  {','.join(marks)}", style="dim") if marks else text

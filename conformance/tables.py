@@ -94,7 +94,7 @@ def _matrix(contract: Contract, host: HostMatrix) -> str:
             if reason not in notes:
                 notes.append(reason)
             marks.append(str(notes.index(reason) + 1))
-        text = WORDS[cell.verdict]
+        text = said(cell)
         if cell.day and cell.day != host.newest_day:
             text += f" ({cell.day.isoformat()})"
         return text + (f" <sup>{', '.join(marks)}</sup>" if marks else "")
@@ -113,6 +113,14 @@ def _matrix(contract: Contract, host: HostMatrix) -> str:
     if notes:
         lines += ["", *(f"{number}. {_one_line(note)}" for number, note in enumerate(notes, start=1))]
     return "\n".join(lines)
+
+
+def said(cell: Cell) -> str:
+    """Say in a table's word what a cell is worth."""
+    if cell.flaky is None:
+        return WORDS[cell.verdict]
+    beside = f"{WORDS[cell.flaky.beside]}; " if cell.flaky.beside else ""
+    return f"{beside}**flaky**: {cell.flaky}"
 
 
 def fingerprint(host: Host) -> str:

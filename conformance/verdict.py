@@ -26,6 +26,11 @@ class Verdict(StrEnum):
     ERROR = "error"
 
     @property
+    def words(self) -> str:
+        """Return it as people write it."""
+        return self.replace("-", " ")
+
+    @property
     def decided(self) -> bool:
         """Say whether this makes a claim."""
         return self in (Verdict.WORKS, Verdict.FAILS, Verdict.KNOWN_FAILURE, Verdict.FIXED)

@@ -1,10 +1,12 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import pytest
+
 from conformance import matrix
 from conformance.contract import Contract
 from conformance.matrix import Cell
-from conformance.record import Host, Record
+from conformance.record import Host, Image, Record
 from conformance.verdict import Verdict
 
 Make = Callable[..., Record]
@@ -90,3 +92,113 @@ def test_a_recognised_cause_is_explained(contract: Contract, make_record: Make) 
 def test_hosts_are_told_apart(contract: Contract, make_record: Make) -> None:
     hosts = matrix.build(contract, [make_record(), make_record(host=Host(name="other", fingerprint={}))])
     assert [one.host.name for one in hosts] == ["docker-1", "other"]
+
+
+# ------------------------------------------------------------------------------- hosts and their history
+
+
+def machine(name: str = "docker-1", **facts: str | int) -> Host:
+    return Host(name=name, fingerprint={"arch": "x86_64", "cpu": "one", "cpus": 2, "kernel": "6.1", **facts})
+
+
+def test_an_upgraded_host_is_one_host_with_a_history(contract: Contract, make_record: Make) -> None:
+    records = [
+        make_record(run=NEW, host=machine(kernel="6.12"), verdict=Verdict.FAILS),
+        make_record(run=OLD, host=machine(kernel="6.1")),
+    ]
+    (host,) = matrix.build(contract, records)
+    assert host.host.fingerprint["kernel"] == "6.12"
+    assert [one.verdict for one in host.history["iso", "unprivileged"]] == [Verdict.WORKS, Verdict.FAILS]
+    assert host.cell("iso", "unprivileged").flaky is None, "another kernel may say otherwise"
+
+
+def test_two_machines_of_one_name_are_two_hosts(contract: Contract, make_record: Make) -> None:
+    records = [make_record(host=machine(cpu="one")), make_record(host=machine(cpu="other"))]
+    assert [one.host.fingerprint["cpu"] for one in matrix.build(contract, records)] == ["one", "other"]
+
+
+# ------------------------------------------------------------------------------------------------ flaky
+
+
+def runs(make_record: Make, *verdicts: Verdict, **same: object) -> list[Record]:
+    return [
+        make_record(**{"run": f"{number}", "asked": "q", "verdict": verdict} | same)
+        for number, verdict in enumerate(verdicts)
+    ]
+
+
+WORKS, FAILS, KNOWN = Verdict.WORKS, Verdict.FAILS, Verdict.KNOWN_FAILURE
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        ([WORKS, FAILS, WORKS, WORKS, WORKS], "works 4 of 5"),
+        ([WORKS, WORKS, WORKS, WORKS, FAILS], "works 4 of 5"),
+        ([FAILS, FAILS, WORKS], "works 1 of 3"),
+        ([KNOWN, FAILS, KNOWN], "known failure 2 of 3"),
+        ([Verdict.FIXED, KNOWN], "known failure 1 of 2"),
+        ([WORKS, Verdict.ERROR, FAILS], "works 1 of 2"),
+        ([WORKS, Verdict.ERROR, WORKS], "None"),
+        ([FAILS, FAILS, FAILS], "None"),
+    ],
+)
+def test_contradictions_are_counted(contract: Contract, make_record: Make, verdicts: list[Verdict], said: str) -> None:
+    assert str(cell(contract, *runs(make_record, *verdicts)).flaky) == said
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"asked": "another question"},
+        {"asked": ""},
+        {"image": Image(tag="libvirt:1", id="sha256:1", base="")},
+        {"host": Host(name="docker-1", fingerprint={"kernel": "6.2"})},
+        {"accel": "tcg"},
+    ],
+)
+def test_another_question_is_no_contradiction(contract: Contract, make_record: Make, other: dict[str, object]) -> None:
+    (first,) = runs(make_record, WORKS, accel="kvm")
+    second = make_record(**{"run": "9", "asked": "q", "accel": "kvm", "verdict": FAILS} | other)
+    found = cell(contract, first, second)
+    assert (found.verdict, found.flaky) == (FAILS, None)
+
+
+def test_what_is_not_known_to_be_the_same_question_is_no_contradiction(contract: Contract, make_record: Make) -> None:
+    assert cell(contract, *runs(make_record, WORKS, FAILS, asked="")).flaky is None
+
+
+def test_a_guest_that_did_not_start_contradicts_one_that_ran(contract: Contract, make_record: Make) -> None:
+    (first,) = runs(make_record, WORKS, accel="kvm")
+    assert cell(contract, first, make_record(run="9", asked="q", verdict=FAILS)).flaky
+
+
+def test_checks_that_fail_in_turn_are_counted_together(contract: Contract, make_record: Make) -> None:
+    both = ("test_a", "test_b")
+    found = cell(
+        contract,
+        *runs(make_record, FAILS, WORKS, WORKS, check="test_a", checks=both, reason="a broke"),
+        *runs(make_record, WORKS, FAILS, WORKS, check="test_b", checks=both, reason="b broke"),
+    )
+    assert str(found.flaky) == "works 1 of 3"
+    assert found.reasons == (
+        "test_a: works 2 of 3 (a broke), fails 1 of 3 (a broke)",
+        "test_b: works 2 of 3 (b broke), fails 1 of 3 (b broke)",
+    )
+
+
+def test_what_steadily_fails_is_not_hidden_by_what_is_flaky(contract: Contract, make_record: Make) -> None:
+    both = ("test_a", "test_b")
+    found = cell(
+        contract,
+        *runs(make_record, WORKS, FAILS, check="test_a", checks=both),
+        *runs(make_record, FAILS, FAILS, check="test_b", checks=both, reason="b broke"),
+    )
+    assert found.flaky
+    assert (str(found.flaky), found.flaky.beside) == ("works 1 of 2", FAILS)
+    assert "b broke" in found.reasons
+
+
+def test_part_of_a_question_can_be_flaky(contract: Contract, make_record: Make) -> None:
+    found = cell(contract, *runs(make_record, WORKS, FAILS, WORKS, checks=("test_boot", "test_other")))
+    assert str(found.flaky) == "works 2 of 3"

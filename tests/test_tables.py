@@ -79,3 +79,15 @@ def test_a_changed_record_and_a_hand_in_the_table_are_noticed(contract: Contract
     edited = written.replace("| works |", "| **works** |")
     assert edited != written
     assert tables.update(edited, contract, [make_record()]) == written
+
+
+def test_a_flaky_cell_says_how_often(contract: Contract, make_record: Make) -> None:
+    records = [
+        make_record(run=str(number), asked="q", verdict=verdict, reason=reason)
+        for number, (verdict, reason) in enumerate(
+            [(Verdict.WORKS, ""), (Verdict.FAILS, "no carrier"), (Verdict.WORKS, "")]
+        )
+    ]
+    text = tables.update(block("matrix"), contract, records)
+    assert "| ISO boot | **flaky**: works 2 of 3 <sup>1</sup> |" in text
+    assert "1. test_boot: works 2 of 3, fails 1 of 3 (no carrier)" in text
