@@ -13,7 +13,20 @@ from typing import Annotated
 import pytest
 import typer
 
-from conformance import bench, contract, doctor, interrupt, jobs, mode, paths, private_engine, record, summary, tables
+from conformance import (
+    bench,
+    contract,
+    diff,
+    doctor,
+    interrupt,
+    jobs,
+    mode,
+    paths,
+    private_engine,
+    record,
+    summary,
+    tables,
+)
 from conformance.errors import ContractError, HarnessError
 from conformance.lab import commands, definition, machine
 from conformance.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
@@ -23,6 +36,7 @@ from conformance.progress import Progress
 EXIT_BEHIND = 1
 EXIT_SOMETHING_LACKS = 1
 EXIT_NOT_COVERED = 1
+EXIT_WORSE = 1
 EXIT_USAGE = 2
 
 app = typer.Typer(
@@ -348,6 +362,36 @@ def tables_(
 ) -> None:
     """Write the README's generated blocks from the contract and the records."""
     _write_tables(check=check, readme=readme, results=results)
+
+
+Records = Annotated[Path, typer.Argument(exists=True, help="a file or a folder of records")]
+
+
+@app.command(name="diff")
+def diff_(
+    old: Records, new: Records, as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False
+) -> None:
+    """Say what differs between two sets of records; exit 1 if anything is worse.
+
+    Worse is what newly fails or is newly flaky, an answer that is missing, and a cell that got slower. A cell is slower
+    if its fastest new run took longer than its slowest old one, by more than the old ones differ from each other; fewer
+    than three old runs say nothing of that.
+    """
+    claims = contract.load()
+    compared = diff.compare(claims, *(_recorded(place) for place in (old, new)))
+    worse = any(one.worse for one in compared)
+    if as_json:
+        typer.echo(json.dumps({"worse": worse, "hosts": [dataclasses.asdict(one) for one in compared]}, indent=2))
+    else:
+        typer.echo(diff.render(claims, compared))
+    raise typer.Exit(EXIT_WORSE if worse else 0)
+
+
+def _recorded(place: Path) -> list[record.Record]:
+    records = list(record.read(place))
+    if not records:
+        raise typer.BadParameter(f"there is no record in {place}")
+    return records
 
 
 def _write_tables(*, check: bool, readme: Path = paths.README, results: Path = paths.RESULTS) -> None:
