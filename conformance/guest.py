@@ -1,5 +1,6 @@
 """Guests: one boot of the probe as a transient domain, and what was seen of it."""
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -20,7 +21,7 @@ from conformance.container import Container
 from conformance.errors import ImageFailure
 from conformance.media import CMDLINE
 from conformance.report import Event, Report
-from conformance.screen import Reading, Screen
+from conformance.screen import Reading, Screen, small_png
 from conformance.verdict import FULL_DISK
 from conformance.wait import DeadlineExpired, wait_for
 
@@ -119,6 +120,7 @@ class Guest:
         console: everything on the serial console.
         screen: what was read on the screen when it was last looked at.
         picture: where a screenshot of a screen that did not show what was waited for was put.
+        screenshot: of the screen that was judged, an image file; empty where none was.
         mac: address of its network card.
         kvm: QEMU's own answer to ``query-kvm``: ``enabled`` and ``present``.
         open_files: what the QEMU process held open while the guest ran.
@@ -134,6 +136,7 @@ class Guest:
     console: str = ""
     screen: Reading = field(default_factory=Reading)
     picture: str = ""
+    screenshot: bytes = b""
     kvm: dict[str, Any] = field(default_factory=dict)
     open_files: frozenset[str] = frozenset()
     leases: list[dict[str, Any]] = field(default_factory=list)
@@ -142,6 +145,7 @@ class Guest:
 
     def evidence(self) -> dict[str, Any]:
         """Return what a record keeps of this boot."""
+        screenshot = base64.b64encode(small_png(self.screenshot)).decode() if self.screenshot else None
         return {
             "domain": self.name,
             "firmware": self.shape.firmware,
@@ -149,6 +153,7 @@ class Guest:
             "report": self.report.as_json(),
             "seconds": round(self.seconds, 2),
             "xml": self.xml,
+            **({"screenshot": screenshot} if screenshot else {}),
         }
 
 
@@ -595,6 +600,7 @@ class Running:
                 found["console"] = on_console[0]
             elif on != "console" and re.search(pattern, self._look().text):
                 found["screen"] = self.guest.screen.text
+                self.guest.screenshot = self._screen.picture if self._screen else b""
             return bool(found)
 
         trouble = self._wait(f"to show {pattern!r}", lambda: matches() or self._ended(), seconds)
@@ -621,6 +627,7 @@ class Running:
     def _keep_picture(self) -> None:
         """Put the newest screenshot where a reader of the failure can look at it."""
         if self._screen and self._screen.picture:
+            self.guest.screenshot = self._screen.picture
             with contextlib.suppress(OSError):
                 kept = self._screen.save(paths.ARTEFACTS / f"{self.guest.name}.png")
                 self.guest.picture = f"{kept.parent.name}/{kept.name}"

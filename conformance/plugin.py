@@ -43,7 +43,7 @@ from conformance.errors import (
     Unsupported,
 )
 from conformance.given import Given
-from conformance.guest import Firmware, Guest, GuestFailure, Running
+from conformance.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running
 from conformance.guests import Guests, Need, Part
 from conformance.mode import Mode
 from conformance.progress import Progress
@@ -74,6 +74,16 @@ class Live(Protocol):
 
     def __call__(self, *needs: Part, beside: Running | None = None) -> Running:
         """Return the guest; raises what :meth:`Guests.running` raises."""
+        ...
+
+
+class Medium(Protocol):
+    """Starts a guest with a screen from a medium."""
+
+    def __call__(
+        self, path: Path, *, firmware: Firmware, memory_mib: int = MEMORY_MIB
+    ) -> contextlib.AbstractContextManager[Running]:
+        """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.medium` raises."""
         ...
 
 
@@ -483,6 +493,20 @@ def running(request: pytest.FixtureRequest, guests: Guests, container: Container
         return guest
 
     return running
+
+
+@pytest.fixture
+def medium(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Medium:  # noqa: ARG001  - must be running
+    """Starts a guest with a screen from a medium that need not be the probe's."""
+    question: Question = request.node.stash[QUESTION]
+
+    @contextlib.contextmanager
+    def medium(path: Path, *, firmware: Firmware, memory_mib: int = MEMORY_MIB) -> Iterator[Running]:
+        with guests.medium(path, firmware=firmware, memory_mib=memory_mib) as guest:
+            question.boots.append(guest.guest)
+            yield guest
+
+    return medium
 
 
 @pytest.fixture

@@ -220,3 +220,12 @@ class Screen:
         path.parent.mkdir(exist_ok=True)
         Image.open(io.BytesIO(self.picture)).save(path, format="PNG")
         return path
+
+
+def small_png(picture: bytes) -> bytes:
+    """Return a screenshot as a PNG of a few KiB, in few colours and no larger than a record should be."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    image.thumbnail((1024, 768))
+    made = io.BytesIO()
+    image.quantize(16).save(made, format="PNG", optimize=True)
+    return made.getvalue()

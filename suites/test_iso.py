@@ -6,9 +6,8 @@ import pytest
 
 from conformance.given import Given
 from conformance.guest import Firmware
-from conformance.guests import Guests
 from conformance.media.others import others
-from conformance.plugin import Boot
+from conformance.plugin import Boot, Medium
 from conformance.run import Run
 
 pytestmark = pytest.mark.iso
@@ -23,27 +22,27 @@ def test_a_guest_boots_from_a_cdrom(boot: Boot, firmware: Firmware, run: Run) ->
     assert run.probe.recipe in guest.report["cdrom"]["marker"]
 
 
-def test_grub_rescue_boots_by_bios(guests: Guests, evidence: dict[str, Any]) -> None:
-    with guests.medium(others()["grub-rescue.iso"], firmware="bios") as machine:
+def test_grub_rescue_boots_by_bios(medium: Medium, evidence: dict[str, Any]) -> None:
+    with medium(others()["grub-rescue.iso"], firmware="bios") as machine:
         evidence |= machine.wait_for_text(r"The highlighted entry will be executed automatically in \d+s")
 
 
 @pytest.mark.parametrize("firmware", ["bios", "efi"])
-def test_ipxe_boots(guests: Guests, firmware: Firmware, evidence: dict[str, Any]) -> None:
-    with guests.medium(others()["ipxe.iso"], firmware=firmware) as machine:
+def test_ipxe_boots(medium: Medium, firmware: Firmware, evidence: dict[str, Any]) -> None:
+    with medium(others()["ipxe.iso"], firmware=firmware) as machine:
         evidence |= machine.wait_for_text(r"iPXE \d+\.\d+\.\d+\S* .*-- Open Source Network Boot Firmware --")
 
 
 @pytest.mark.parametrize("firmware", ["bios", "efi"])
-def test_memtest_runs(guests: Guests, firmware: Firmware, evidence: dict[str, Any]) -> None:
+def test_memtest_runs(medium: Medium, firmware: Firmware, evidence: dict[str, Any]) -> None:
     # A screen alone: it says nothing on the serial console. The less memory, the sooner it tests.
-    with guests.medium(others()["memtest.iso"], firmware=firmware, memory_mib=128) as machine:
+    with medium(others()["memtest.iso"], firmware=firmware, memory_mib=128) as machine:
         evidence |= machine.wait_for_text(
             r"Memtest86\+ v\d+\.\d+ (.|\n)* Time: +(?!0:00:00)\d+:\d\d:\d\d +Status: Testing", on="screen"
         )
 
 
 @pytest.mark.given_medium
-def test_the_given_medium_shows_what_is_expected(guests: Guests, given: Given, evidence: dict[str, Any]) -> None:
-    with guests.medium(given.path, firmware=given.firmware, memory_mib=given.memory_mib) as machine:
+def test_the_given_medium_shows_what_is_expected(medium: Medium, given: Given, evidence: dict[str, Any]) -> None:
+    with medium(given.path, firmware=given.firmware, memory_mib=given.memory_mib) as machine:
         evidence |= machine.wait_for_text(given.expected, seconds=given.seconds)

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from conformance.guests import Guests
-from conformance.plugin import Boot
+from conformance.plugin import Boot, Medium
 from conformance.run import Run
 
 pytestmark = pytest.mark.secure_boot
@@ -24,6 +23,6 @@ def test_without_secure_boot_the_guest_says_so(boot: Boot) -> None:
     assert not guest.report["boot"]["secure_boot"]
 
 
-def test_an_unsigned_loader_is_refused(guests: Guests, run: Run, evidence: dict[str, Any]) -> None:
-    with guests.medium(run.probe.iso, firmware="secure-boot") as machine:
+def test_an_unsigned_loader_is_refused(medium: Medium, run: Run, evidence: dict[str, Any]) -> None:
+    with medium(run.probe.iso, firmware="secure-boot") as machine:
         evidence |= machine.wait_for_text(r"failed to load Boot\d+ .*DVD-ROM.*: Access Denied")

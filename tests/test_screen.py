@@ -199,3 +199,9 @@ def test_a_screenshot_is_read_and_saved(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     assert "Memtest86+ v7.20" in shown.look().text
     assert Image.open(shown.save(tmp_path / "artefacts" / "screen.png")).size == (720, 400)
+
+
+def test_a_record_keeps_a_small_screenshot() -> None:
+    kept = screen.small_png(png(drawn(TEXT).resize((2000, 1500))))
+    assert Image.open(io.BytesIO(kept)).size == (1024, 768)
+    assert len(kept) < 30_000
