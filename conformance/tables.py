@@ -17,7 +17,7 @@ from conformance.contract import (
 from conformance.errors import HarnessError
 from conformance.matrix import Cell, HostMatrix
 from conformance.record import Host, Record
-from conformance.verdict import Verdict
+from conformance.verdict import FLAKY, MEANINGS, Verdict
 
 IMAGE = "libvirt-conformance"
 """The image's name in rendered commands."""
@@ -50,6 +50,7 @@ def update(text: str, contract: Contract, records: Iterable[Record]) -> str:
     hosts = matrix.build(contract, records)
     makers: dict[str, Callable[[], str]] = {
         "matrix": lambda: _matrices(contract, hosts),
+        "verdicts": verdicts,
         "features": lambda: features(contract),
         "modes": lambda: modes(contract),
         "commands": lambda: commands(contract),
@@ -106,7 +107,7 @@ def _matrix(contract: Contract, host: HostMatrix) -> str:
     accels = frozenset(accel for cell in host.cells.values() for accel in cell.accels)
     lines = [
         f"**{host.host.name}**: {fingerprint(host.host)}.  ",
-        f"Recorded {host.newest_day.isoformat()} with {_image(host)}. {ACCELS.get(accels, 'No guest ran.')}",
+        f"Recorded {host.newest_day.isoformat()} with {image(host)}. {ACCELS.get(accels, 'No guest ran.')}",
         "",
         table(["", *(f"`{claims.id}`" for claims in contract.modes)], rows),
     ]
@@ -135,9 +136,16 @@ def fingerprint(host: Host) -> str:
     )
 
 
-def _image(host: HostMatrix) -> str:
+def image(host: HostMatrix) -> str:
+    """Say in Markdown what was judged."""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(host.image.versions.items()))
     return f"`{host.image.tag}`" + (f" ({versions}; base {host.image.base})" if versions else "")
+
+
+def verdicts() -> str:
+    """Say what the words in the cells mean."""
+    rows = [[WORDS[verdict], meaning] for verdict, meaning in MEANINGS.items()]
+    return table(["Verdict", "What it means"], [*rows, ["**flaky**", FLAKY]])
 
 
 def features(contract: Contract) -> str:

@@ -41,6 +41,18 @@ class Verdict(StrEnum):
         return self in (Verdict.FAILS, Verdict.FIXED, Verdict.ERROR)
 
 
+MEANINGS = {
+    Verdict.WORKS: "documented to work, and the evidence is complete",
+    Verdict.FAILS: "documented to work, and did not; or failed for another cause than the documented one",
+    Verdict.KNOWN_FAILURE: "known to fail, failed, and the cause was recognised",
+    Verdict.FIXED: "known to fail, and works: the contract is behind",
+    Verdict.UNSUPPORTED: "this host cannot be asked: no usable KVM, or an engine that cannot grant what the mode needs",
+    Verdict.NOT_RUN: "nobody asked, or an input is missing",
+    Verdict.ERROR: "the harness or the engine broke; says nothing about the image",
+}
+
+FLAKY = "runs on one host and image that asked the same gave different answers; says in how many it was the best one"
+
 _GRAVITY = (
     Verdict.ERROR,
     Verdict.FAILS,

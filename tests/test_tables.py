@@ -23,7 +23,9 @@ def test_only_the_blocks_change(contract: Contract) -> None:
     assert "| `/var/lib/libvirt/images` | 775 |" in text
 
 
-@pytest.mark.parametrize("name", ["matrix", "features", "modes", "commands", "parameters", "volumes", "exposures"])
+@pytest.mark.parametrize(
+    "name", ["matrix", "verdicts", "features", "modes", "commands", "parameters", "volumes", "exposures"]
+)
 def test_each_block_is_stable(contract: Contract, make_record: Make, name: str) -> None:
     once = tables.update(block(name), contract, [make_record()])
     assert tables.update(once, contract, [make_record()]) == once
