@@ -1,5 +1,6 @@
 """The command line: ``conformance --help``."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -21,6 +22,7 @@ from conformance import (
     interrupt,
     jobs,
     mode,
+    page,
     paths,
     private_engine,
     record,
@@ -364,10 +366,41 @@ def tables_(
     _write_tables(check=check, readme=readme, results=results)
 
 
+@app.command(
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance report": "write report.html from results/",
+                "conformance report --results night.jsonl --output /tmp/night.html": "of one run, elsewhere",
+            },
+            STATUS: {"0": "written"} | COMMON_STATUS,
+        }
+    )
+)
+def report(
+    output: Annotated[Path, typer.Option(help="the file")] = paths.REPORT,
+    results: Annotated[Path, typer.Option(exists=True, help="a file or a folder of records")] = paths.RESULTS,
+) -> None:
+    """Write the records as one HTML file that needs nothing beside itself: the matrix, and what each cell rests on."""
+    _write(output, page.render(contract.load(), record.read(results)))
+    typer.echo(f"wrote {output}")
+
+
 Records = Annotated[Path, typer.Argument(exists=True, help="a file or a folder of records")]
 
 
-@app.command(name="diff")
+@app.command(
+    name="diff",
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance diff results tonight": "what a night found out, beside what is documented",
+                "conformance diff old.jsonl new.jsonl --json": "two runs, for a program",
+            },
+            STATUS: {"0": "nothing is worse", "1": "something is"} | COMMON_STATUS,
+        }
+    ),
+)
 def diff_(
     old: Records, new: Records, as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False
 ) -> None:
@@ -412,15 +445,20 @@ def _replace(document: Path, made: Callable[[str], str], *, check: bool = False)
         typer.echo(f"{document.name} is behind the contract and the records: run conformance tables", err=True)
         raise typer.Exit(EXIT_BEHIND)
     else:
-        # Written whole or not at all: a full disk must not cost the document.
-        beside = document.with_suffix(".new")
-        try:
-            beside.write_text(after, encoding="utf-8")
-            beside.replace(document)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise HarnessError(f"cannot write {document}: {error.strerror}", "make room, and run it again") from error
+        _write(document, after)
         typer.echo(f"wrote the tables into {document.name}")
+
+
+def _write(document: Path, text: str) -> None:
+    """Write a document whole or not at all: a full disk must not cost the one that was there."""
+    beside = document.with_suffix(".new")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(document)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise HarnessError(f"cannot write {document}: {error.strerror}", "make room, and run it again") from error
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ README = PROJECT / "README.md"
 RESULTS = PROJECT / "results"
 BENCH = RESULTS / "bench"
 ARTEFACTS = PROJECT / "artefacts"
+REPORT = PROJECT / "report.html"
 PERFORMANCE = PROJECT / "docs" / "performance.md"
 
 

@@ -1,0 +1,51 @@
+"""Makes the README's pictures of the report, from the records in results/: .venv/bin/python docs/pictures.py."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+from conformance import contract, page, paths, record
+
+FOLDER = Path(__file__).parent
+
+
+def take(browser: Browser, report: str, name: str, *, width: int, height: int, dark: bool) -> None:
+    """Take a picture of a host's table, or in the dark of a phone of what one of its cells rests on."""
+    scale = 2 if dark else 1
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        device_scale_factor=scale,
+    )
+    shown = context.new_page()
+    shown.goto(report)
+    shown.locator("section h2").last.evaluate("one => one.scrollIntoView()")
+    if dark:
+        bad = shown.locator("section:last-of-type .is-bad a")
+        (bad if bad.count() else shown.locator("section:last-of-type td a")).first.click()
+        opened = shown.locator(".opens:visible summary")
+        if opened.count():
+            opened.first.click()
+    picture = FOLDER / name
+    shown.screenshot(path=picture)
+    # A page has few colours, and a clone of the repository should stay small.
+    Image.open(picture).convert("RGB").quantize(128).save(picture, optimize=True)
+    context.close()
+
+
+def main() -> None:
+    """Make both."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        report = Path(folder, "report.html")
+        report.write_text(page.render(contract.load(), record.read(paths.RESULTS)), encoding="utf-8")
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"))
+        take(browser, report.as_uri(), "report.png", width=1120, height=880, dark=False)
+        take(browser, report.as_uri(), "report-cell.png", width=400, height=800, dark=True)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
