@@ -163,9 +163,14 @@ def bench_(
     matrices: Annotated[int, typer.Option(min=0, help="how often to run the whole matrix in one mode; minutes")] = 1,
     results: Annotated[Path, typer.Option(help="write the result into this folder")] = paths.BENCH,
     host_name: Annotated[str | None, typer.Option(help="what the result calls this host")] = None,
-    only: Annotated[bench.Part | None, typer.Option(help="measure only this; the other rows are then empty")] = None,
+    only: Annotated[
+        bench.Part | None, typer.Option(help="measure only this; extra: what the options beside it ask for")
+    ] = None,
     lab_build: Annotated[bool, typer.Option("--lab-build", help="measure a lab's first build too; minutes")] = False,
-    render: Annotated[bool, typer.Option("--render", help="measure nothing; write the newest result's table")] = False,
+    lab_boots: Annotated[
+        int, typer.Option(min=0, metavar="N", help="boot N guests in a row under a lab's KVM too; half a minute each")
+    ] = 0,
+    render: Annotated[bool, typer.Option("--render", help="measure nothing; write the table")] = False,
     document: Annotated[Path, typer.Option(help="the document with the table")] = paths.PERFORMANCE,
 ) -> None:
     """Measure what the image and the harness cost beside targets, record it, and write docs/performance.md's table.
@@ -180,14 +185,19 @@ def bench_(
         with private_engine.engine(progress) as host:
             os.environ["DOCKER_HOST"] = host
             measured = bench.measure(
-                progress, repeat=repeat, matrices=matrices, host_name=host_name, only=only, lab_build=lab_build
+                progress,
+                repeat=repeat,
+                matrices=matrices,
+                host_name=host_name,
+                only=only,
+                lab_build=lab_build,
+                lab_boots=lab_boots,
             )
         progress.clear()
         typer.echo(f"recorded {measured.write(results).name}")
-    newest = bench.newest(results)
-    _replace(document, lambda before: bench.render(before, newest))
-    if newest is not None:
-        typer.echo(bench.performance(newest))
+    measurements = bench.read(results)
+    _replace(document, lambda before: bench.render(before, measurements))
+    typer.echo(bench.performance(measurements))
 
 
 @app.command(

@@ -113,16 +113,18 @@ class Guests:
     def _once(self, firmware: Firmware, needs: frozenset[Need]) -> Made:
         if (firmware, needs) not in self._made:
             try:
-                made: Made = self._boot(firmware, needs)
+                made: Made = self.boot_anew(*needs, firmware=firmware)
             except (libvirt.libvirtError, ImageFailure) as error:
                 made = error
             self._made[firmware, needs] = made
         return self._made[firmware, needs]
 
-    def _boot(self, firmware: Firmware, needs: frozenset[Need]) -> Guest:
-        what = ", ".join(sorted(needs)) or "boot only"
+    def boot_anew(self, *needs: Need, firmware: Firmware, seconds: float = guests.BOOT_SECONDS) -> Guest:
+        """Boot a guest that is asked for these needs alone, whatever was booted before; raises as :meth:`boot`."""
+        wanted = frozenset(needs)
+        what = ", ".join(sorted(wanted)) or "boot only"
         self._progress(f"{self.container.mode.id}: a guest by {firmware.upper()} under {self.accel}: {what}")
-        return guests.boot(self.container, self._shape(firmware, needs), self._orders(needs))
+        return guests.boot(self.container, self._shape(firmware, wanted), self._orders(wanted), seconds)
 
     @contextlib.contextmanager
     def stay(self, *needs: Part) -> Iterator[Running]:

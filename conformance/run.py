@@ -150,8 +150,9 @@ def prepare(
     host_name: str | None,
     host_facts: Mapping[str, str] = MappingProxyType({}),
     ready_seconds: float = READY_SECONDS,
+    address: str | None = None,
 ) -> Run:
-    """Reach the engine, get image and media, and begin to ask the host's KVM.
+    """Reach the engine, the user's unless an address is given, get image and media, and begin to ask the host's KVM.
 
     Raises:
         HarnessError: something is missing; says what, and what to do.
@@ -161,7 +162,7 @@ def prepare(
             f"--host-name {host_name!r} cannot be part of a file's name", "use letters, digits, '.', '_' and '-' only"
         )
     progress("looking for a container engine")
-    where = engine.connect()
+    where = engine.connect(address)
     for gone in cleanup.sweep(where.client):
         progress(f"removed what a dead run had left: {gone}")
     run = labels.new_run()

@@ -163,6 +163,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(bench, "_matrices", part("matrices"))
     monkeypatch.setattr(bench, "_lab", part("lab"))
     monkeypatch.setattr(bench, "_lab_build", lambda *_: part("build")()[0])
+    monkeypatch.setattr(bench, "_lab_boots", lambda *_: part("boots")()[0])
     return done
 
 
@@ -173,6 +174,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ({"only": "engine"}, ["containers", "closed", "matrices"], "tcg"),
         ({"only": "lab"}, ["closed", "lab"], "kvm"),
         ({"only": "lab", "lab_build": True}, ["closed", "lab", "build"], "kvm"),
+        ({"only": "extra", "lab_build": True, "lab_boots": 50}, ["closed", "build", "boots"], "kvm"),
     ],
 )
 def test_what_is_asked_for_is_measured(parts: list[str], options: Any, expected: list[str], accel: str) -> None:
@@ -204,7 +206,7 @@ def test_a_lab_is_measured_beside_its_targets(monkeypatch: pytest.MonkeyPatch, t
         "lab-memory": [3.2],
     }
     assert measured[0].detail == {"host": "debian-13", "outer": "emulation"}
-    assert {one.id for one in measured} | {"lab-build"} == {
+    assert {one.id for one in measured} | {"lab-build", "lab-boots"} == {
         target.id for target in bench.TARGETS if target.id.startswith("lab-")
     }
 
@@ -272,17 +274,17 @@ def test_the_bare_guest_is_the_same_guest() -> None:
 
 
 def test_the_newest_result_counts(make_result: Callable[..., Result], tmp_path: Path) -> None:
-    assert bench.newest(tmp_path) is None
+    assert bench.read(tmp_path) == []
     old, new = make_result(run="20260101T000000Z-z-1"), make_result(run="20260202T000000Z-a-1")
     for one in (new, old):
         one.write(tmp_path)
-    assert bench.newest(tmp_path) == new
+    assert bench.read(tmp_path) == [new, old]
 
 
 def test_what_is_no_result_is_named(tmp_path: Path) -> None:
     (tmp_path / "odd.json").write_text("{}")
     with pytest.raises(HarnessError, match=r"odd\.json is not a result"):
-        bench.newest(tmp_path)
+        bench.read(tmp_path)
 
 
 def test_a_result_that_cannot_be_written_is_an_error(make_result: Callable[..., Result], tmp_path: Path) -> None:
@@ -293,25 +295,59 @@ def test_a_result_that_cannot_be_written_is_an_error(make_result: Callable[..., 
 
 def test_a_target_is_met_or_missed_by_so_much() -> None:
     target = Target(id="x", what="X", most=1.5, unit="s", why="the disk is slow")
-    assert bench.verdict(target, 1.5) == "yes"
-    assert bench.verdict(target, 2.0) == "missed by 0.5 s: the disk is slow"
+    assert bench.verdict(target, Measurement(id="x", values=[1.5])) == "yes"
+    assert bench.verdict(target, Measurement(id="x", values=[2])) == "missed by 0.5 s: the disk is slow"
+
+
+def test_a_row_of_fifty_is_not_met_by_three() -> None:
+    target = Target(id="x", what="X", most=60, unit="s", count=50)
+    assert bench.verdict(target, Measurement(id="x", values=[30] * 50)) == "yes"
+    assert bench.verdict(target, Measurement(id="x", values=[70] * 50)) == "missed by 10 s"
+    assert bench.verdict(target, Measurement(id="x", values=[30] * 3)) == "missed: 3 of 50"
 
 
 def test_the_table_shows_median_and_spread(make_result: Callable[..., Result]) -> None:
-    text = bench.performance(make_result())
+    text = bench.performance([make_result()])
     assert "| Container start to libvirt answering | 1.2 s (1..1.4, 3) | 1.5 s | yes |" in text
     assert "| Memory of the harness at its peak | not measured | 150 MB |  |" in text
     assert "docker 26.1" in text
 
 
+def test_what_the_newest_did_not_measure_an_earlier_one_of_the_same_host_has(
+    make_result: Callable[..., Result],
+) -> None:
+    def of(run: str, host: str, **values: float) -> Result:
+        measurements = tuple(Measurement(id=name.replace("_", "-"), values=[value]) for name, value in values.items())
+        return make_result(
+            run=run,
+            host=Host(name=host, fingerprint={"kernel": run, "cpus": 2}),
+            time=f"2026-01-0{run}T00:00:00Z",
+            measurements=measurements,
+        )
+
+    text = bench.performance(
+        [
+            of("4", "here", lab_idle=4),
+            of("3", "elsewhere", container_start=3),
+            of("2", "here", container_start=2, domain_start=0.2),
+            of("1", "here", container_start=1, domain_start=0.1, memory=90),
+        ]
+    )
+    assert "Measured 2026-01-02" in text, "what most of the rows are from"
+    assert "| Container start to libvirt answering | 2 s (2..2, 1) |" in text
+    assert "| Domain start: API call to running | 0.2 s (0.2..0.2, 1) |" in text
+    assert "| 90 MB (90..90, 1; 2026-01-01, load 0.1 before) |" in text
+    assert "| 4 % (4..4, 1; 2026-01-04, load 0.1 before) |" in text
+
+
 def test_without_a_result_the_document_says_so() -> None:
-    text = bench.render("<!-- generated: performance -->\n<!-- end of generated -->\n", None)
+    text = bench.render("<!-- generated: performance -->\n<!-- end of generated -->\n", [])
     assert "Nothing has been measured yet." in text
 
 
 def test_the_document_is_up_to_date() -> None:
     text = paths.PERFORMANCE.read_text(encoding="utf-8")
-    assert bench.render(text, bench.newest(paths.BENCH)) == text
+    assert bench.render(text, bench.read(paths.BENCH)) == text
 
 
 def test_render_measures_nothing(make_result: Callable[..., Result], tmp_path: Path) -> None:

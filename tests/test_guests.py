@@ -30,7 +30,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Guests, Boots]]
     def make(outcomes: dict[frozenset[str], Any]) -> tuple[Guests, Boots]:
         boots: Boots = []
 
-        def boot(_self: Guests, firmware: str, needs: frozenset[str]) -> Guest:
+        def boot(_self: Guests, *wanted: str, firmware: str) -> Guest:
+            needs = frozenset(wanted)
             boots.append((firmware, needs))
             outcome = outcomes.get(needs, guest())
             if isinstance(outcome, Exception):
@@ -38,7 +39,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Guests, Boots]]
             made: Guest = outcome
             return made
 
-        monkeypatch.setattr(sharing.Guests, "_boot", boot)
+        monkeypatch.setattr(sharing.Guests, "boot_anew", boot)
         nothing: Any = None
         return Guests(nothing, nothing, nothing, "tcg", lambda _text: None), boots
 

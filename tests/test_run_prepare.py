@@ -17,7 +17,7 @@ from conformance.errors import EngineError, EngineGone, HarnessError, MediaError
 def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the runs whose things were removed."""
     ids: list[str] = []
-    monkeypatch.setattr(engine, "connect", lambda: Engine(None, "", {"Name": "elsewhere"}, "docker 1.0"))  # type: ignore[arg-type]
+    monkeypatch.setattr(engine, "connect", lambda _: Engine(None, "", {"Name": "elsewhere"}, "docker 1.0"))  # type: ignore[arg-type]
     monkeypatch.setattr(cleanup, "sweep", lambda _client: [])
     monkeypatch.setattr(cleanup, "remove", lambda _client, one: ids.append(one))
     monkeypatch.setattr(image, "ensure_image", lambda *_: image.ImageInfo("libvirt:1", "sha256:0", "debian", ""))

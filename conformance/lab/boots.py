@@ -1,0 +1,90 @@
+"""Guests under a lab's KVM, many in a row: what an emulated hypervisor and its QEMU have to stand."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import libvirt
+
+from conformance import contract, mode
+from conformance.beyond import Beyond
+from conformance.errors import EngineError, HarnessError, ImageFailure
+from conformance.guest import Firmware, Guest
+from conformance.guests import Guests
+from conformance.lab import machine
+from conformance.lab.definition import Host
+from conformance.media import Probe
+from conformance.run import prepare
+
+Progress = Callable[[str], None]
+
+MODE = "privileged"
+"""In which guests boot on every lab, whatever security module it has."""
+
+BOOT_SECONDS = 600
+"""Deadline of each boot: as with all that is measured, a slow machine is no failure."""
+
+FIRMWARE: tuple[Firmware, ...] = ("bios", "efi", "secure-boot")
+"""They take turns."""
+
+
+def measure(host: Host, progress: Progress, *, count: int, results: Path) -> list[float]:
+    """Boot guests from an ISO in one container of a lab, one after the other.
+
+    Args:
+        host: which lab; one that is up is used, else one is started and ended.
+        progress: told which boot it is.
+        count: how many boots.
+        results: a folder of the caller's; no verdict comes of this.
+
+    Returns:
+        How long each took, in seconds, from the call to libvirt to the guest's own end.
+
+    Raises:
+        HarnessError: the lab could not be started; or a boot failed, or the lab ended: says after how many boots, and
+            shows the lab's console.
+    """
+    seconds: list[float] = []
+    with machine.engine(host, progress) as (lab, tunnel):
+        try:
+            _boots(f"unix://{tunnel.socket}", progress, count, results, seconds)
+        except (libvirt.libvirtError, AssertionError, HarnessError) as error:
+            following = FIRMWARE[len(seconds) % len(FIRMWARE)]
+            came = f"came through {len(seconds)} of {count} boots in a row, the next one being by {following}"
+            raise lab.failed(f"{came}: {error}") from error
+        lab.check()
+    return seconds
+
+
+def _boots(address: str, progress: Progress, count: int, results: Path, seconds: list[float]) -> None:
+    """Append how long each boot took."""
+    run = prepare(contract.load(), progress, tag=None, choice="kvm", results=results, host_name=None, address=address)
+    try:
+        container = run.container(mode.of(run.contract, MODE), network="default")
+        container.start()
+        container.wait_until_ready()
+        guests = Guests(container, run.probe, Beyond(run.engine.client, run.probe, run.id), "kvm", progress)
+        for number in range(count):
+            progress(f"boot {number + 1} of {count} in a row")
+            began = time.monotonic()
+            guest = guests.boot_anew("iso", firmware=FIRMWARE[number % len(FIRMWARE)], seconds=BOOT_SECONDS)
+            require(guest, run.probe)
+            seconds.append(round(time.monotonic() - began, 2))
+    finally:
+        with contextlib.suppress(EngineError):  # of a lab that has ended nothing is left
+            run.close()
+
+
+def require(guest: Guest, probe: Probe) -> None:
+    """Raise ImageFailure unless a guest says itself that it booted the medium, as it was told, under KVM."""
+    boot, firmware = guest.report["boot"], guest.shape.firmware
+    told = {
+        "firmware": (boot["firmware"], "bios" if firmware == "bios" else "efi"),
+        "Secure Boot": (bool(boot["secure_boot"]), firmware == "secure-boot"),
+        "hypervisor": (boot["cpuid_signature"], "KVMKVMKVM"),
+        "medium": (probe.recipe in guest.report["cdrom"]["marker"], True),
+    }
+    wrong = [f"{what} {said!r} instead of {wanted!r}" for what, (said, wanted) in told.items() if said != wanted]
+    if wrong:
+        raise ImageFailure(f"guest {guest.name} reports: {', '.join(wrong)}")
