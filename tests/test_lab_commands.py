@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from conformance import cli, private_engine
 from conformance.errors import ContractError, LabError
-from conformance.lab import definition, disk, machine, pins
+from conformance.lab import definition, disk, machine, packages, pins
 from conformance.plugin import EXIT_CANNOT_RUN
 
 runner = CliRunner()
@@ -154,6 +154,7 @@ def test_down_where_nothing_is_up(labs: Labs) -> None:
 def test_rebuild_removes_makes_and_ends(started: list[tuple[Lab, bool]], monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[str] = []
     monkeypatch.setattr(disk, "remove", lambda host, _: removed.append(host.name))
+    monkeypatch.setattr(machine, "require", lambda *_, **__: None)
     done = runner.invoke(cli.app, ["lab", "rebuild", "debian-12"])
     assert done.exit_code == 0
     assert done.output.endswith("debian-12 is rebuilt\n")
@@ -166,6 +167,18 @@ def test_rebuild_does_not_pull_the_disk_from_under_one(labs: Labs, monkeypatch: 
     labs(Lab(kept=kept))
     monkeypatch.setattr(disk, "remove", pytest.fail)
     with pytest.raises(LabError, match="the lab debian-13 runs"):
+        runner.invoke(cli.app, ["lab", "rebuild"], catch_exceptions=False)
+
+
+def test_rebuild_keeps_what_it_could_not_make_anew(labs: Labs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def require(*purposes: str) -> None:
+        assert {"start", "disk"} <= set(purposes)
+        raise LabError("not installed")
+
+    labs()
+    monkeypatch.setattr(packages, "require", require)
+    monkeypatch.setattr(disk, "remove", pytest.fail)
+    with pytest.raises(LabError, match="not installed"):
         runner.invoke(cli.app, ["lab", "rebuild"], catch_exceptions=False)
 
 

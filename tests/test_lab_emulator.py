@@ -11,7 +11,7 @@ import pytest
 
 from conformance import apt
 from conformance.errors import LabError
-from conformance.lab import emulator
+from conformance.lab import emulator, packages
 from conformance.media import Probe, download
 from conformance.media.recipe import Pinned
 
@@ -84,7 +84,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
     monkeypatch.setattr(download, "fetch", fetch)
     monkeypatch.setattr(apt, "mirrors", list)
-    monkeypatch.setattr(emulator, "NEEDED", (("meson", "meson"), ("patch", "patch")))
+    monkeypatch.setattr(packages, "require", lambda *_: None)
     monkeypatch.setenv("PATH", f"{workshop.bin}:{os.environ['PATH']}")
     return workshop
 
@@ -147,9 +147,12 @@ def test_what_a_killed_build_left_is_removed_by_the_next(workshop: Workshop) -> 
 
 
 def test_what_is_not_installed_is_told_before_any_work(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulator, "NEEDED", (("no-such-meson", "meson"), ("patch", "patch")))
+    def require(*purposes: str) -> None:
+        raise LabError(f"not installed: {purposes}")
+
+    monkeypatch.setattr(packages, "require", require)
     monkeypatch.setattr(download, "fetch", pytest.fail)
-    with pytest.raises(LabError, match="not installed: meson"):
+    with pytest.raises(LabError, match=r"not installed: \('qemu',\)"):
         workshop.build()
 
 
@@ -200,10 +203,16 @@ def test_only_a_kernel_that_reports_under_kvm_counts(qemu: Callable[[str], bool]
     assert qemu(script) is boots
 
 
-def test_without_a_qemu_nobody_is_asked(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulator, "INSTALLED", "no-such-qemu")
-    with pytest.raises(LabError, match="not installed: qemu-system-x86"):
-        emulator._kvm_boots(PROBE, lambda _: None)
+@pytest.mark.parametrize("nests", [True, False])
+def test_one_is_to_be_built_where_kvm_cannot_serve_and_none_is_there(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, nests: bool
+) -> None:
+    monkeypatch.setattr(emulator, "_kvm_nests", lambda: nests)
+    monkeypatch.setattr(emulator, "RECIPE", workshop.recipe)
+    monkeypatch.setenv("CONFORMANCE_CACHE", str(workshop.cache))
+    assert emulator.builds() is not nests
+    workshop.build()
+    assert not emulator.builds()
 
 
 @pytest.mark.parametrize(("nests", "boots", "accel"), [(True, True, "kvm"), (True, False, "tcg"), (False, True, "tcg")])

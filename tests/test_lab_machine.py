@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from conformance import paths
-from conformance.errors import LabError
-from conformance.lab import definition, disk, emulator, machine
+from conformance.errors import EngineError, LabError
+from conformance.lab import definition, disk, emulator, machine, packages
 from conformance.lab.disk import Disk
 from conformance.lab.emulator import Emulator
 from conformance.lab.machine import Machine
@@ -240,6 +241,7 @@ Start = Callable[..., Machine]
 def start(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Start a lab as :func:`machine.start` does, with QEMU and disk made already; it ends with the test."""
     monkeypatch.setattr("conformance.media.probe", lambda _: None)
+    monkeypatch.setattr(packages, "require", lambda *_: None)
     monkeypatch.setattr(emulator, "ensure", lambda *_: tools.qemu)
     monkeypatch.setattr(disk, "ensure", lambda *_: tools.made)
     monkeypatch.setattr(Machine, "failed", lambda self, what: LabError(f"the lab {what}; it is: {self.state()}"))
@@ -357,18 +359,91 @@ def test_an_error_shows_the_console_and_keeps_it(
     assert "conformance lab up" in error.remedy
 
 
+# ------------------------------------------------------------------------------------------------- without an engine
+
+
+@pytest.fixture
+def without_image(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A disk that was made where no engine was; notes what is built, and a lab that is told to power off does."""
+    tools.made.without_image.touch()
+    built: list[str] = []
+
+    def run(self: Machine, command: str, _seconds: float = 0) -> str:
+        if command == "systemctl poweroff":
+            os.kill(self.pid, signal.SIGTERM)
+        return ""
+
+    monkeypatch.setattr(Machine, "run", run)
+    monkeypatch.setattr(Machine, "tunnel", lambda _: SimpleNamespace(socket="/lab.sock", close=lambda: None))
+    monkeypatch.setattr(machine, "connect", lambda address: address)
+    monkeypatch.setattr("conformance.image.ensure_image", lambda engine, _: built.append(engine))
+    return built
+
+
+def test_where_no_engine_had_the_image_the_lab_builds_it_once(
+    tools: Tools, start: Start, without_image: list[str]
+) -> None:
+    tools.made.root.write_text("without")
+    said: list[str] = []
+    start(said)
+    assert without_image == ["unix:///lab.sock"]
+    assert any("builds the image by itself" in line for line in said)
+    assert tools.made.root.read_text() == "image\n", "what qemu-img wrote"
+    assert not tools.made.without_image.exists()
+    assert not (tools.made.folder / "disk.new").exists()
+    start()
+    assert len(without_image) == 1
+
+
+def test_an_image_that_cannot_be_built_leaves_the_disk_as_it_was(
+    tools: Tools, start: Start, runs: Path, without_image: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise EngineError("no mirror")
+
+    tools.made.root.write_text("without")
+    monkeypatch.setattr("conformance.image.ensure_image", fail)
+    with pytest.raises(LabError, match="did not build the image: no mirror; it is: running"):
+        start()
+    assert (tools.made.root.read_text(), tools.made.without_image.exists()) == ("without", True)
+    assert not list(runs.iterdir())
+    assert not without_image
+
+
+def test_what_is_missing_is_named_before_anything_is_made(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def require(*purposes: str) -> None:
+        asked.append(purposes)
+        raise LabError("not installed")
+
+    monkeypatch.setattr(packages, "require", require)
+    monkeypatch.setattr("conformance.media.probe", pytest.fail)
+    monkeypatch.setattr(emulator, "ensure", pytest.fail)
+    monkeypatch.setattr(disk, "ensure", pytest.fail)
+    for made, builds, user in ((True, False, 0), (False, True, 0), (False, True, 1000)):
+        monkeypatch.setattr(emulator, "builds", lambda builds=builds: builds)
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        if not made:
+            tools.made.root.unlink(missing_ok=True)
+        with pytest.raises(LabError):
+            machine.start(HOST, lambda _: None)
+    assert asked == [("start",), ("start", "disk", "qemu"), ("start", "disk", "user", "qemu")]
+
+
 # ------------------------------------------------------------------------------------------------------ interrupted
 
 RUN = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from conformance import interrupt, media
-from conformance.lab import definition, disk, emulator, machine
+from conformance.lab import definition, disk, emulator, machine, packages
 media.probe = lambda _: None
 made = disk.Disk(Path(sys.argv[1]))
 emulator.ensure = lambda *_: emulator.Emulator(sys.argv[2], "tcg", "0, pretended")
+packages.require = lambda *_: None
 if sys.argv[3] == "disk":
-    disk.NEEDED = ()
     disk._repository = lambda host, folder, *_: folder
     disk._keys = lambda *_: None
 else:

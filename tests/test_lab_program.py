@@ -1,5 +1,6 @@
 """A program that takes minutes: it ends, it fails, it is interrupted, and nothing of it goes on."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -136,20 +137,15 @@ def test_a_second_signal_does_not_disturb_the_end(log: Path) -> None:
     assert log.read_text().endswith("clean\n")
 
 
-# ------------------------------------------------------------------------------------------------ what is missing
+# -------------------------------------------------------------------------------------------------------- as root
 
 
-def test_what_is_missing_is_named_all_at_once() -> None:
-    wanted = [("sh", "dash"), ("no-such-program", "one"), ("/no/such/file", "two"), ("/etc/passwd", "base-passwd")]
-    with pytest.raises(LabError, match="not installed: one two\n") as caught:
-        program.require(*wanted)
-    assert "apt-get install --no-install-recommends one two" in caught.value.remedy
-    program.require(("sh", "dash"))
-
-
-def test_an_administrators_programs_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    program.require(("mke2fs", "e2fsprogs"))
+def test_root_makes_files_of_every_owner_and_another_user_in_a_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert program.as_root(["make", "it"]) == ["make", "it"]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    command = program.as_root(["make", "it"])
+    assert (command[0], command[-3:]) == ("unshare", ["--", "make", "it"])
 
 
 # ------------------------------------------------------------------------------------------------------- last words

@@ -35,6 +35,8 @@ class Machine:
         shutil.copy(paths.PROJECT / "run", self.checkout)
         for name in ("pyproject.toml", "constraints.txt"):
             (self.checkout / name).write_text("")
+        (self.checkout / "lab").mkdir()
+        shutil.copy(paths.PROJECT / "lab" / "packages", self.checkout / "lab")
         script = self.checkout / "run"
         # The real folders are kept out: what is not a stub is not there.
         text = script.read_text()
@@ -293,7 +295,7 @@ def test_what_a_lab_takes_is_installed(machine: Machine, words: list[str]) -> No
     assert machine.run(*words).returncode == 0
     installed = machine.called("apt-get")[-1].split()
     assert set(LAB_PACKAGES) <= set(installed)
-    assert "fakeroot" not in installed
+    assert not {"fakeroot", "uidmap"} & set(installed)
     assert (installed.count("gcc"), installed.count("mmdebstrap")) == (1, 1)
 
 
@@ -311,10 +313,11 @@ def test_a_package_that_two_need_is_not_missing(machine: Machine) -> None:
     assert not machine.called("apt-get")
 
 
-def test_a_lab_of_a_user_who_is_not_root_has_files_of_every_owner(machine: Machine) -> None:
+@pytest.mark.parametrize("package", ["fakeroot", "uidmap"])
+def test_a_lab_of_a_user_who_is_not_root_has_files_of_every_owner(machine: Machine, package: str) -> None:
     machine.user()
-    done = machine.run("matrix", "--host", "lab", MISSING="fakeroot")
-    assert "apt-get install --no-install-recommends fakeroot" in done.stderr
+    done = machine.run("matrix", "--host", "lab", MISSING=package)
+    assert f"apt-get install --no-install-recommends {package}" in done.stderr
 
 
 @pytest.mark.parametrize("words", ON_LAB)

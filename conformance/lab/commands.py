@@ -112,6 +112,7 @@ def rebuild(name: Name = definition.DEFAULT) -> None:
     host = definition.load(name)
     if any(one.host.name == name and one.alive for one in machine.running()):
         raise LabError(f"the lab {name} runs", f"conformance lab down {name}")
+    machine.require(host, anew=True)
     progress = Progress()
     disk.remove(host, progress)
     machine.start(host, progress).stop()

@@ -12,23 +12,14 @@ from pathlib import Path
 from conformance import apt, image, paths, private_engine
 from conformance.engine import connect
 from conformance.errors import EngineError
-from conformance.lab import DEFINITIONS, program, seed
+from conformance.lab import DEFINITIONS, packages, program, seed
 from conformance.lab.definition import KEY_LENGTH, Host
+from conformance.lab.packages import Purpose
 from conformance.media import download, store
 
 Progress = Callable[[str], None]
 
 MAKE_SECONDS = 900
-
-NEEDED = (
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("qemu-img", "qemu-utils"),
-    ("/usr/share/seabios/bios-256k.bin", "seabios"),
-    ("mmdebstrap", "mmdebstrap"),
-    ("mke2fs", "e2fsprogs"),
-    ("ssh", "openssh-client"),
-    ("ssh-keygen", "openssh-client"),
-)
 
 FILES = ("disk.raw", "vmlinuz", "initrd", "key", "known_hosts")
 
@@ -45,6 +36,16 @@ class Disk:
     """
 
     folder: Path
+
+    @property
+    def made(self) -> bool:
+        """Say whether it is there, whole."""
+        return all((self.folder / name).exists() for name in FILES)
+
+    @property
+    def without_image(self) -> Path:
+        """Return the file that says that no engine had the image when it was made; the lab has to build it."""
+        return self.folder / "without-image"
 
     @property
     def root(self) -> Path:
@@ -70,11 +71,18 @@ class Disk:
         ]
 
 
+def takes(host: Host, *, anew: bool = False) -> tuple[Purpose, ...]:
+    """Say what for this host's disk takes packages: for nothing where it is made already, unless it is made anew."""
+    if not anew and Disk(paths.cache() / "lab" / host.folder).made:
+        return ()
+    return ("disk",) if os.geteuid() == 0 else ("disk", "user")
+
+
 def ensure(host: Host, progress: Progress, *, cache: Path | None = None) -> Disk:
     """Return a host's disk, made unless it is in the cache already.
 
     Raises:
-        LabError: a package is missing, or a step failed.
+        LabError: a step failed.
         MediaError: a package could not be fetched.
     """
     cache = cache or paths.cache()
@@ -83,8 +91,7 @@ def ensure(host: Host, progress: Progress, *, cache: Path | None = None) -> Disk
     making = f"{host.name}-making-"
     with store.locked(cache / "lab" / f"{host.name}.lock", progress, f"the lab {host.name}"):
         program.sweep(cache / "lab", f"{making}*")
-        if not all((disk.folder / name).exists() for name in FILES):
-            program.require(*NEEDED, *([] if os.geteuid() == 0 else [("fakeroot", "fakeroot")]))
+        if not disk.made:
             with tempfile.TemporaryDirectory(dir=cache / "lab", prefix=making) as temporary:
                 log = cache / "lab" / f"{host.name}-make.log"
                 log.write_bytes(b"")
@@ -103,7 +110,7 @@ def remove(host: Host, progress: Progress) -> None:
 
 
 def _make(host: Host, work: Path, downloads: Path, log: Path, progress: Progress) -> Path:
-    packages = _repository(host, work / "packages", downloads, progress)
+    repository = _repository(host, work / "packages", downloads, progress)
     progress(f"{host.name}: making the root file system from {len(host.pinned)} packages")
     overlay = work / "overlay"
     shutil.copytree(DEFINITIONS / "overlay", overlay)
@@ -111,32 +118,36 @@ def _make(host: Host, work: Path, downloads: Path, log: Path, progress: Progress
     made.mkdir(mode=0o700)
     _keys(host, overlay, made)
     program.run(
-        [
-            *("mmdebstrap", "--variant=minbase", "--format=tar", f"--include={','.join(host.packages)}"),
-            '--aptopt=Apt::Install-Recommends "false"',
-            # The initramfs is made once, while its package is installed: its settings must be there before.
-            "--setup-hook=mkdir -p $1/etc/initramfs-tools/conf.d",
-            *(
-                f"--setup-hook=copy-in {overlay}/etc/initramfs-tools/{name} /etc/initramfs-tools/{place}"
-                for name, place in (("conf.d/lab", "conf.d"), ("modules", ""))
-            ),
-            "--dpkgopt=force-confold",
-            f"--customize-hook=sync-in {overlay} /",
-            '--customize-hook=chroot "$1" systemctl enable systemd-networkd',
-            '--customize-hook=chroot "$1" systemctl mask systemd-networkd-wait-online.service',
-            *(host.suite, str(work / "root.tar"), f"deb [trusted=yes] copy://{packages} ./"),
-        ],
+        program.as_root(
+            [
+                *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar"),
+                f"--include={','.join(host.packages)}",
+                '--aptopt=Apt::Install-Recommends "false"',
+                # The initramfs is made once, while its package is installed: its settings must be there before.
+                "--setup-hook=mkdir -p $1/etc/initramfs-tools/conf.d",
+                *(
+                    f"--setup-hook=copy-in {overlay}/etc/initramfs-tools/{name} /etc/initramfs-tools/{place}"
+                    for name, place in (("conf.d/lab", "conf.d"), ("modules", ""))
+                ),
+                "--dpkgopt=force-confold",
+                f"--customize-hook=sync-in {overlay} /",
+                '--customize-hook=chroot "$1" systemctl enable systemd-networkd',
+                '--customize-hook=chroot "$1" systemctl mask systemd-networkd-wait-online.service',
+                *(host.suite, str(work / "root.tar"), f"deb [trusted=yes] copy://{repository} ./"),
+            ]
+        ),
         log=log,
         seconds=MAKE_SECONDS,
     )
     (work / "layers.tsv").touch()
-    _images(host, work, log, progress)
+    if not _images(host, work, log, progress):
+        (made / "without-image").touch()
     progress(f"{host.name}: making the disk")
     program.run(
         [*([] if os.geteuid() == 0 else ["fakeroot"]), str(DEFINITIONS / "assemble"), str(work), f"{host.disk_gib}G"],
         log=log,
         seconds=MAKE_SECONDS,
-        environment={"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"},
+        environment={"PATH": packages.search_path()},
     )
     for name in ("disk.raw", "vmlinuz", "initrd"):
         (work / name).rename(made / name)
@@ -196,8 +207,8 @@ def _keys(host: Host, overlay: Path, made: Path) -> None:
     (overlay / "etc/hostname").write_text(f"lab-{host.name}\n", encoding="ascii")
 
 
-def _images(host: Host, work: Path, log: Path, progress: Progress) -> None:
-    """Lay out what a matrix needs, from an engine of this machine; without one, a lab makes its own image."""
+def _images(host: Host, work: Path, log: Path, progress: Progress) -> bool:
+    """Lay out what a matrix needs, from an engine of this machine; says whether this user could have one."""
     archive = work / "images.tar"
     try:
         with private_engine.engine(progress) as address:
@@ -206,6 +217,7 @@ def _images(host: Host, work: Path, log: Path, progress: Progress) -> None:
             progress(f"{host.name}: taking the image from the engine at {address}")
             chains = seed.save(engine.client, [image.BASE, image.MADE_BASE, image.TAG], archive)
     except EngineError as error:
-        progress(f"{host.name}: {error.message}: the lab will build the image by itself, which takes minutes")
-        return
+        progress(f"{host.name}: {error.message}: the lab will build the image by itself")
+        return False
     seed.lay_out(archive, chains, work, log)
+    return True

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from conformance import accel, apt, paths
 from conformance.errors import LabError
-from conformance.lab import DEFINITIONS, program
+from conformance.lab import DEFINITIONS, packages, program
 from conformance.media import CMDLINE, Probe, download, store
 from conformance.media.recipe import Pinned
 from conformance.report import MARK
@@ -35,19 +35,6 @@ FIRMWARE = ("/usr/share/qemu", "/usr/share/seabios")
 BUILDING = "qemu-building-"
 BUILD_SECONDS = 3600
 ASK_SECONDS = 20
-
-NEEDED = (
-    ("gcc", "gcc"),
-    ("meson", "meson"),
-    ("ninja", "ninja-build"),
-    ("pkg-config", "pkg-config"),
-    ("patch", "patch"),
-    ("/usr/include/glib-2.0", "libglib2.0-dev"),
-    ("/usr/include/slirp", "libslirp-dev"),
-    ("/usr/include/pixman-1", "libpixman-1-dev"),
-    ("/usr/include/libfdt.h", "libfdt-dev"),
-)
-"""What a build takes, beside what every lab takes."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +67,11 @@ class _Recipe(BaseModel):
     inputs: tuple[Pinned, Pinned]
 
 
+def builds() -> bool:
+    """Say whether this machine's QEMU is to be built, as far as that can be known without asking its KVM."""
+    return not (_kvm_nests() or _binary(RECIPE, _load(RECIPE), paths.cache()).exists())
+
+
 def ensure(probe: Probe, progress: Progress) -> Emulator:
     """Return the QEMU for this machine, built if need be.
 
@@ -105,7 +97,6 @@ def _kvm_nests() -> bool:
 
 
 def _kvm_boots(probe: Probe, progress: Progress) -> bool:
-    program.require((INSTALLED, "qemu-system-x86"))
     progress("asking this machine's KVM to boot a kernel")
     command = [
         *(INSTALLED, "-accel", "kvm", "-cpu", "host", "-machine", "q35", "-m", "256", "-display", "none"),
@@ -141,12 +132,12 @@ def build(progress: Progress, *, folder: Path = RECIPE, cache: Path | None = Non
     recipe = _load(folder)
     cache = cache or paths.cache()
     (cache / "lab").mkdir(exist_ok=True)
-    binary = cache / "lab" / f"qemu-{_key(folder, recipe)}" / INSTALLED
+    binary = _binary(folder, recipe, cache)
     with store.locked(cache / "lab" / "qemu.lock", progress, "the lab's QEMU"):
         program.sweep(cache / "lab", f"{BUILDING}*")
         if binary.exists():
             return binary
-        program.require(*NEEDED)
+        packages.require("qemu")
         sources = [*apt.mirrors(), *(apt.Mirror(url) for url in recipe.fallback)]
         upstream, debian = (download.fetch(one, cache / "downloads", sources, progress) for one in recipe.inputs)
         log = cache / "lab" / "qemu-build.log"
@@ -169,6 +160,10 @@ def build(progress: Progress, *, folder: Path = RECIPE, cache: Path | None = Non
             shutil.copy2(made / INSTALLED, binary.with_suffix(".new"))
             binary.with_suffix(".new").replace(binary)  # whole or not at all
     return binary
+
+
+def _binary(folder: Path, recipe: _Recipe, cache: Path) -> Path:
+    return cache / "lab" / f"qemu-{_key(folder, recipe)}" / INSTALLED
 
 
 def _load(folder: Path) -> _Recipe:

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conformance import interrupt, media, paths
+from conformance import image, interrupt, media, paths
 from conformance.container import free_port
-from conformance.errors import ContractError, LabError
-from conformance.lab import definition, disk, emulator, program
+from conformance.engine import connect
+from conformance.errors import ContractError, EngineError, LabError
+from conformance.lab import definition, disk, emulator, packages, program
 from conformance.lab.definition import Host
 from conformance.lab.disk import Disk
 from conformance.lab.emulator import Emulator
@@ -38,6 +39,8 @@ SETTLE_SECONDS = 180
 """For systemd to have started everything, before a state is saved."""
 
 SAVE_SECONDS = 120
+SHUTDOWN_SECONDS = 180
+COPY_SECONDS = 300
 COMMAND_SECONDS = 30
 END_SECONDS = 10
 
@@ -251,6 +254,15 @@ def engine(host: Host, progress: Progress) -> Iterator[tuple[Machine, Tunnel]]:
 # ------------------------------------------------------------------------------------------------- starting
 
 
+def require(host: Host, *, anew: bool = False) -> None:
+    """Name at once, before any work, what is missing for a host's start; ``anew``: with a disk made anew.
+
+    Raises:
+        LabError: packages are missing, or this user may not do what it takes.
+    """
+    packages.require("start", *disk.takes(host, anew=anew), *(("qemu",) if emulator.builds() else ()))
+
+
 def start(host: Host, progress: Progress, *, keep: bool = False, saved: bool = True) -> Machine:
     """Start a lab and wait until its engine answers; everything it needs is made first, where it is not there.
 
@@ -264,10 +276,16 @@ def start(host: Host, progress: Progress, *, keep: bool = False, saved: bool = T
         saved: it may go on from a saved state.
 
     Raises:
-        LabError: it cannot be built, or does not start.
+        LabError: a package is missing, it cannot be built, or does not start.
+        HarnessError: it cannot build the image, where no engine of this machine could.
     """
+    require(host)
     qemu = emulator.ensure(media.probe(progress), progress)
     made = disk.ensure(host, progress)
+    if made.without_image.exists():
+        with store.locked(made.folder / "state.lock", progress, f"the image of the lab {host.name}"):
+            if made.without_image.exists():  # nobody else was quicker
+                _build_image(host, made, qemu, progress)
     if not saved or qemu.accel == "kvm":  # boots in seconds, and a state would hold what only this processor has
         return _boot(host, made, qemu, progress, keep=keep)
     state = made.folder / f"state-{_key(host, qemu)}"
@@ -318,6 +336,29 @@ def _resume(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progr
         _await_engine(machine, RESUME_SECONDS)
         machine.run(f"date --set=@{time.time():.3f}")  # its clock stood still
     return machine
+
+
+def _build_image(host: Host, made: Disk, qemu: Emulator, progress: Progress) -> None:
+    """Boot a lab, let its own engine build the image, and keep that on the disk, whole or not at all."""
+    machine = _boot(host, made, qemu, progress, keep=False)
+    try:
+        progress(f"the lab {host.name} builds the image by itself, once; where it is emulated, that takes ten minutes")
+        tunnel = machine.tunnel()
+        try:
+            image.ensure_image(connect(f"unix://{tunnel.socket}"), progress)
+        except EngineError as error:
+            raise machine.failed(f"did not build the image: {error}") from error
+        finally:
+            tunnel.close()
+        machine.run("systemctl poweroff")
+        wait_for("the lab's end", lambda: not machine._there(), seconds=SHUTDOWN_SECONDS, seen=machine.state)
+        new = made.folder / "disk.new"
+        convert = ["qemu-img", "convert", "-O", "raw", str(machine.folder / "disk.qcow2"), str(new)]
+        program.run(convert, log=machine.folder / "qemu.log", seconds=COPY_SECONDS)
+        new.replace(made.root)
+        made.without_image.unlink()
+    finally:
+        machine.stop()
 
 
 def _save(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progress) -> None:

@@ -32,12 +32,15 @@ def renew(host: Host, progress: Callable[[str], None]) -> int:
         shown, log = Path(folder) / "shown", Path(folder) / "log"
         installed = r'chroot "$1" dpkg-query --show --showformat="\${Package}:\${Architecture}=\${Version}\n"'
         program.run(
-            [
-                *("mmdebstrap", "--variant=minbase", "--format=null", f"--include={','.join(host.packages)}"),
-                '--aptopt=Apt::Install-Recommends "false"',
-                f'--customize-hook={installed} | xargs chroot "$1" apt-cache show >{shown}',
-                *(host.suite, "/dev/null", *sources),
-            ],
+            program.as_root(
+                [
+                    *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=null"),
+                    f"--include={','.join(host.packages)}",
+                    '--aptopt=Apt::Install-Recommends "false"',
+                    f'--customize-hook={installed} | xargs chroot "$1" apt-cache show >{shown}',
+                    *(host.suite, "/dev/null", *sources),
+                ]
+            ),
             log=log,
             seconds=SECONDS,
         )

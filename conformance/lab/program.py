@@ -24,6 +24,18 @@ Only the shell is told, and tells the whole group: mmdebstrap waits for the othe
 """
 
 
+NAMESPACE = (
+    *("unshare", "--user", "--map-root-user", "--map-auto"),
+    *("--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"),
+)
+"""Where this user is root of users and mounts of its own (user_namespaces(7)); its files stay its files."""
+
+
+def as_root(command: Sequence[str]) -> list[str]:
+    """Return a command's words that make files of every owner, by whichever user they are run."""
+    return [*([] if os.geteuid() == 0 else NAMESPACE), *command]
+
+
 def run(
     command: Sequence[str],
     *,
@@ -79,27 +91,6 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def require(*packages: tuple[str, str]) -> None:
-    """Say at once which programs or files are missing.
-
-    Args:
-        packages: pairs of a program or an absolute path, and the Debian package that it comes from.
-
-    Raises:
-        LabError: something is missing; says what to install.
-    """
-    missing = [
-        package
-        for what, package in packages
-        if not (Path(what).exists() if what.startswith("/") else shutil.which(what, path=_path()))
-    ]
-    if missing:
-        raise LabError(
-            f"the lab needs packages that are not installed: {' '.join(missing)}",
-            f"sudo apt-get install --no-install-recommends {' '.join(missing)}; ./run lab installs them by itself",
-        )
-
-
 def sweep(folder: Path, pattern: str) -> None:
     """Remove folders, such as what was being made when its process was killed; the caller holds the making's lock."""
     for left in folder.glob(pattern):
@@ -122,7 +113,3 @@ def remedy(log: Path) -> str:
     if "no space left" in text:
         return "make room where the cache lies, or set CONFORMANCE_CACHE to a folder on another disk"
     return f"read {log}"
-
-
-def _path() -> str:
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])

@@ -1,0 +1,59 @@
+"""What a lab takes of this machine, as ``lab/packages`` lists it; what is missing is named before any work."""
+
+import getpass
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+from conformance.errors import LabError
+from conformance.lab import DEFINITIONS, program
+
+Purpose = Literal["start", "disk", "user", "qemu"]
+"""A start, the making of a disk, the same by another user than root, and the building of QEMU."""
+
+LIST = DEFINITIONS / "packages"
+
+
+def require(*purposes: Purpose) -> None:
+    """Say at once which programs and files are missing for some purposes.
+
+    Raises:
+        LabError: something is missing, says which packages to install; or this user may have no users of its own.
+    """
+    missing = [
+        package
+        for purpose, what, package in _rows()
+        if purpose in purposes
+        and not (Path(what).exists() if what.startswith("/") else shutil.which(what, path=search_path()))
+    ]
+    if missing:
+        words = " ".join(dict.fromkeys(missing))
+        raise LabError(
+            f"the lab needs packages that are not installed: {words}",
+            f"sudo apt-get install --no-install-recommends {words}; ./run lab installs them by itself",
+        )
+    if "user" in purposes:
+        _require_users()
+
+
+def _require_users() -> None:
+    tried = subprocess.run([*program.NAMESPACE, "true"], capture_output=True, text=True, timeout=30, check=False)
+    if tried.returncode != 0:
+        user = getpass.getuser()
+        raise LabError(
+            f"{user} can make no files of other users, in a user namespace: {tried.stderr.strip()}",
+            f"give it numbers for them: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user};"
+            " allow user namespaces: sudo sysctl user.max_user_namespaces=10000; or run it as root",
+        )
+
+
+def search_path() -> str:
+    """Return PATH with the administrator's folders, which an ordinary login on Debian lacks."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+def _rows() -> list[list[str]]:
+    lines = LIST.read_text(encoding="utf-8").splitlines()
+    return [line.split() for line in lines if line and not line.startswith("#")]
