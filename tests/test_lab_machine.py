@@ -352,7 +352,7 @@ def test_an_error_shows_the_console_and_keeps_it(
     assert kept.read_text().startswith("Linux version")
     assert kept.name in error.remedy
     os.kill(lab.pid, signal.SIGKILL)
-    wait_for("its end", lambda: not lab.alive, seconds=5)
+    wait_for("its end", lambda: not lab.alive, seconds=30)
     (lab.folder / "qemu.log").write_text("Aborted\n")
     error = lab.failed("no longer runs")
     assert "it is: ended; QEMU said:\n    Aborted" in error.message
@@ -475,7 +475,7 @@ class Other:
 
     def end(self, sent: signal.Signals) -> str:
         self.process.send_signal(sent)
-        output, _ = self.process.communicate(timeout=8)
+        output, _ = self.process.communicate(timeout=40)
         assert self.process.returncode != 0
         return output
 
@@ -526,7 +526,7 @@ def test_one_that_is_not_kept_is_killed_with_its_process_and_then_swept_away(too
     other = Other(tools, "run")
     wait_for("QEMU", lambda: any(one.state() == "running" for one in machine.running()), seconds=20)
     other.end(signal.SIGKILL)
-    wait_for("the lab's end", lambda: not inside(runs), seconds=5)
+    wait_for("the lab's end", lambda: not inside(runs), seconds=30)
     assert machine.running() == []
     assert not list(runs.iterdir())
 
@@ -566,7 +566,7 @@ def test_what_a_killed_making_left_is_removed_by_the_next(
     other = Other(tools, "disk")
     folder = making()
     other.end(signal.SIGKILL)
-    wait_for("mmdebstrap's end", lambda: not inside(folder), seconds=5)
+    wait_for("mmdebstrap's end", lambda: not inside(folder), seconds=30)
     assert folder.exists()
     for name in disk.FILES:
         (tools.made.folder / name).touch()

@@ -122,7 +122,7 @@ def assert_gone(pids: list[int]) -> None:
     def left() -> list[int]:
         return [pid for pid in pids if command_of(pid)]
 
-    wait_for("their end", lambda: not left(), seconds=5, seen=lambda: f"still there: {left()}")
+    wait_for("their end", lambda: not left(), seconds=30, seen=lambda: f"still there: {left()}")
 
 
 def test_a_second_signal_does_not_disturb_the_end(log: Path) -> None:
