@@ -2,7 +2,10 @@
 # What the mode gives of the host: capabilities, kernel settings, control groups, modules and devices.
 # A step that the mode does not allow is one warning that names the missing exposure and what will not work.
 
-declare -rA CAPABILITY=([DAC_OVERRIDE]=1 [NET_ADMIN]=12 [NET_RAW]=13 [SYS_MODULE]=16 [SYS_PTRACE]=19 [SYS_ADMIN]=21)
+declare -rA CAPABILITY=(
+    [CHOWN]=0 [DAC_OVERRIDE]=1 [FOWNER]=3 [KILL]=5 [SETGID]=6 [SETUID]=7 [SETPCAP]=8 [NET_BIND_SERVICE]=10
+    [NET_ADMIN]=12 [NET_RAW]=13 [SYS_MODULE]=16 [SYS_PTRACE]=19 [SYS_ADMIN]=21
+)
 
 read_capabilities() {
     local key value
@@ -12,12 +15,35 @@ read_capabilities() {
 }
 can() { ((effective >> CAPABILITY[$1] & 1)); }
 
+# What follows from each that is missing was measured: docs/privileges.md.
 check_capabilities() {
-    can SYS_ADMIN || warn 'capability SYS_ADMIN is missing: domains will not start'
-    can SYS_PTRACE || warn 'capability SYS_PTRACE is missing: domains will not start'
+    local one
+    for one in CHOWN DAC_OVERRIDE FOWNER; do
+        can "$one" || warn "capability $one is missing: libvirtd cannot share its files with libvirt, and will not start"
+    done
+    for one in SETGID SETPCAP SETUID; do
+        can "$one" || warn "capability $one is missing: neither domains nor virtual networks with DHCP will start"
+    done
     can NET_ADMIN || warn 'capability NET_ADMIN is missing: virtual networks will not start'
-    can NET_RAW || warn 'capability NET_RAW is missing: virtual networks with DHCP will not start'
-    can DAC_OVERRIDE || warn 'capability DAC_OVERRIDE is missing: libvirtd cannot write what belongs to libvirt, and will not start'
+    for one in NET_BIND_SERVICE NET_RAW; do
+        can "$one" || warn "capability $one is missing: virtual networks with DHCP will not start"
+    done
+    can KILL || warn 'capability KILL is missing: domains cannot be stopped'
+    { ! switched_on QEMU_NAMESPACES && ! switched_on QEMU_REMEMBER_OWNER; } || can SYS_ADMIN ||
+        warn 'capability SYS_ADMIN is missing: domains will not start (but with QEMU_NAMESPACES=off and QEMU_REMEMBER_OWNER=off)'
+    ! switched_on QEMU_NAMESPACES || can SYS_PTRACE ||
+        warn 'capability SYS_PTRACE is missing: domains will not start (but with QEMU_NAMESPACES=off)'
+}
+
+confined() { [[ -r /proc/self/attr/current && $(tr -d "\0" </proc/self/attr/current 2>/dev/null) == *' (enforce)' ]]; }
+
+# Tried, since security modules and filters of system calls have their own say.
+check_namespaces() {
+    local why option=seccomp=unconfined
+    switched_on QEMU_NAMESPACES && can SYS_ADMIN || return
+    why=$(unshare --mount true 2>&1) && return
+    ! confined || option=apparmor=unconfined
+    warn "$option is missing, and QEMU_NAMESPACES is not off: domains will not start (${why##*: })"
 }
 
 bind_host_procsys() {
@@ -25,20 +51,24 @@ bind_host_procsys() {
     [[ ! -d /host-procsys ]] || mount --bind /host-procsys /proc/sys 2>/dev/null
     # Opened for writing, since a security module's refusal does not show in the permissions.
     why=$({ : >>/proc/sys/net/ipv4/ip_forward; } 2>&1) && return
-    if [[ -d /host-procsys ]]; then
-        warn "/host-procsys cannot be used (${why##*: }; it takes SYS_ADMIN and no AppArmor profile): virtual networks will not start"
+    if confined; then
+        why="apparmor=unconfined is missing (${why##*: })"
+    elif [[ -d /host-procsys ]]; then
+        why="/host-procsys cannot be used without SYS_ADMIN (${why##*: })"
     else
-        warn "/host-procsys is missing and /proc/sys cannot be written (${why##*: }): virtual networks will not start"
+        why="/host-procsys is missing, and so is systempaths=unconfined (${why##*: })"
     fi
+    warn "$why, and /proc/sys cannot be written: virtual networks will not start"
 }
 
 check_cgroups() {
     local folder=/sys/fs/cgroup
+    switched_on QEMU_CGROUPS || return
     [[ -d $folder/cpu ]] && folder=$folder/cpu # cgroup v1 mounts each controller by itself
     if [[ ! -w $folder ]]; then
-        warn '/sys/fs/cgroup is not mounted read-write: domains will not start'
+        warn '/sys/fs/cgroup is not mounted read-write, and QEMU_CGROUPS is not off: domains will not start'
     elif [[ -e $folder/cgroup.controllers && $(</proc/self/cgroup) == 0::/ ]]; then
-        warn 'the cgroup namespace is private (not --cgroupns host): domains will not start'
+        warn 'the cgroup namespace is private (not --cgroupns host), and QEMU_CGROUPS is not off: domains will not start'
     fi
 }
 
