@@ -3,7 +3,6 @@
 The server also leases addresses of that network, to guests on macvtap: a NAT's guests have their own.
 """
 
-import contextlib
 import ipaddress
 import shlex
 
@@ -156,16 +155,6 @@ class Beyond:
         if "tried" not in said:
             raise EngineError(f"no route to {host} by way of {by_way_of} could be made: {said.strip()}")
         return "reached" in said
-
-    def remove(self) -> None:
-        """Remove the server and the network."""
-        with engine_errors():
-            if self._server_id:
-                with contextlib.suppress(docker.errors.NotFound):
-                    self._client.api.remove_container(self._server_id, force=True)
-            if self._network_id:
-                with contextlib.suppress(docker.errors.NotFound):
-                    self._client.api.remove_network(self._network_id)
 
 
 def serving(subnet: ipaddress.IPv4Network) -> str:

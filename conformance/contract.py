@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from conformance import paths
 from conformance.errors import ContractError
 
-Need = Literal["required", "recommended", "discretionary", "optional", "undocumented"]
-"""What the documentation calls an exposure; it is silent on one that a measurement found."""
+Need = Literal["required", "recommended", "discretionary", "optional", "default", "undocumented"]
+"""What the documentation says of an exposure: ``default`` is what an engine gives without being asked, and of what a
+measurement found it says nothing."""
 
 UNCONFINED = "apparmor=unconfined"
 """The security option that means nothing to an engine without AppArmor."""
@@ -70,6 +71,8 @@ class _Exposure(_Data):
     id: str
     function: str
     documented: Need
+    environment: dict[str, str] = Field(default_factory=dict)
+    """What the image has to be told where it has this."""
 
 
 class Device(_Exposure):
@@ -136,13 +139,35 @@ Exposure = Annotated[
 ]
 
 
+class Power(_Data):
+    """Something that a container can do to its host."""
+
+    id: str
+    title: str
+    modes: tuple[str, ...]
+    """In which it is known that it can, on some host: a security module may keep it from it."""
+
+
+class Switch(_Data):
+    """Something that the image does unless it is told not to, and that takes privileges."""
+
+    id: str
+    variable: str
+    off: str
+    """The variable's value that tells it not to."""
+    function: str
+
+
 class ModeClaims(_Data):
     """A named set of exposures, as the contract writes it: by their ids."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     summary: str
     exposures: tuple[str, ...]
-    environment: dict[str, str] = Field(default_factory=dict)
+    default_capabilities: bool = True
+    """Whether there is what an engine gives without being asked, beside what is named."""
+    switched_off: tuple[str, ...] = ()
+    """Switches of the image."""
 
 
 class Cause(_Data):
@@ -177,7 +202,7 @@ class KnownFailure(_Data):
     """Names of the suite's tests that fail, with or without parameters; empty for all of them."""
 
 
-Named = TypeVar("Named", Feature, ModeClaims, Cause)
+Named = TypeVar("Named", Feature, ModeClaims, Cause, Power)
 
 
 class Contract(_Data):
@@ -189,6 +214,10 @@ class Contract(_Data):
     volumes: tuple[Volume, ...]
     features: tuple[Feature, ...]
     exposures: tuple[Exposure, ...]
+    switches: tuple[Switch, ...] = ()
+    powers: tuple[Power, ...] = ()
+    dangers: tuple[str, ...] = ()
+    """Exposures that one would rather do without, the worst first; a search for less tries them in this order."""
     modes: tuple[ModeClaims, ...]
     causes: tuple[Cause, ...] = ()
     known_failures: tuple[KnownFailure, ...] = Field(default=(), alias="known-failures")
@@ -197,18 +226,24 @@ class Contract(_Data):
     def _refers_to_what_exists(self) -> "Contract":
         features = {feature.id for feature in self.features}
         exposures = {exposure.id for exposure in self.exposures}
+        switches = {switch.id for switch in self.switches}
         modes = {mode.id for mode in self.modes}
         causes = {cause.id for cause in self.causes}
         for kind, ids in (
             ("feature", [feature.id for feature in self.features]),
-            ("exposure", [exposure.id for exposure in self.exposures]),
+            ("exposure", [one.id for one in (*self.exposures, *self.switches)]),
             ("mode", [mode.id for mode in self.modes]),
+            ("power", [power.id for power in self.powers]),
             ("cause", [cause.id for cause in self.causes]),
         ):
             for twice in {one for one in ids if ids.count(one) > 1}:
                 raise ValueError(f"{kind} {twice!r} is defined twice")
+        _known("exposure", self.dangers, exposures, "dangers")
         for mode in self.modes:
             _known("exposure", mode.exposures, exposures, f"mode {mode.id!r}")
+            _known("switch", mode.switched_off, switches, f"mode {mode.id!r}")
+        for power in self.powers:
+            _known("mode", power.modes, modes, f"power {power.id!r}")
         for failure in self.known_failures:
             where = f"known failure of {failure.feature!r}"
             _known("feature", [failure.feature], features, where)
@@ -232,16 +267,13 @@ class Contract(_Data):
         """Return a cause; raises ContractError that lists the known ones."""
         return _find("cause", cause_id, self.causes)
 
+    def power(self, power_id: str) -> Power:
+        """Return a power; raises ContractError that lists the known ones."""
+        return _find("power", power_id, self.powers)
+
     def exposures_of(self, mode: ModeClaims) -> tuple[Exposure, ...]:
         """Return the exposures of a mode, in the contract's order."""
         return tuple(self._exposure_by_id[exposure_id] for exposure_id in mode.exposures)
-
-    def confined_twin(self, exposures: Sequence[Exposure]) -> ModeClaims | None:
-        """Return the mode that has all of these exposures but :data:`UNCONFINED`, if that is one of them."""
-        rest = {one.id for one in exposures if not (isinstance(one, SecurityOption) and one.option == UNCONFINED)}
-        if len(rest) == len(exposures):
-            return None
-        return next((mode for mode in self.modes if {*mode.exposures} == rest), None)
 
     def known_failure(self, feature: str, mode: str, check: str) -> KnownFailure | None:
         """Return the expectation that this check of the feature fails in the mode, if there is one."""

@@ -12,9 +12,11 @@ import docker.errors
 import requests
 
 from conformance import apt, image, paths, private_engine
+from conformance.contract import UNCONFINED
 from conformance.engine import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
 from conformance.finding import Finding, Patient
+from conformance.mode import equal_but
 from conformance.wait import DeadlineExpired, within
 
 REGISTRY_SECONDS = 10
@@ -97,7 +99,7 @@ def _security(patient: Patient) -> Finding:
         "Security modules",
         "yes",
         "",
-        modes=patient.those(lambda one: bool(patient.contract.confined_twin(one.exposures))),
+        modes=patient.those(lambda one: bool(equal_but(patient.contract, one, UNCONFINED))),
     )
     if patient.engine:
         names = sorted(patient.engine.fingerprint().security)

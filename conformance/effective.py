@@ -7,7 +7,7 @@ verdicts about another mode.
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from conformance.mode import DEFAULT_CAPABILITIES, Mode
+from conformance.mode import Mode
 
 CAPABILITIES = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
@@ -155,7 +155,7 @@ def compare(mode: Mode, state: State, *, cgroup_version: int, apparmor: bool) ->
         The differences; empty when the container is what the mode declares.
     """
     known = frozenset(CAPABILITIES[: state.last_capability + 1])
-    asked = known if mode.privileged else DEFAULT_CAPABILITIES | frozenset(mode.capabilities)
+    asked = known if mode.privileged else mode.granted
     missing = asked - state.capabilities - (NEWER if mode.privileged else frozenset())
     found = [Difference(name, f"capability {name} was not granted", True) for name in sorted(missing)]
     found += [

@@ -18,11 +18,13 @@ from conformance.contract import (
     Device,
     DeviceRule,
     Exposure,
+    ModeClaims,
     Mount,
     Network,
     Privileged,
     SecurityOption,
 )
+from conformance.errors import ContractError
 
 STOP_TIMEOUT = 60
 """Seconds that the engine waits after SIGTERM; longer than the image gives its guests to shut down."""
@@ -49,6 +51,7 @@ class Mode:
         summary: one sentence for tables and help.
         exposures: what the container is given, in the contract's order.
         permissions: the documented permission mode of each exposed path, as the path is in the container.
+        default_capabilities: whether there is what the engine gives without being asked, beside what is exposed.
         environment: variables that the image needs in this mode.
         port: the container's API port.
         volumes: container path by volume name; what the rendered commands keep between containers.
@@ -60,6 +63,7 @@ class Mode:
     summary: str
     exposures: tuple[Exposure, ...]
     permissions: Mapping[str, str] = field(default_factory=dict)
+    default_capabilities: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = 16509
     volumes: Mapping[str, str] = field(default_factory=dict)
@@ -67,8 +71,13 @@ class Mode:
 
     @property
     def capabilities(self) -> list[str]:
-        """Return the capabilities that are added to the engine's default set."""
+        """Return the capabilities that are asked for by name."""
         return [exposure.id for exposure in self.exposures if isinstance(exposure, Capability)]
+
+    @property
+    def granted(self) -> frozenset[str]:
+        """Return all capabilities that a container has, but for ``--privileged``."""
+        return frozenset(self.capabilities) | (DEFAULT_CAPABILITIES if self.default_capabilities else frozenset())
 
     @property
     def devices(self) -> list[str]:
@@ -153,6 +162,7 @@ class Mode:
         host_config: dict[str, Any] = {
             "Privileged": self.privileged,
             "CapAdd": self.capabilities or None,
+            "CapDrop": None if self.default_capabilities else ["ALL"],
             "Devices": [
                 {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"} for path in self.devices
             ],
@@ -192,6 +202,8 @@ class Mode:
         words += [f"--device={path}" for path in self.devices]
         words += [f"--device-cgroup-rule={RULE.format(major=_looked_up(driver))}" for driver in self.drivers]
         words += [f"--volume={mount.source}:{mount.target}:rw" for mount in self.mounts]
+        if not self.default_capabilities:
+            words.append("--cap-drop=ALL")
         words += [f"--cap-add={capability}" for capability in self.capabilities]
         words += [f"--security-opt={option}" for option in self.security_options]
         if self.cgroup_namespace:
@@ -216,6 +228,7 @@ class Mode:
                 RULE.format(major=f"${{{driver.upper()}_MAJOR:?the number of {driver} in /proc/devices}}")
                 for driver in self.drivers
             ],
+            "cap_drop": None if self.default_capabilities else ["ALL"],
             "cap_add": self.capabilities,
             "security_opt": self.security_options,
             "cgroup": self.cgroup_namespace or None,
@@ -246,22 +259,65 @@ def _quoted(word: str) -> str:
     return f'"{word}"' if "$(" in word else shlex.quote(word)
 
 
-def of(contract: Contract, mode_id: str) -> Mode:
-    """Make a mode of the contract.
+def of(contract: Contract, mode_id: str, without: Iterable[str] = ()) -> Mode:
+    """Make a mode of the contract, with less than it has if that is wanted.
+
+    Args:
+        contract: where it is defined.
+        mode_id: the mode's id.
+        without: ids of what is taken away: exposures, capabilities that the engine gives without being asked,
+            and what the image does unless a switch tells it not to.
 
     Raises:
-        ContractError: the contract has no such mode.
+        ContractError: the contract has no such mode, or the mode has nothing of that id.
     """
     claims = contract.mode(mode_id)
-    exposures = contract.exposures_of(claims)
+    there, gone = removable(contract, claims), list(dict.fromkeys(without))
+    for one in gone:
+        if one not in there:
+            raise ContractError(f"mode {mode_id} has no {one!r}", f"choose one of: {', '.join(there)}")
+    # Without one of them, the others have to be named.
+    named = claims.default_capabilities and bool(DEFAULT_CAPABILITIES & {*gone})
+    wanted = {*claims.exposures, *(DEFAULT_CAPABILITIES if named else ())} - {*gone}
+    exposures = tuple(one for one in contract.exposures if one.id in wanted)
+    switched_off = {*claims.switched_off, *gone}
+    environment = {switch.variable: switch.off for switch in contract.switches if switch.id in switched_off}
+    for exposure in exposures:
+        environment |= exposure.environment
     return Mode(
-        id=claims.id,
+        id="-without-".join([claims.id, *gone]),
         summary=claims.summary,
         exposures=exposures,
         permissions=_permissions(contract, exposures),
-        environment=claims.environment,
+        default_capabilities=claims.default_capabilities and not named,
+        environment=environment,
         port=contract.image.port,
         volumes={volume.name: volume.path for volume in contract.volumes},
+    )
+
+
+def equal_but(contract: Contract, one: Mode, option: str) -> str:
+    """Return the id of the mode that another one is but for a security option; empty if that is none."""
+    if option not in one.security_options:
+        return ""
+    rest = [exposure for exposure in one.exposures if getattr(exposure, "option", None) != option]
+    for claims in contract.modes:
+        other = of(contract, claims.id)
+        if (
+            [*other.exposures] == rest
+            and other.environment == one.environment
+            and other.default_capabilities == one.default_capabilities
+        ):
+            return other.id
+    return ""
+
+
+def removable(contract: Contract, claims: ModeClaims) -> tuple[str, ...]:
+    """Return the ids of all that can be taken away from a mode, in the contract's order."""
+    wanted = {*claims.exposures, *(DEFAULT_CAPABILITIES if claims.default_capabilities else ())}
+    return (
+        *(one.id for one in contract.exposures if one.id in wanted),
+        *(one.id for one in contract.switches if one.id not in claims.switched_off),
     )
 
 

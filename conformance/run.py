@@ -12,10 +12,11 @@ from typing import Literal
 import docker.errors
 
 from conformance import cleanup, drivers, engine, image, labels, media, record, throwaway
+from conformance import mode as modes
 from conformance.accel import Asking, HostKvm
-from conformance.beyond import peer_image
+from conformance.beyond import Beyond, peer_image
 from conformance.container import READY_SECONDS, Container
-from conformance.contract import Contract
+from conformance.contract import UNCONFINED, Contract
 from conformance.engine import Engine, HostFingerprint, engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guest import Accel
@@ -23,6 +24,9 @@ from conformance.media import Probe
 from conformance.mode import Mode
 from conformance.record import Recorder
 from conformance.relay import Relay
+
+OUTER = "outer"
+"""The fact of a host that it has only as a lab: how the virtual machine itself runs."""
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
 
@@ -44,6 +48,8 @@ class Run:
         host_facts: what records say of the host beside what its engine tells.
         recorder: where verdicts go.
         ready_seconds: how long libvirt may take to answer after a container's start.
+        thrifty: one boot answers for as many features as it can, although their failures are then told apart later.
+        warnings: by a mode's id, what the image's start-up said of what the mode does not allow.
     """
 
     id: str
@@ -58,6 +64,8 @@ class Run:
     recorder: Recorder
     ready_seconds: float = READY_SECONDS
     host_facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    thrifty: bool = False
+    warnings: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def kvm(self) -> HostKvm:
@@ -76,6 +84,11 @@ class Run:
             name=self.host_name,
             fingerprint=dataclasses.asdict(self.fingerprint) | {"security": security, "kvm": kvm, **self.host_facts},
         )
+
+    @property
+    def disposable(self) -> bool:
+        """Say whether the engine's host is a lab, which nobody minds losing."""
+        return OUTER in self.host_facts
 
     def accel_in(self, container: Container) -> Accel:
         """Return how guests run in a container: under KVM wherever host and mode allow it, unless told otherwise."""
@@ -97,8 +110,8 @@ class Run:
             Unsupported: the host lacks what makes the mode another one, or what the mode needs.
             EngineError: the engine refused.
         """
-        if "apparmor" not in self.fingerprint.security and self.contract.confined_twin(mode.exposures):
-            raise Unsupported("the engine has no AppArmor to be unconfined by: there the mode is another one's equal")
+        if "apparmor" not in self.fingerprint.security and (equal := modes.equal_but(self.contract, mode, UNCONFINED)):
+            raise Unsupported(f"the engine has no AppArmor to be unconfined by: there the mode is {equal}")
         client = self.engine.client
         return Container(
             client,
@@ -110,6 +123,11 @@ class Run:
             ready_seconds=self.ready_seconds,
             relay=self._relay,
         )
+
+    @functools.cached_property
+    def beyond(self) -> Beyond:
+        """Return the server beyond the NAT; raises what :meth:`Beyond.start` raises."""
+        return Beyond(self.engine.client, self.probe, self.id).start()
 
     @functools.cached_property
     def _relay(self) -> Relay | None:

@@ -99,7 +99,7 @@ HOSTNET = "unprivileged-hostnet unprivileged-macvtap-hostnet"
             "privileged",
             "no",
             "",
-            f"unprivileged unprivileged-hostnet unprivileged-unconfined privileged {MACVTAP}",
+            f"unprivileged unprivileged-hostnet unprivileged-unconfined privileged {MACVTAP} least",
             "root",
         ),
         ({"lacking": None}, "privileged", "unknown", "", "privileged", "./run matrix"),

@@ -3,13 +3,13 @@ import dataclasses
 from conformance import effective, mode
 from conformance.contract import Contract
 from conformance.effective import CAPABILITIES, READ_ONLY_PATHS, State
-from conformance.mode import DEFAULT_CAPABILITIES, Mode
+from conformance.mode import Mode
 
 
 def state_of(one: Mode) -> State:
     """Return the state that a mode declares, on a host with cgroup v2 and without a security module."""
     return State(
-        capabilities=frozenset(CAPABILITIES if one.privileged else DEFAULT_CAPABILITIES | set(one.capabilities)),
+        capabilities=frozenset(CAPABILITIES) if one.privileged else one.granted,
         last_capability=40,
         seccomp=not (one.privileged or "seccomp=unconfined" in one.security_options),
         label="",

@@ -7,9 +7,10 @@ import yaml
 
 from conformance import mode
 from conformance.contract import Contract
+from conformance.errors import ContractError
 from conformance.mode import Mode
 
-MODES = ["unprivileged", "unprivileged-hostnet", "privileged", "required-only"]
+MODES = ["unprivileged", "unprivileged-hostnet", "privileged", "required-only", "least"]
 MAJORS = {"macvtap": 246}
 
 
@@ -107,3 +108,53 @@ def test_the_lookup_finds_the_driver_and_nothing_else(contract: Contract) -> Non
 
 def test_words_are_quoted_for_a_shell() -> None:
     assert mode.shell(["docker", "run", "--env=A=b c", "image"]).endswith("'--env=A=b c' \\\n  image")
+
+
+def test_what_is_taken_away_is_gone_from_every_rendering(contract: Contract) -> None:
+    one = mode.of(contract, "unprivileged", ["SYS_PTRACE", "sys-fs-cgroup", "namespaces"])
+
+    assert one.id == "unprivileged-without-SYS_PTRACE-without-sys-fs-cgroup-without-namespaces"
+    assert "--cap-add=SYS_PTRACE" not in words(one)
+    assert "--cap-add=SYS_ADMIN" in words(one)
+    assert "--cap-drop=ALL" not in words(one)
+    assert not any("/sys/fs/cgroup" in word for word in words(one))
+    assert "QEMU_NAMESPACES=off" in one.engine_call("libvirt:1")["Env"]
+
+
+def test_without_a_default_capability_the_others_are_named(contract: Contract) -> None:
+    one = mode.of(contract, "unprivileged", ["MKNOD"])
+
+    assert one.granted == mode.of(contract, "unprivileged").granted - {"MKNOD"}
+    assert one.engine_call("libvirt:1")["HostConfig"]["CapDrop"] == ["ALL"]
+    assert {"--cap-drop=ALL", "--cap-add=CHOWN"} <= {*words(one)}
+    assert yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]["cap_drop"] == ["ALL"]
+
+
+def test_out_of_the_hosts_network_the_api_is_on_every_address_of_the_container(contract: Contract) -> None:
+    one = mode.of(contract, "unprivileged-hostnet", ["network-host"])
+    assert not one.host_network
+    assert "LISTEN_ADDRESS" not in one.environment
+
+
+def test_only_what_a_mode_has_can_be_taken_away(contract: Contract) -> None:
+    with pytest.raises(ContractError, match="mode unprivileged has no 'apparmor'"):
+        mode.of(contract, "unprivileged", ["apparmor"])
+    least = mode.removable(contract, contract.mode("least"))
+    assert not {"MKNOD", "namespaces"} & {*least}
+    assert {"CHOWN", "dev-kvm"} <= {*least}
+
+
+def test_least_has_less_than_what_is_documented(contract: Contract) -> None:
+    least, documented = mode.of(contract, "least"), mode.of(contract, "unprivileged-unconfined")
+    documented_ids = {one.id for one in documented.exposures}
+    assert all(one.id in documented_ids or one.documented == "default" for one in least.exposures)
+    assert least.granted < documented.granted
+
+
+def test_a_mode_that_differs_only_where_there_is_apparmor_is_known(contract: Contract) -> None:
+    def equal(mode_id: str) -> str:
+        return mode.equal_but(contract, mode.of(contract, mode_id), "apparmor=unconfined")
+
+    assert equal("unprivileged-unconfined") == "unprivileged"
+    assert equal("unprivileged") == ""
+    assert equal("least") == ""

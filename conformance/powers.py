@@ -1,0 +1,91 @@
+"""What a container can do to its host: tried without changing anything there."""
+
+from collections.abc import Callable
+from xml.sax.saxutils import quoteattr
+
+import libvirt
+
+from conformance.container import Container
+
+SETTINGS = """
+for file in /proc/sys/kernel/core_pattern /host-procsys/kernel/core_pattern; do
+    { : >>"$file"; } 2>/dev/null && echo "$file"
+done
+true
+"""
+"""The handler of crashed programs, which is every container's and the host's; opened, and not written to."""
+
+MODULE = r"""
+perl -e 'my ($image, $none) = (q(x), q()); syscall(175, $image, 1, $none); print $!{EPERM} || $!{ENOSYS} ? q() : "$!"'
+"""
+"""init_module(2), number 175 on x86_64, with what is no module: who may load one is told so ("Exec format error"),
+everybody else that it is not permitted; some kernels have no modules at all."""
+
+PROCESSES = "cat /proc/2/comm 2>/dev/null | grep -x kthreadd || true"
+"""The kernel's own threads are in the host's process namespace only, where kthreadd is number 2."""
+
+DISK = r"""
+for device in /sys/block/*; do
+    case ${device##*/} in loop* | ram* | zram*) continue ;; esac
+    numbers=$(cat "$device/dev")
+    node=$(mktemp -u)
+    mknod "$node" b "${numbers%:*}" "${numbers#*:}" 2>/dev/null
+    head -c 512 "$node" >/dev/null 2>&1 && echo "${device##*/}"
+    rm -f "$node"
+done
+true
+"""
+"""The first sector of any disk, read by a node that the container makes itself."""
+
+GROUPS = """
+for folder in /sys/fs/cgroup /sys/fs/cgroup/cpu /sys/fs/cgroup/cpu,cpuacct; do
+    grep -q docker /proc/self/cgroup || continue
+    [ -e "$folder/cgroup.procs" ] || continue
+    mkdir "$folder/conformance-tries" 2>/dev/null && rmdir "$folder/conformance-tries" && echo "$folder"
+done
+true
+"""
+"""A control group beside the container's own, made and removed; a container that sees its place sees the host's."""
+
+NETWORK = """
+ip link add name conformance0 type dummy 2>/dev/null && ip link del conformance0 && echo added
+true
+"""
+"""A link that leads nowhere, made and removed."""
+
+
+def _says(script: str) -> Callable[[Container], str]:
+    return lambda container: container.run("sh", "-c", script).text.strip()
+
+
+def _network(container: Container) -> str:
+    return _says(NETWORK)(container) if container.mode.host_network else ""
+
+
+def _domain(container: Container) -> str:
+    """Start a domain on a disk of the host, paused and for reading only."""
+    disks = container.run("sh", "-c", "lsblk --nodeps --noheadings --paths --output NAME,TYPE").text.splitlines()
+    for path in [line.split()[0] for line in disks if line.split()[1:] == ["disk"] and "zram" not in line]:
+        try:
+            container.connection.createXML(
+                "<domain type='qemu'><name>reaches-the-host</name><memory unit='MiB'>32</memory>"
+                "<os><type arch='x86_64'>hvm</type></os><devices><disk type='block'>"
+                f"<source dev={quoteattr(path)}/><target dev='vda' bus='virtio'/><readonly/></disk></devices></domain>",
+                libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY,
+            ).destroy()
+        except libvirt.libvirtError:
+            continue
+        return path
+    return ""
+
+
+POWERS: dict[str, Callable[[Container], str]] = {
+    "host-settings": _says(SETTINGS),
+    "host-kernel": _says(MODULE),
+    "host-processes": _says(PROCESSES),
+    "host-disks": _says(DISK),
+    "host-groups": _says(GROUPS),
+    "host-network": _network,
+    "host-disks-by-domain": _domain,
+}
+"""By their ids in the contract: what tries it, and says what was reached; nothing where it cannot be done."""
