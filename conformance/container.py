@@ -48,6 +48,9 @@ CANNOT_GRANT = re.compile(r"unable to apply caps: operation not permitted", re.I
 NO_DEVICE = re.compile(r'gathering device information while adding custom device "(?P<path>[^"]+)": no such file')
 
 
+WARNING = " warning entrypoint: "
+"""In a line of the log: what the image's start-up says of a step that the mode does not allow."""
+
 LISTEN = "0A"
 """The state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)."""
 
@@ -113,6 +116,8 @@ class Container:
         self.port = free_port() if self._any_port else port or mode.port
         self.absent: list[str] = []
         """Devices that the mode exposes and the host does not have."""
+        self.warnings: list[str] = []
+        """What the image said at its last start of what the mode does not allow."""
         self.id = ""
         self._connection: libvirt.virConnect | None = None
         self._labels = {labels.RUN: run}
@@ -206,13 +211,16 @@ class Container:
                 return None
 
         self.disconnect()
-        self._connection = wait_for(
-            f"libvirt to answer at {self.uri}",
-            ask,
-            seconds=deadline,
-            interval=0.05,
-            seen=lambda: f"{last}\n{self._relayed()}{self._ports()}{self.describe()}",
-        )
+        try:
+            self._connection = wait_for(
+                f"libvirt to answer at {self.uri}",
+                ask,
+                seconds=deadline,
+                interval=0.05,
+                seen=lambda: f"{last}\n{self._relayed()}{self._ports()}{self.describe()}",
+            )
+        finally:
+            self.warnings = [line.partition(WARNING)[2] for line in self.log(100).splitlines() if WARNING in line]
         return self._connection
 
     def _take_another_port(self) -> None:

@@ -41,6 +41,9 @@ Direct = Literal["bridge", "private", "vepa"]
 BOOT_SECONDS = 150
 """From resuming the domain to its own power-off; an emulated UEFI boot takes 20 s, beside load much longer."""
 
+AUTOSTART_SECONDS = 40
+"""From libvirt's answer to the start of a domain that is to start with it; tenths of a second, but for slow hosts."""
+
 ANSWER_SECONDS = 60
 """From an order on the console to its answer."""
 
@@ -821,10 +824,17 @@ class Autostarted:
         """Wait until the guest has said that it is ready, and return its report.
 
         Raises:
-            GuestFailure: it did not.
+            GuestFailure: it did not, or its domain has not been active for as long as a start may take.
         """
+        last_active = time.monotonic()
 
         def ready() -> Report | None:
+            nonlocal last_active
+            if self._container.connection.lookupByName(self.name).isActive():
+                last_active = time.monotonic()
+            elif time.monotonic() > last_active + AUTOSTART_SECONDS:
+                what = f"guest {self.name} is not running, {AUTOSTART_SECONDS} s after libvirt answered"
+                raise GuestFailure(what, self._container, self._guest)
             self._guest.console = self._container.run("cat", self._guest.shape.console_log).text
             self._guest.report = Report(self._guest.console, self._guest.nonce)
             return self._guest.report if "ready" in self._guest.report else None

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 from xml.sax.saxutils import escape
@@ -45,12 +45,24 @@ RESIDENTS: tuple[frozenset[Part], ...] = (
 STAY_SECONDS = 600
 """So long a guest that stays waits for its next order before it ends by itself."""
 
-SHARED: dict[Firmware, frozenset[Need]] = {
-    "bios": frozenset({"iso", "disk", "network"}),
-    "efi": frozenset({"iso"}),
-    "secure-boot": frozenset({"iso"}),
+Asked = tuple[Firmware, frozenset[Need]]
+"""By which firmware a boot is made, and what it is asked."""
+
+Sharing = Mapping[Firmware, Sequence[Asked]]
+"""By the firmware that is wanted: the boots that may answer, the first that is asked for enough."""
+
+SHARED: Sharing = {
+    "bios": [("bios", frozenset({"iso", "disk", "network"}))],
+    "efi": [("efi", frozenset({"iso"}))],
+    "secure-boot": [("secure-boot", frozenset({"iso"}))],
 }
-"""What one boot by each firmware is asked at once."""
+
+_ALL: Sequence[Asked] = [
+    ("secure-boot", frozenset({"iso", "disk", "network"})),
+    ("secure-boot", frozenset({"iso", "disk"})),
+]
+ONE_FOR_ALL: Sharing = {"bios": _ALL, "efi": _ALL, "secure-boot": _ALL}
+"""Where boots are counted: Secure Boot is UEFI, and whoever asks for no firmware is answered by any."""
 
 STEPS: dict[Need, tuple[str, ...]] = {
     "iso": ("cdrom",),
@@ -74,16 +86,25 @@ class Guests:
         beyond: the server beyond the NAT.
         accel: how the guests run.
         progress: told what is being waited for.
+        shared: which boots answer for several needs.
     """
 
     def __init__(
-        self, container: Container, probe: Probe, beyond: Beyond, accel: Accel, progress: Callable[[str], None]
+        self,
+        container: Container,
+        probe: Probe,
+        beyond: Beyond,
+        accel: Accel,
+        progress: Callable[[str], None],
+        *,
+        shared: Sharing = SHARED,
     ) -> None:
         self.container = container
         self.accel: Accel = accel
         self._probe = probe
         self._beyond = beyond
         self._progress = progress
+        self._shared = shared
         self._made: dict[tuple[Firmware, frozenset[Need]], Made] = {}
         self._residents: dict[frozenset[Part], Running] = {}
         self._hopeless: set[frozenset[Part]] = set()
@@ -100,10 +121,11 @@ class Guests:
             GuestFailure: it started, and did not get to its end.
         """
         wanted = frozenset(needs)
-        if wanted <= SHARED[firmware]:
-            shared = self._once(firmware, SHARED[firmware])
-            if isinstance(shared, Guest) and not _failures(shared, wanted):
-                return shared
+        for by, asked in self._shared[firmware]:
+            if wanted <= asked:
+                shared = self._once(by, asked)
+                if isinstance(shared, Guest) and not _failures(shared, wanted):
+                    return shared
         own = self._once(firmware, wanted)
         if isinstance(own, Exception):
             # Raised once for each feature that needed this boot: without the way of the last one.
@@ -175,8 +197,11 @@ class Guests:
         return self._residents[needs]
 
     @contextlib.contextmanager
-    def autostarted(self) -> Iterator[Autostarted]:
-        """Define a guest that starts with the container, for as long as this lasts, and wait until it is up.
+    def autostarted(self, *, now: bool = True) -> Iterator[Autostarted]:
+        """Define a guest that starts with the container, for as long as this lasts.
+
+        Args:
+            now: start it by hand this once, and wait until it is up.
 
         Raises:
             libvirt.libvirtError: the daemon refuses.
@@ -188,8 +213,9 @@ class Guests:
         shape = dataclasses.replace(self._shape("bios", frozenset()), console_log=log)
         guest = Autostarted(self.container, shape, {"ask": "kept,button", "stay": str(STAY_SECONDS)})
         try:
-            guest.start()
-            guest.wait_until_up()
+            if now:
+                guest.start()
+                guest.wait_until_up()
             yield guest
         finally:
             guest.remove()

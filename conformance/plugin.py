@@ -44,7 +44,7 @@ from conformance.errors import (
 )
 from conformance.given import Given
 from conformance.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running
-from conformance.guests import Guests, Need, Part
+from conformance.guests import ONE_FOR_ALL, SHARED, Guests, Need, Part
 from conformance.mode import Mode
 from conformance.progress import Progress
 from conformance.question import Question, digest
@@ -94,6 +94,8 @@ MODES = pytest.StashKey[list[Mode]]()
 GIVEN = pytest.StashKey[Given | None]()
 REQUIRED = pytest.StashKey[require.Required]()
 SELECTED = pytest.StashKey[bool]()
+GIVEN_RUN = pytest.StashKey[Run]()
+"""A run that somebody else has prepared, and closes: several sessions are then parts of it."""
 
 # ------------------------------------------------------------------------------------------ options
 
@@ -103,6 +105,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance", "libvirt in a container")
     group.addoption(
         "--mode", action="append", dest="modes", metavar="NAME", help="judge in this mode; repeatable (default: all)"
+    )
+    group.addoption(
+        "--without",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="take this away from the modes: an exposure, a default capability, what a switch turns off; repeatable",
     )
     group.addoption("--image", metavar="TAG", help="judge this image (default: build ours from image/)")
     group.addoption(
@@ -180,6 +189,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for feature in claims.features:
         config.addinivalue_line("markers", f"{feature.marker}: {feature.claim}")
     config.addinivalue_line("markers", "host_network: asked only in modes that are in the host's network")
+    config.addinivalue_line("markers", "essential: of its feature, what conformance privileges asks")
     config.addinivalue_line("markers", "given_medium: asked only where --iso names a medium")
     config.addinivalue_line(
         "markers", "ends(what): ends the running 'guest' or the 'container'; asked after those that go on with it"
@@ -188,7 +198,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[GIVEN] = given_.given(*map(config.getoption, ("iso", "iso_expect", "iso_firmware")))
         config.stash[REQUIRED] = require.parse(claims, config.getoption("required"))
         wanted = config.getoption("modes") or [one.id for one in claims.modes]
-        config.stash[MODES] = [modes_.of(claims, mode_id) for mode_id in dict.fromkeys(wanted)]
+        config.stash[MODES] = [
+            modes_.of(claims, mode_id, config.getoption("without")) for mode_id in dict.fromkeys(wanted)
+        ]
     except (ContractError, MediaError) as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -324,6 +336,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not runs or not any(QUESTION in item.stash for item in session.items):
         return
     progress = config.stash[PROGRESS]
+    if GIVEN_RUN in config.stash:
+        config.stash[RUN] = config.stash[GIVEN_RUN]
+        return
     try:
         config.stash[RUN] = prepare(
             _contract(config.getoption("contract")),
@@ -366,14 +381,9 @@ def mode(request: pytest.FixtureRequest) -> Mode:
 
 
 @pytest.fixture(scope="session")
-def beyond(run: Run) -> Iterator[Beyond]:
+def beyond(run: Run) -> Beyond:
     """A server beyond the NAT."""
-    server = Beyond(run.engine.client, run.probe, run.id)
-    try:
-        yield server.start()
-    finally:
-        with contextlib.suppress(EngineError):  # what is left then, the end of the session says once
-            server.remove()
+    return run.beyond
 
 
 @pytest.fixture(scope="session")
@@ -420,6 +430,7 @@ def _container(
         run.verify(container)
         yield container
     finally:
+        run.warnings[mode.id] = container.warnings
         progress(f"{mode.id}: stopping the container")
         with contextlib.suppress(EngineError):
             container.stop()
@@ -460,7 +471,10 @@ def evidence(request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def guests(request: pytest.FixtureRequest, run: Run, _container: Container, beyond: Beyond) -> Iterator[Guests]:
     """The guests of the mode's container."""
-    made = Guests(_container, run.probe, beyond, run.accel_in(_container), request.config.stash[PROGRESS])
+    shared = ONE_FOR_ALL if run.thrifty else SHARED
+    made = Guests(
+        _container, run.probe, beyond, run.accel_in(_container), request.config.stash[PROGRESS], shared=shared
+    )
     yield made
     made.close()
 
@@ -606,7 +620,7 @@ def pytest_runtest_makereport(
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
     """Leave nothing behind, however the session ends; one that decided nothing ends with a non-zero status."""
     run = session.config.stash.get(RUN, None)
-    if run is None:
+    if run is None or GIVEN_RUN in session.config.stash:
         yield
         return
     if exitstatus == pytest.ExitCode.OK and not any(one.verdict.decided for one in run.recorder.records):

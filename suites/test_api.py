@@ -11,6 +11,7 @@ from conformance.container import Container
 pytestmark = pytest.mark.api
 
 
+@pytest.mark.essential
 def test_libvirt_answers_on_the_published_port(
     connection: libvirt.virConnect, inside: Host, evidence: dict[str, Any]
 ) -> None:

@@ -19,10 +19,12 @@ def test_the_default_network_does_nat_and_starts_by_itself(connection: libvirt.v
     assert network.autostart()
 
 
+@pytest.mark.essential
 def test_the_default_network_is_started(connection: libvirt.virConnect) -> None:
     require_started(connection.networkLookupByName("default"))
 
 
+@pytest.mark.essential
 def test_the_default_pool_is_started_and_starts_by_itself(connection: libvirt.virConnect) -> None:
     pool = connection.storagePoolLookupByName("default")
 

@@ -13,7 +13,7 @@ from conformance.run import Run
 pytestmark = pytest.mark.iso
 
 
-@pytest.mark.parametrize("firmware", ["bios", "efi"])
+@pytest.mark.parametrize("firmware", ["bios", pytest.param("efi", marks=pytest.mark.essential)])
 def test_a_guest_boots_from_a_cdrom(boot: Boot, firmware: Firmware, run: Run) -> None:
     guest = boot("iso", firmware=firmware)
 

@@ -7,6 +7,7 @@ from conformance.plugin import Boot
 pytestmark = pytest.mark.kvm
 
 
+@pytest.mark.essential
 def test_guest_code_runs_under_kvm(boot_under_kvm: Boot) -> None:
     guest = boot_under_kvm()
 

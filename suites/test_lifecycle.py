@@ -20,6 +20,7 @@ def kind(request: pytest.FixtureRequest, container: Container) -> Iterator[Kind]
         yield kinds(container.connection)[request.param]
 
 
+@pytest.mark.essential
 def test_a_transient_object_is_gone_when_it_is_stopped(kind: Kind) -> None:
     made = kind.create(kind.definition("ladder-transient"))
     assert made.isActive()
@@ -30,6 +31,7 @@ def test_a_transient_object_is_gone_when_it_is_stopped(kind: Kind) -> None:
     assert not kind.exists("ladder-transient")
 
 
+@pytest.mark.essential
 def test_a_persistent_object_outlives_its_stop(kind: Kind) -> None:
     made = kind.define(kind.definition("ladder-persistent"))
     if kind.name == "pool":

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.nat
 TEN_MIB = 10 * 2**20
 
 
+@pytest.mark.essential
 def test_the_gateway_answers(boot: Boot) -> None:
     guest = boot("network")
 
@@ -31,6 +32,7 @@ def test_the_networks_dns_server_knows_the_guest(boot: Boot) -> None:
     assert guest.report["lease"]["address"] in guest.report["dns"]["answers"]
 
 
+@pytest.mark.essential
 def test_a_server_beyond_sees_the_container_and_not_the_guest(
     boot: Boot, container: Container, beyond: Beyond, evidence: dict[str, Any]
 ) -> None:

@@ -20,6 +20,15 @@ def autostarted(guests: Guests) -> Iterator[Autostarted]:
         yield guest
 
 
+@pytest.mark.essential
+def test_a_guest_that_is_to_start_with_the_container_does(guests: Guests, container: Container) -> None:
+    with guests.autostarted(now=False) as guest:
+        container.kill()
+        container.revive()
+
+        assert "ready" in guest.wait_until_up()
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_what_is_persistent_is_back_and_autostarted_guests_run_again(
     autostarted: Autostarted, container: Container, evidence: dict[str, Any], end: str

@@ -10,6 +10,7 @@ from conformance.run import Run
 pytestmark = pytest.mark.secure_boot
 
 
+@pytest.mark.essential
 def test_a_signed_chain_boots_with_secure_boot_enforced(boot: Boot, run: Run) -> None:
     guest = boot("iso", firmware="secure-boot")
 

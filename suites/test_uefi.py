@@ -12,6 +12,7 @@ from conformance.plugin import Boot
 pytestmark = pytest.mark.uefi
 
 
+@pytest.mark.essential
 def test_a_guest_boots_by_ovmf(boot: Boot) -> None:
     guest = boot(firmware="efi")
 

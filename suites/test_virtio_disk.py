@@ -10,6 +10,7 @@ from conformance.plugin import Boot, Live
 pytestmark = pytest.mark.virtio_disk
 
 
+@pytest.mark.essential
 def test_the_guest_drives_its_disk_by_virtio(boot: Boot) -> None:
     disk = boot("disk").report["disk"]
 
@@ -17,6 +18,7 @@ def test_the_guest_drives_its_disk_by_virtio(boot: Boot) -> None:
     assert disk["bytes"] == DISK_BYTES
 
 
+@pytest.mark.essential
 def test_what_the_guest_wrote_is_in_the_volume(boot: Boot, guests: Guests) -> None:
     guest = boot("disk")
     written = disk_pattern(guest.nonce)

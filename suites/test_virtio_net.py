@@ -7,6 +7,7 @@ from conformance.plugin import Boot
 pytestmark = pytest.mark.virtio_net
 
 
+@pytest.mark.essential
 def test_the_guest_drives_its_card_by_virtio(boot: Boot) -> None:
     guest = boot("network")
 
@@ -14,6 +15,7 @@ def test_the_guest_drives_its_card_by_virtio(boot: Boot) -> None:
     assert guest.report["link"]["mac"] == guest.mac
 
 
+@pytest.mark.essential
 def test_guest_and_libvirt_agree_on_the_lease(boot: Boot) -> None:
     guest = boot("network")
 

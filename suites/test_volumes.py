@@ -20,6 +20,7 @@ def test_each_volume_has_its_documented_permission_mode(run: Run, inside: Host) 
         assert f"{folder.mode:o}" == volume.permission
 
 
+@pytest.mark.essential
 def test_each_volume_belongs_to_libvirt(run: Run, inside: Host) -> None:
     for volume in run.contract.volumes:
         assert (inside.file(volume.path).user, inside.file(volume.path).group) == ("libvirt", "libvirt")
@@ -37,6 +38,7 @@ def test_images_that_lay_there_before_belong_to_libvirt_after_a_start(container:
         assert (inside.file(path).user, inside.file(path).group) == ("libvirt", "libvirt")
 
 
+@pytest.mark.essential
 def test_qemu_logs_into_the_log_volume(connection: libvirt.virConnect, inside: Host) -> None:
     domain = connection.createXML(
         "<domain type='qemu'><name>logged</name><memory unit='MiB'>32</memory>"
