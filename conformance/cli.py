@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +33,10 @@ from conformance.errors import ContractError, HarnessError
 from conformance.lab import commands, definition, machine
 from conformance.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
 from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.privileges import command, configuration, render
+from conformance.privileges.claims import measured
 from conformance.progress import Progress
+from conformance.run import OUTER
 
 EXIT_BEHIND = 1
 EXIT_SOMETHING_LACKS = 1
@@ -114,26 +117,38 @@ def matrix(
         raise typer.Exit(pytest.main(["suites", "--help"]))
     definition_ = definition.named(host) if host else None
     _require_good_options(words)
-    if definition_:
-        status = _matrix_on_lab(definition_, words)
-    else:
-        with private_engine.engine(Progress()) as address:
-            os.environ["DOCKER_HOST"] = address
-            status = int(pytest.main(["suites", *words]))
+    with _engine(definition_) as (name, facts):
+        given = [f"--host-fact={key}={value}" for key, value in facts.items()]
+        status = int(pytest.main(["suites", *(["--host-name", name] if name else []), *given, *words]))
     # Records that went elsewhere, as the benchmark's do, are not what the README's tables are made from.
     if not {"--collect-only", "--co"} & set(words) and not any(word.startswith("--results") for word in words):
         _write_tables(check=False)
     raise typer.Exit(status)
 
 
-def _matrix_on_lab(host: definition.Host, words: list[str]) -> int:
-    """Run the matrix on a lab; one that broke meanwhile says so beside its console, whatever pytest made of it."""
+@contextlib.contextmanager
+def _on_lab(host: definition.Host) -> Iterator[tuple[str, dict[str, str]]]:
+    """Have a lab's engine for as long as this lasts, and what records say of it: its name, and facts.
+
+    Raises:
+        LabError: it broke meanwhile; its console is beside it.
+    """
     with machine.engine(host, Progress()) as (lab, tunnel):
         os.environ["DOCKER_HOST"] = f"unix://{tunnel.socket}"
-        facts = ["--host-name", f"lab-{host.name}", "--host-fact", f"outer={lab.accel}"]
-        status = int(pytest.main(["suites", *facts, *words]))
+        yield f"lab-{host.name}", {OUTER: lab.accel}
         lab.check()
-        return status
+
+
+@contextlib.contextmanager
+def _engine(host: definition.Host | None) -> Iterator[tuple[str | None, dict[str, str]]]:
+    """Have an engine for as long as this lasts: a lab's, the one that answers, or a private one."""
+    if host:
+        with _on_lab(host) as names:
+            yield names
+    else:
+        with private_engine.engine(Progress()) as address:
+            os.environ["DOCKER_HOST"] = address
+            yield None, {}
 
 
 def _require_good_options(words: list[str]) -> None:
@@ -143,6 +158,55 @@ def _require_good_options(words: list[str]) -> None:
     if tried.returncode == pytest.ExitCode.USAGE_ERROR:
         typer.echo(tried.stderr, err=True, nl=False)
         raise typer.Exit(tried.returncode)
+
+
+@app.command(
+    name="privileges",
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance privileges": "the mode unprivileged, every feature",
+                "conformance privileges --mode unprivileged-unconfined --host lab": "on a virtual machine with KVM",
+                "conformance privileges --feature nat --feature kvm": "two features only, minutes",
+            },
+            FILES: {"results/privileges/": "one record for each start"},
+            STATUS: {"0": "nothing is left to ask", "130": "interrupted; the next one goes on from here"}
+            | COMMON_STATUS,
+        }
+    ),
+)
+def privileges_(
+    mode_id: Annotated[str, typer.Option("--mode", metavar="NAME", help="the mode that is searched")] = "unprivileged",
+    feature: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="ask this; repeatable; all by default")
+    ] = None,
+    host: Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="a virtual machine")] = None,
+    image: Annotated[str | None, typer.Option(metavar="TAG", help="this image; ours is built by default")] = None,
+    results: Annotated[Path, typer.Option(help="record into this folder")] = configuration.FOLDER,
+) -> None:
+    """Find out what each feature needs: take away a mode's exposures one at a time, then search for smallest sets.
+
+    Each configuration is started once for all features, and recorded as soon as it was asked; what is recorded of the
+    same image on the same host is not asked again, so that an interrupted search goes on where it was. Every removal
+    that breaks a feature is tried twice, and then the whole mode once more. Takes an hour or so; progress says how
+    much is left at most. Afterwards the tables are written.
+    """
+    os.chdir(paths.PROJECT)
+    contract.load().mode(mode_id)
+    definition_ = definition.named(host) if host else None
+    with _engine(definition_) as (name, facts):
+        found, known = command.search(
+            mode_id,
+            Progress(),
+            features=feature or (),
+            folder=results,
+            tag=image,
+            host_name=name,
+            host_facts=facts,
+        )
+    typer.echo(command.summary(found, known))
+    if results == configuration.FOLDER:
+        _write_tables(check=False)
 
 
 @app.command(
@@ -439,7 +503,10 @@ def _recorded(place: Path) -> list[record.Record]:
 
 def _write_tables(*, check: bool, readme: Path = paths.README, results: Path = paths.RESULTS) -> None:
     claims = contract.load()
-    _replace(readme, lambda before: tables.update(before, claims, record.read(results)), check=check)
+    makers = render.makers(claims, measured(claims, configuration.read(results / configuration.FOLDER.name)))
+    _replace(readme, lambda before: tables.update(before, claims, record.read(results), makers), check=check)
+    if readme == paths.README:
+        _replace(paths.PRIVILEGES, lambda before: tables.fill(before, makers), check=check)
 
 
 def _replace(document: Path, made: Callable[[str], str], *, check: bool = False) -> None:

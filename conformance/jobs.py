@@ -190,4 +190,4 @@ def missing(jobs: Iterable[Job], folder: Path) -> list[Job]:
 
 def _records(folder: Path) -> Iterator[record.Record]:
     for file in sorted(folder.rglob("*.jsonl")):
-        yield from record.read_file(file)
+        yield from record.read_file(file, record.Record)

@@ -18,6 +18,7 @@ BENCH = RESULTS / "bench"
 ARTEFACTS = PROJECT / "artefacts"
 REPORT = PROJECT / "report.html"
 PERFORMANCE = PROJECT / "docs" / "performance.md"
+PRIVILEGES = PROJECT / "docs" / "privileges.md"
 
 
 def cache() -> Path:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,11 +21,13 @@ Identity = tuple[str, ...]
 """What tells two hosts apart."""
 
 
-class _Data(BaseModel):
+class Data(BaseModel):
+    """What records are made of."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Host(_Data):
+class Host(Data):
     """Where the engine ran."""
 
     name: str = Field(pattern=HOST_NAME)
@@ -41,7 +43,7 @@ class Host(_Data):
         return (self.name, *(str(self.fingerprint.get(fact, "")) for fact in ("arch", "cpu", "cpus")))
 
 
-class Image(_Data):
+class Image(Data):
     """What was judged."""
 
     tag: str
@@ -50,11 +52,32 @@ class Image(_Data):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
-class Record(_Data):
-    """One verdict.
+class Dated(Data):
+    """What every kind of record says.
 
     Attributes:
         run: which run; its id sorts by time.
+        time: when it was written.
+        host: where the engine ran.
+        image: what was judged.
+        mode: in which mode.
+    """
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    run: str = Field(pattern=RUN_ID)
+    time: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    host: Host
+    image: Image
+    mode: str
+
+
+Kind = TypeVar("Kind", bound=Dated)
+
+
+class Record(Dated):
+    """One verdict.
+
+    Attributes:
         asked: digest of all that asked: contract, suite, harness and media; empty where it is not known.
         checks: names of all checks that the feature has in this mode, so that a reader can tell a whole
             answer from a part of it.
@@ -65,12 +88,6 @@ class Record(_Data):
         evidence: what was seen.
     """
 
-    schema_: Literal[1] = Field(default=1, alias="schema")
-    run: str = Field(pattern=RUN_ID)
-    time: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
-    host: Host
-    image: Image
-    mode: str
     feature: str
     check: str
     checks: tuple[str, ...]
@@ -114,27 +131,36 @@ class Recorder:
             HarnessError: it cannot be written; nothing of it is left in the file, and the error carries it.
         """
         self.records.append(record)
-        line = record.model_dump_json(by_alias=True) + "\n"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: what a buffer still holds after an error would be written at the end all the same.
-            with self.path.open("ab", buffering=0) as file:
-                whole = file.tell()
-                try:
-                    rest = line.encode()
-                    while rest:
-                        rest = rest[file.write(rest) :]
-                    os.fsync(file.fileno())
-                except BaseException as error:
-                    # Half a line would make the whole file unreadable; a whole one is kept on ctrl-C.
-                    if isinstance(error, OSError) or not _ends_a_line(self.path):
-                        os.ftruncate(file.fileno(), whole)
-                    raise
-        except OSError as error:
-            raise HarnessError(
-                f"cannot write the record to {self.path}: {error.strerror}; it was: {line.strip()}",
-                "make room or give another folder with --results, and run again",
-            ) from error
+        append(self.path, record)
+
+
+def append(path: Path, record: BaseModel) -> None:
+    """Write one record to the end of a file, whole and on disk.
+
+    Raises:
+        HarnessError: it cannot be written; nothing of it is left in the file, and the error carries it.
+    """
+    line = record.model_dump_json(by_alias=True) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Unbuffered: what a buffer still holds after an error would be written at the end all the same.
+        with path.open("ab", buffering=0) as file:
+            whole = file.tell()
+            try:
+                rest = line.encode()
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except BaseException as error:
+                # Half a line would make the whole file unreadable; a whole one is kept on ctrl-C.
+                if isinstance(error, OSError) or not _ends_a_line(path):
+                    os.ftruncate(file.fileno(), whole)
+                raise
+    except OSError as error:
+        raise HarnessError(
+            f"cannot write the record to {path}: {error.strerror}; it was: {line.strip()}",
+            "make room or give another folder with --results, and run again",
+        ) from error
 
 
 def _ends_a_line(path: Path) -> bool:
@@ -142,25 +168,30 @@ def _ends_a_line(path: Path) -> bool:
 
 
 def read(place: Path) -> Iterator[Record]:
-    """Read all records of a folder, or of one file, oldest run first.
+    """Read all records of a folder or one file, oldest run first; raises what :func:`read_all` raises."""
+    yield from read_all(place, Record)
+
+
+def read_all(place: Path, kind: type[Kind]) -> Iterator[Kind]:
+    """Read all records of a kind in a folder, or in one file, oldest run first.
 
     Raises:
         HarnessError: a line is not a record of this schema; names the file and the line.
     """
     files = [place] if place.is_file() else sorted(place.glob("*.jsonl"))
-    records = [record for file in files for record in read_file(file)]
+    records = [record for file in files for record in read_file(file, kind)]
     yield from sorted(records, key=lambda record: record.run)
 
 
-def read_file(file: Path) -> Iterator[Record]:
-    """Read the records of one file; raises HarnessError as :func:`read` does."""
+def read_file(file: Path, kind: type[Kind]) -> Iterator[Kind]:
+    """Read the records of one file; raises HarnessError as :func:`read_all` does."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"cannot read {file}: {error}", "name a file of records, which runs write") from error
     for number, line in enumerate(lines, start=1):
         try:
-            yield Record.model_validate_json(line)
+            yield kind.model_validate_json(line)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])

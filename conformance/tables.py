@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from conformance import matrix, mode
 from conformance.contract import (
@@ -41,13 +42,25 @@ ACCELS = {
 }
 
 
-def update(text: str, contract: Contract, records: Iterable[Record]) -> str:
+def update(
+    text: str,
+    contract: Contract,
+    records: Iterable[Record],
+    more: Mapping[str, Callable[[], str]] = MappingProxyType({}),
+) -> str:
     """Return a document with its generated blocks made anew.
+
+    Args:
+        text: the document.
+        contract: the documentation's claims.
+        records: what the matrix is made from.
+        more: makers of further blocks, by their names.
 
     Raises:
         HarnessError: a block has a name that nothing generates.
     """
-    hosts = matrix.build(contract, records)
+    known = list(records)
+    hosts = matrix.build(contract, known)
     makers: dict[str, Callable[[], str]] = {
         "matrix": lambda: _matrices(contract, hosts),
         "verdicts": verdicts,
@@ -57,6 +70,8 @@ def update(text: str, contract: Contract, records: Iterable[Record]) -> str:
         "parameters": lambda: parameters(contract),
         "volumes": lambda: volumes(contract),
         "exposures": lambda: exposures(contract),
+        "given-away": lambda: given_away(contract, known),
+        **more,
     }
     return fill(text, makers)
 
@@ -204,6 +219,27 @@ def exposures(contract: Contract) -> str:
             for one in contract.exposures
         ],
     )
+
+
+def given_away(contract: Contract, records: Iterable[Record]) -> str:
+    """Say what each mode lets a container do to its host, on each host where that was tried."""
+    reached = {
+        (record.host.name, record.mode, power.id): bool(record.evidence["reached"])
+        for record in sorted(records, key=lambda record: record.run)
+        for power in contract.powers
+        if record.feature == "security" and f"[{power.id}]" in record.check and "reached" in record.evidence
+    }
+    hosts = sorted({host for host, _, _ in reached})
+    if not hosts:
+        return "Nothing has been recorded yet."
+    return "\n\n".join(f"On {host}:\n\n{_given_away(contract, host, reached)}" for host in hosts)
+
+
+def _given_away(contract: Contract, host: str, reached: Mapping[tuple[str, str, str], bool]) -> str:
+    modes = [one.id for one in contract.modes if any(key[:2] == (host, one.id) for key in reached)]
+    words = {True: "**yes**", False: "no", None: "not run"}
+    rows = [[power.title, *(words[reached.get((host, mode, power.id))] for mode in modes)] for power in contract.powers]
+    return table(["", *(f"`{mode}`" for mode in modes)], rows)
 
 
 def shown(exposure: Exposure) -> str:

@@ -1,0 +1,112 @@
+"""Asking: starts a configuration, and lets the suites say what works in it."""
+
+import contextlib
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from conformance.errors import EngineError, HarnessError
+from conformance.plugin import GIVEN_RUN
+from conformance.privileges.configuration import Answer, Configuration
+from conformance.record import Record
+from conformance.run import Run
+from conformance.verdict import Verdict, gravest
+
+ERROR_CHARACTERS = 700
+"""As much of an error as a configuration's record keeps."""
+
+NOTHING_TO_ASK = 5
+"""pytest's status of a session that had no test to run, or decided nothing."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Starts configurations of one mode.
+
+    Args:
+        run: what all of them share: engine, image, media.
+        mode: the mode's id.
+    """
+
+    run: Run
+    mode: str
+
+    def __call__(self, without: Sequence[str], features: Sequence[str]) -> Configuration:
+        """Start a configuration once, and ask it.
+
+        Args:
+            without: ids of the parts that it lacks.
+            features: ids of what is asked; everything, if empty.
+
+        Raises:
+            HarnessError: an answer says nothing about the image.
+            KeyboardInterrupt: somebody wants it to end.
+        """
+        started = time.monotonic()
+        records = self._session(without, features)
+        answers: dict[str, Answer] = {}
+        for feature in dict.fromkeys(one.feature for one in records):
+            answers[feature] = answer([one for one in records if one.feature == feature])
+        (warnings,) = self.run.warnings.values()
+        return Configuration(
+            run=self.run.id,
+            host=self.run.host,
+            image=self.run.image,
+            mode=self.mode,
+            without=tuple(without),
+            answers=answers,
+            warnings=tuple(warnings),
+            seconds=round(time.monotonic() - started, 1),
+        )
+
+    def _session(self, without: Sequence[str], features: Sequence[str]) -> list[Record]:
+        markers = [self.run.contract.feature(one).marker for one in features]
+        wanted = "essential" + (f" and ({' or '.join(markers)})" if markers else "")
+        words = ["suites", "-qq", "-m", wanted, f"--mode={self.mode}", *(f"--without={one}" for one in without)]
+        before = len(self.run.recorder.records)
+        self.run.warnings.clear()
+        said = io.StringIO()
+        given = _Given(self.run)
+        with contextlib.redirect_stdout(said):
+            status = pytest.main(words, plugins=[given])
+        if given.interrupted:
+            raise KeyboardInterrupt
+        records = self.run.recorder.records[before:]
+        broken = next((one for one in records if one.verdict is Verdict.ERROR), None)
+        if broken:
+            raise EngineError(f"{broken.check}: {broken.reason}")
+        if not records or status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, NOTHING_TO_ASK):
+            raise HarnessError(f"pytest {' '.join(words)} ended with status {status}: {said.getvalue()[-2000:]}")
+        return records
+
+
+class _Given:
+    """Hands a run that goes on to a session that is a part of it."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.interrupted = False
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.stash[GIVEN_RUN] = self._run
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        # pytest's own status is the same for tests that cannot be collected.
+        self.interrupted = excinfo.errisinstance(KeyboardInterrupt)
+
+
+def answer(records: Sequence[Record]) -> Answer:
+    """Return what a feature's checks say together."""
+    verdict = gravest(one.verdict for one in records)
+    telling = next(one for one in records if one.verdict is verdict)
+    match verdict:
+        case Verdict.WORKS | Verdict.FIXED:
+            return Answer(verdict="works")
+        case Verdict.FAILS | Verdict.KNOWN_FAILURE:
+            error = str(telling.evidence.get("error", ""))[:ERROR_CHARACTERS]
+            return Answer(verdict="fails", cause=telling.cause, reason=telling.reason, error=error)
+        case _:
+            return Answer(verdict="unsupported", reason=telling.reason)

@@ -1,0 +1,143 @@
+"""What the documentation says of the need for each exposure, beside what was measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from conformance.contract import Capability, CgroupNamespace, Contract, Device, Exposure, Mount, SecurityOption, Switch
+from conformance.privileges import configuration
+from conformance.privileges.configuration import Answer, Configuration
+from conformance.privileges.search import Findings, Search
+from conformance.record import Host, Image
+
+
+class Holds(StrEnum):
+    """Whether a claim about the need for an exposure is right."""
+
+    HOLDS = "holds"
+    TOO_STRICT = "too strict"
+    TOO_LAX = "too lax"
+    SILENT = "not documented"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was measured of one part of a mode.
+
+    Attributes:
+        id: the exposure's, capability's or switch's.
+        breaks: what each feature that does not work without it said.
+        confirmed: whether that was seen twice, and was mended by putting it back.
+        named: whether the image's start-up named it where it was missing and broke something.
+        kept: whether it is in the smallest set for all features; None while that is not known.
+        holds: what that makes of the documentation.
+    """
+
+    id: str
+    breaks: dict[str, Answer]
+    confirmed: bool
+    named: bool
+    kept: bool | None
+    holds: Holds
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one search found.
+
+    Attributes:
+        mode: the mode that was searched.
+        host: where.
+        image: what.
+        search: the search.
+        findings: what it says.
+        parts: what was measured of each part, in the contract's order.
+        unasked: features that this host cannot be asked, and why.
+    """
+
+    mode: str
+    host: Host
+    image: Image
+    search: Search
+    findings: Findings
+    parts: list[Part]
+    unasked: dict[str, str]
+
+
+def measured(contract: Contract, configurations: Sequence[Configuration]) -> list[Measured]:
+    """Say what the newest image's configurations of each host and mode show, in the order of hosts and modes."""
+    groups: dict[tuple[str, str], list[Configuration]] = {}
+    for one in configurations:
+        groups.setdefault((one.host.name, one.mode), []).append(one)
+    order = {claims.id: place for place, claims in enumerate(contract.modes)}
+    keys = sorted((key for key in groups if key[1] in order), key=lambda key: (key[0], order[key[1]]))
+    return [_measured(contract, mode, groups[host, mode]) for host, mode in keys]
+
+
+def _measured(contract: Contract, mode: str, configurations: list[Configuration]) -> Measured:
+    newest = configurations[-1]
+    known = [one for one in configurations if one.image.id == newest.image.id]
+    search = configuration.search(contract, mode, known)
+    findings = search.findings()
+    parts = [_part(one, search, findings, known) for one in things(contract) if one.id in search.parts]
+    unasked = {
+        feature: said.reason
+        for one in known
+        if not one.without
+        for feature, said in one.answers.items()
+        if said.verdict == "unsupported"
+    }
+    return Measured(mode, newest.host, newest.image, search, findings, parts, unasked)
+
+
+def things(contract: Contract) -> list[Exposure | Switch]:
+    """Return all that can be part of a mode, in the contract's order."""
+    return [*contract.exposures, *contract.switches]
+
+
+def _part(one: Exposure | Switch, search: Search, findings: Findings, known: Sequence[Configuration]) -> Part:
+    alone = [start for start in known if start.without == (one.id,)]
+    breaks = {
+        feature: next(said for start in alone if (said := start.answers[feature]).verdict == "fails")
+        for feature in search.features
+        if one.id in findings.needs.get(feature, ())
+    }
+    broke = [start for start in alone if _fails(start, breaks)]
+    return Part(
+        id=one.id,
+        breaks=breaks,
+        confirmed=all(findings.confirmed[feature, one.id] for feature in breaks),
+        named=all(any(word in line for line in start.warnings for word in names(one)) for start in broke),
+        kept=None if findings.least is None else one.id in findings.least,
+        holds=holds(one, needed=bool(breaks)),
+    )
+
+
+def _fails(start: Configuration, features: dict[str, Answer]) -> bool:
+    return any(feature in start.answers and start.answers[feature].verdict == "fails" for feature in features)
+
+
+def holds(one: Exposure | Switch, *, needed: bool) -> Holds:
+    """Compare the documented need with the measured one."""
+    if isinstance(one, Switch) or one.documented in ("default", "undocumented"):
+        return Holds.SILENT
+    if one.documented == "required":
+        return Holds.HOLDS if needed else Holds.TOO_STRICT
+    return Holds.TOO_LAX if needed else Holds.HOLDS
+
+
+def names(one: Exposure | Switch) -> tuple[str, ...]:
+    """Return the words by which the image's start-up may name what is missing."""
+    match one:
+        case Device():
+            return (one.path,)
+        case Mount():
+            return (one.target,)
+        case Capability():
+            return (f" {one.id} ",)
+        case SecurityOption():
+            return (one.option,)
+        case CgroupNamespace():
+            return ("--cgroupns",)
+        case _:
+            return (one.id,)

@@ -1,0 +1,121 @@
+"""A search from its first start to its last, in one mode on one host."""
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from conformance import contract, record
+from conformance.contract import Contract
+from conformance.privileges import configuration
+from conformance.privileges.asking import Asking
+from conformance.privileges.configuration import Configuration
+from conformance.privileges.search import Search
+from conformance.progress import Progress
+from conformance.run import AccelChoice, Run, prepare
+
+
+def search(
+    mode: str,
+    progress: Progress,
+    *,
+    features: Sequence[str] = (),
+    folder: Path = configuration.FOLDER,
+    tag: str | None = None,
+    accel: AccelChoice = "auto",
+    host_name: str | None = None,
+    host_facts: Mapping[str, str] | None = None,
+) -> tuple[Search, list[Configuration]]:
+    """Search until nothing is left to ask; what was recorded of this image on this host is not asked again.
+
+    Args:
+        mode: the mode that is searched.
+        progress: told what is started, and how much there is still to start at most.
+        features: ids of what is asked; everything, if empty.
+        folder: where the configurations are recorded, each as soon as it was asked.
+        tag: the image; ours by default.
+        accel: how guests run.
+        host_name: what records call the host; made from its engine by default.
+        host_facts: what they say of it beside what its engine tells.
+
+    Returns:
+        The search, and the configurations that it knows.
+
+    Raises:
+        HarnessError: the machine cannot run it, or something broke; what was recorded stays.
+        ContractError: there is no such mode or feature.
+    """
+    claims = contract.load()
+    claims.mode(mode)
+    for feature in features:
+        claims.feature(feature)
+    with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
+        prepared = prepare(
+            claims,
+            progress,
+            tag=tag,
+            choice=accel,
+            results=Path(scratch),
+            host_name=host_name,
+            host_facts=host_facts or {},
+        )
+        with contextlib.closing(dataclasses.replace(prepared, thrifty=True)) as run:
+            return _search(claims, run, mode, progress, features, folder)
+
+
+def _search(
+    claims: Contract, run: Run, mode: str, progress: Progress, features: Sequence[str], folder: Path
+) -> tuple[Search, list[Configuration]]:
+    ask = Asking(run, mode)
+    file = folder / f"{run.host_name}-{run.id}.jsonl"
+    known = [one for one in configuration.read(folder) if same(one, run, mode)]
+
+    def start(without: Sequence[str], wanted: Sequence[str], left: str) -> None:
+        lacking = f"{mode} without {', '.join(without)}" if without else mode
+        progress(f"start {len(known) + 1}, {left}: {lacking}: {', '.join(wanted) or 'every feature'}")
+        known.append(ask(without, wanted))
+        record.append(file, known[-1])
+
+    if not any(not one.without and {*features} <= {*one.answers} for one in known):
+        start((), features, "the whole mode")
+    made = configuration.search(claims, mode, known, features)
+    while want := made.wants():
+        without = [part for part in made.parts if part in want.without]
+        wanted = [feature for feature in made.features if feature in want.features]
+        left = f"at most {want.left_in_step} left in step {want.step} of 4, {want.left} in all"
+        start(without, wanted, left)
+        made.learn(without, {one: said.verdict == "works" for one, said in known[-1].answers.items()})
+    progress.clear()
+    return made, known
+
+
+def same(one: Configuration, run: Run, mode: str) -> bool:
+    """Say whether a configuration is of this mode, this image and this host."""
+    fields = ("kernel", "engine", "cgroup_version", "security")
+    here = run.host.fingerprint
+    return (
+        one.mode == mode
+        and one.image.id == run.image.id
+        and one.host.name == run.host_name
+        and all(one.host.fingerprint.get(field) == here.get(field) for field in fields)
+    )
+
+
+def summary(found: Search, known: Sequence[Configuration]) -> str:
+    """Say in a few lines what was found."""
+    findings = found.findings()
+    lines = [f"{findings.starts} starts, {sum(one.seconds for one in known) / 60:.0f} minutes"]
+    lines += [f"does not work in the whole mode: {one}" for one in sorted(findings.broken)]
+    for part in found.parts:
+        features = [one for one in found.features if part in findings.needs.get(one, ())]
+        once = [one for one in features if not findings.confirmed[one, part]]
+        if features:
+            lines.append(
+                f"without {part}: {', '.join(features)} broken" + (f" (only once: {', '.join(once)})" if once else "")
+            )
+    for feature, kept in findings.least_for.items():
+        lines.append(f"enough for {feature}: {', '.join(sorted(kept)) or 'nothing'}")
+    if findings.least is not None:
+        lines.append(f"enough for all: {', '.join(sorted(findings.least)) or 'nothing'}")
+    return "\n".join(lines)

@@ -1,0 +1,293 @@
+"""The search: which configurations to start, and what their answers mean.
+
+A configuration is a mode without some of its parts. A part is an exposure, a capability that the engine gives
+without being asked, or a trade: what the image does unless a switch tells it not to, and what takes privileges.
+
+The search knows neither engine nor image. It names the next configuration that it has to know about, and is told the
+answers, new ones as well as recorded ones; from the same answers it always comes to the same findings. Four steps:
+
+1. the whole mode, and the mode without one part at a time, asked for every feature;
+2. each removal that broke something once more, and then the whole mode: broken twice, and mended by putting it back;
+3. a smallest set for all features together, from what step 1 found needed, with every trade given up;
+4. a smallest set for each feature, from what step 3 found it needs of that set.
+
+Smallest means that removing anything more breaks it, and that each such removal was tried (1-minimal: Zeller and
+Hildebrandt, "Simplifying and isolating failure-inducing input", 2002). Nothing is concluded from answers about other
+configurations: two parts may stand in for each other, and a part that is added may break a feature. Where a guess of
+what is needed turns out wrong, halves, quarters and so on are taken away, as delta debugging does.
+"""
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+
+Parts = frozenset[str]
+Features = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Want:
+    """A configuration that has to be known about.
+
+    Attributes:
+        without: what it lacks.
+        features: what has to be asked in it.
+        step: for which of the four steps.
+        left_in_step: how many starts this step still takes at most, this one included; it takes more only where the
+            guess of what is needed was wrong.
+        left: how many all steps still take at most.
+    """
+
+    without: Parts
+    features: Features
+    step: int
+    left_in_step: int
+    left: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found, as far as the answers go.
+
+    Attributes:
+        broken: whatever a feature needs to be asked at all: features that do not work in the whole mode.
+        needs: for each feature the parts whose removal from the whole mode breaks it.
+        confirmed: whether each of these removals broke its feature twice, and the whole mode worked after it.
+        least: the smallest set for all features that work in the whole mode; None while it is not known.
+        least_for: the smallest set of each feature that has one.
+        starts: how many configurations were started.
+        complete: whether nothing is left to ask.
+    """
+
+    broken: Features
+    needs: dict[str, Parts]
+    confirmed: dict[tuple[str, str], bool]
+    least: Parts | None
+    least_for: dict[str, Parts]
+    starts: int
+    complete: bool
+
+
+Step = Generator[tuple[Parts, Features], None, None]
+"""Yields what has to be known before it can go on: in which configuration, about which features."""
+
+
+@dataclass
+class Search:
+    """A search in one mode on one host.
+
+    Args:
+        parts: all that can be taken away, what one would rather do without first.
+        trades: those of them that are given up for others.
+        features: what is asked.
+    """
+
+    parts: Sequence[str]
+    trades: Parts
+    features: Sequence[str]
+    least: Parts | None = None
+    least_for: dict[str, Parts] = field(default_factory=dict)
+    _answers: dict[Parts, dict[str, list[bool]]] = field(default_factory=dict)
+    _order: list[tuple[Parts, Features]] = field(default_factory=list)
+    _passed: int = 0
+
+    # ------------------------------------------------------------------------------------- answers
+
+    def learn(self, without: Iterable[str], works: dict[str, bool]) -> None:
+        """Take the answers of one start of a configuration.
+
+        Args:
+            without: what it lacked.
+            works: for each feature that was asked, whether it works.
+        """
+        gone = frozenset(without)
+        known = self._answers.setdefault(gone, {})
+        for feature, answer in works.items():
+            known.setdefault(feature, []).append(answer)
+        self._order.append((gone, frozenset(works)))
+
+    def wants(self) -> Want | None:
+        """Return the next configuration that has to be known about, or None where nothing is left to ask."""
+        self.least, self.least_for = None, {}
+        for number, step in enumerate((self._one_at_a_time(), self._again(), self._together(), self._apart()), start=1):
+            self._passed = 0
+            for without, features in step:
+                bounds = self._bounds()
+                here = bounds[number - 1] - self._passed + 1
+                return Want(without, features, number, here, here + sum(bounds[number:]))
+        return None
+
+    def findings(self) -> Findings:
+        """Return what the answers say so far."""
+        complete = self.wants() is None
+        needs = {one: self._needs(one) for one in self._working()}
+        return Findings(
+            broken=frozenset(one for one in self.features if self._said(frozenset(), one) == [False]),
+            needs=needs,
+            confirmed={(one, part): self._confirmed(one, part) for one, found in needs.items() for part in found},
+            least=self.least,
+            least_for=dict(self.least_for),
+            starts=len(self._order),
+            complete=complete,
+        )
+
+    # --------------------------------------------------------------------------------------- steps
+
+    def _one_at_a_time(self) -> Step:
+        yield from self._ask(frozenset(), frozenset(self.features))
+        for part in self.parts:
+            yield from self._ask(frozenset({part}), self._working())
+
+    def _again(self) -> Step:
+        """What broke once is asked once more, and then the whole mode, which came before all of it."""
+        suspects = {part: self._broken_by(part) for part in self.parts if self._broken_by(part)}
+        for part, features in suspects.items():
+            yield from self._ask(frozenset({part}), features, times=2)
+        if suspects:
+            yield from self._ask(frozenset(), frozenset().union(*suspects.values()), times=2)
+
+    def _together(self) -> Step:
+        working = self._working()
+        if not working:
+            return
+        self.least = yield from self._least(frozenset(self.parts), self._guess(), working)
+
+    def _apart(self) -> Step:
+        if self.least is None:
+            return
+        for feature in sorted(self._working(), key=self.features.index):
+            self.least_for[feature] = yield from self._least(self.least, self._guess_for(feature), frozenset({feature}))
+
+    def _least(self, start: Parts, guess: Parts, features: Features) -> Generator[tuple[Parts, Features], None, Parts]:
+        """Find a set that is needed as a whole, within one that is enough.
+
+        Args:
+            start: a set in which the features work.
+            guess: as much of it as is believed to be enough.
+            features: what has to work.
+        """
+        kept = start
+        if guess != start:
+            yield from self._ask(self._kept(guess), features)
+            if self._works(self._kept(guess), features):
+                kept = guess
+        size = 1 if kept == guess else max(1, len(kept) // 2)
+        while True:
+            before = kept
+            for chunk in self._chunks(kept, size):
+                without = self._kept(kept - chunk)
+                yield from self._ask(without, features, until_one_fails=True)
+                if self._works(without, features):
+                    kept -= chunk
+            if size > 1:
+                size //= 2
+            elif kept == before:
+                break
+        # What the whole mode does not show to be needed is asked once more, and then whether it works with it.
+        surprises = kept - frozenset().union(*(self._needs(one) for one in features))
+        for part in sorted(surprises, key=self.parts.index):
+            yield from self._ask(self._kept(kept - {part}), features, times=2, until_one_fails=True)
+        if surprises:
+            yield from self._ask(self._kept(kept), features, times=2)
+        return kept
+
+    # ---------------------------------------------------------------------------------- small things
+
+    def _guess(self) -> Parts:
+        """Return what is believed to be enough for all features: whatever breaks one of them, without the trades."""
+        return frozenset().union(*(self._needs(one) for one in self._working())) - self.trades
+
+    def _guess_for(self, feature: str) -> Parts:
+        """Return what is believed to be enough for a feature: without what its absence from the set for all shows."""
+        least = self.least or frozenset()
+        return frozenset(
+            part for part in least if self._works(self._kept(least - {part}), frozenset({feature})) is not True
+        )
+
+    def _chunks(self, kept: Parts, size: int) -> list[Parts]:
+        ordered = [part for part in self.parts if part in kept]
+        return [frozenset(ordered[start : start + size]) for start in range(0, len(ordered), size)]
+
+    def _kept(self, kept: Parts) -> Parts:
+        """Return what a configuration that keeps this lacks."""
+        return frozenset(self.parts) - kept
+
+    def _said(self, without: Parts, feature: str) -> list[bool]:
+        return self._answers.get(without, {}).get(feature, [])
+
+    def _works(self, without: Parts, features: Features) -> bool | None:
+        """Say whether all of these work in a configuration; None where that is not known.
+
+        One that worked once and failed once does not work: what is flaky is not proven.
+        """
+        said = [self._said(without, feature) for feature in features]
+        if any(False in answers for answers in said):
+            return False
+        return True if all(said) else None
+
+    def _ask(self, without: Parts, features: Features, times: int = 1, *, until_one_fails: bool = False) -> Step:
+        """Yield where answers are missing.
+
+        Args:
+            without: in which configuration.
+            features: about what.
+            times: how often each has to be answered.
+            until_one_fails: the answers are enough once one of them says so as often.
+        """
+        self._passed += 1
+        if until_one_fails and any(self._said(without, one).count(False) >= times for one in features):
+            return
+        missing = frozenset(one for one in features if len(self._said(without, one)) < times)
+        if missing:
+            yield without, missing
+
+    def _working(self) -> Features:
+        return frozenset(one for one in self.features if self._works(frozenset(), frozenset({one})))
+
+    def _broken_by(self, part: str) -> Features:
+        return frozenset(one for one in self._working() if False in self._said(frozenset({part}), one))
+
+    def _needs(self, feature: str) -> Parts:
+        return frozenset(part for part in self.parts if False in self._said(frozenset({part}), feature))
+
+    def _confirmed(self, feature: str, part: str) -> bool:
+        """Say whether a removal broke a feature twice, and the whole mode worked after the first time."""
+        starts = [(gone, asked) for gone, asked in self._order if feature in asked]
+        broke = [place for place, (gone, _) in enumerate(starts) if gone == frozenset({part})]
+        whole = [place for place, (gone, _) in enumerate(starts) if not gone]
+        return self._said(frozenset({part}), feature)[:2] == [False, False] and bool(whole and whole[-1] > broke[0])
+
+    def _bounds(self) -> list[int]:
+        """Return how many starts each step takes at most, as far as is known by now."""
+        count = len(self.parts)
+        asked = frozenset() in self._answers and all(
+            self._said(frozenset({part}), one) for part in self.parts for one in self._working()
+        )
+        broken = sum(bool(self._broken_by(part)) for part in self.parts) if asked else count
+        together = len(self._guess()) if asked else count
+        guesses = {self._guess_for(one) for one in self._working()} if self.least is not None else None
+        apart = (
+            sum(1 + 2 * len(guess) for guess in guesses)
+            if guesses is not None
+            else len(self.features) * (1 + 2 * together)
+        )
+        return [count + 1, broken + 1, 1 + 2 * together, apart]
+
+
+def starts_apart(search: Search, findings: Findings) -> int:
+    """Return how many starts the same findings take when each feature is searched by itself.
+
+    Counted by searching anew, in an image that needs what was found.
+    """
+    return sum(_starts_alone(search, findings, feature) for feature in findings.least_for)
+
+
+def _starts_alone(search: Search, findings: Findings, feature: str) -> int:
+    alone = Search(search.parts, search.trades, [feature])
+    count = 0
+    while want := alone.wants():
+        kept = frozenset(search.parts) - want.without
+        traded = not kept & search.trades
+        needed = findings.least_for[feature] if traded else findings.needs[feature]
+        alone.learn(want.without, {feature: kept >= needed})
+        count += 1
+    return count

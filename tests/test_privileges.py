@@ -1,0 +1,262 @@
+"""From the answers of configurations to what the documentation should say; without an engine."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance import mode
+from conformance.contract import Contract
+from conformance.engine import HostFingerprint
+from conformance.errors import ContractError, EngineError, HarnessError
+from conformance.privileges import claims, command, configuration, render
+from conformance.privileges.asking import answer
+from conformance.privileges.claims import Holds, Measured
+from conformance.privileges.configuration import Answer, Configuration
+from conformance.progress import Progress
+from conformance.record import Host, Image, Record, append
+from conformance.verdict import Verdict
+
+HOST = Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1", "cgroup_version": 2})
+IMAGE = Image(tag="libvirt:1", id="sha256:1", base="debian")
+
+NEEDS = {"api": {"CHOWN"}, "virtio-disk": {"CHOWN", "KILL"}, "nat": {"CHOWN", "KILL", "NET_ADMIN"}}
+"""Of an image that is never started: what its features need."""
+
+
+def configured(
+    contract: Contract, without: Sequence[str], features: Sequence[str] = (), **changes: Any
+) -> Configuration:
+    """Return what that image answers in a configuration; SYS_PTRACE is missed unless namespaces are given up."""
+    kept = {*mode.removable(contract, contract.mode("unprivileged"))} - {*without}
+    wanted = {
+        one: needs | ({"SYS_PTRACE"} if one != "api" and "namespaces" in kept else set())
+        for one, needs in NEEDS.items()
+    }
+    missing = {one: sorted(needs - kept) for one, needs in wanted.items() if one in (features or NEEDS)}
+    answers = {
+        one: Answer(verdict="fails", reason=f"no {' '.join(lack)}") if lack else Answer(verdict="works")
+        for one, lack in missing.items()
+    }
+    if not features:
+        answers["kvm"] = Answer(verdict="unsupported", reason="no KVM here.")
+    given: dict[str, Any] = {
+        "run": "20260101T000000Z-a-1",
+        "host": HOST,
+        "image": IMAGE,
+        "mode": "unprivileged",
+        "without": tuple(without),
+        "answers": answers,
+        "warnings": tuple(f"capability {one} is missing: nothing works" for one in without if one != "KILL"),
+        "seconds": 1.0,
+    }
+    return Configuration(**(given | changes))
+
+
+@pytest.fixture(scope="module")
+def contract() -> Contract:
+    from conformance import contract as contracts
+
+    return contracts.load()
+
+
+@pytest.fixture(scope="module")
+def whole(contract: Contract) -> list[Configuration]:
+    """All configurations of a finished search."""
+    known = [configured(contract, ())]
+    while want := configuration.search(contract, "unprivileged", known).wants():
+        known.append(configured(contract, sorted(want.without), sorted(want.features)))
+    return known
+
+
+@pytest.fixture
+def found(contract: Contract, whole: list[Configuration]) -> Measured:
+    (one,) = claims.measured(contract, whole)
+    return one
+
+
+def part(found: Measured, wanted: str) -> claims.Part:
+    return next(one for one in found.parts if one.id == wanted)
+
+
+def test_a_claim_is_compared_with_what_was_measured(found: Measured) -> None:
+    assert part(found, "SYS_PTRACE").holds is Holds.HOLDS
+    assert part(found, "SYS_ADMIN").holds is Holds.TOO_STRICT
+    assert part(found, "NET_ADMIN").holds is Holds.TOO_LAX
+    assert part(found, "NET_RAW").holds is Holds.HOLDS
+    assert part(found, "CHOWN").holds is Holds.SILENT
+    assert part(found, "namespaces").holds is Holds.SILENT
+
+
+def test_what_breaks_is_told_with_its_reason(found: Measured) -> None:
+    assert part(found, "NET_ADMIN").breaks == {"nat": Answer(verdict="fails", reason="no NET_ADMIN")}
+    assert [*part(found, "KILL").breaks] == ["virtio-disk", "nat"]
+    assert part(found, "KILL").confirmed
+
+
+def test_a_start_that_names_nothing_is_seen(found: Measured) -> None:
+    assert part(found, "CHOWN").named
+    assert not part(found, "KILL").named
+
+
+def test_the_smallest_sets_give_up_what_takes_privileges(found: Measured) -> None:
+    assert found.findings.least == frozenset({"CHOWN", "KILL", "NET_ADMIN"})
+    assert found.findings.least_for["api"] == {"CHOWN"}
+    assert part(found, "SYS_PTRACE").kept is False
+
+
+def test_a_host_that_cannot_be_asked_says_why(found: Measured) -> None:
+    assert found.unasked == {"kvm": "no KVM here."}
+    assert "kvm" not in found.findings.least_for
+
+
+def test_the_documentation_stands_beside_the_measurement(contract: Contract, found: Measured) -> None:
+    text = render.documented(contract, [found])
+    assert "| `SYS_ADMIN` | required | not needed; **too strict** |" in text
+    assert "| `NET_ADMIN` | discretionary | needed: NAT network; **too lax** |" in text
+    assert "CHOWN" not in text
+
+
+def test_the_details_name_causes_and_what_the_start_did_not_say(contract: Contract, found: Measured) -> None:
+    text = render.details(contract, [found])
+    (row,) = [line for line in text.splitlines() if line.startswith("| `KILL` |")]
+    assert row.startswith("| `KILL` | default | VirtIO disk, NAT network <sup>")
+    assert row.endswith("| yes | **no** |  |")
+    assert "no KILL" in text
+    assert "Not asked there: KVM, because no KVM here." in text
+    assert "| **All of them** | `NET_ADMIN`, `CHOWN`, `KILL` |" in text
+    assert "not finished" not in text
+
+
+def test_an_unfinished_search_says_so(contract: Contract, whole: list[Configuration]) -> None:
+    (half,) = claims.measured(contract, whole[:5])
+    assert "The search is not finished." in render.details(contract, [half])
+    assert render.details(contract, []) == render.documented(contract, []) == render.NOTHING
+
+
+def test_an_older_images_answers_are_not_mixed_with_the_newest_ones(
+    contract: Contract, whole: list[Configuration]
+) -> None:
+    older = [one.model_copy(update={"image": Image(tag="libvirt:0", id="sha256:0", base="debian")}) for one in whole]
+    (one,) = claims.measured(contract, [*older, whole[0]])
+    assert one.findings.starts == 1
+    assert not one.findings.complete
+
+
+def test_two_hosts_stand_side_by_side(contract: Contract, whole: list[Configuration]) -> None:
+    other = [one.model_copy(update={"host": Host(name="docker-2", fingerprint={})}) for one in whole]
+    found = claims.measured(contract, [*whole, *other])
+    assert [one.host.name for one in found] == ["docker-1", "docker-2"]
+    assert "Measured on docker-1 | Measured on docker-2" in render.documented(contract, found)
+
+
+# ------------------------------------------------------------------------------------------------------- asking
+
+
+def test_a_features_checks_answer_together(make_record: Callable[..., Record]) -> None:
+    failed = make_record(verdict=Verdict.FAILS, cause="", reason="no lease", evidence={"error": "no lease\nconsole"})
+
+    assert answer([make_record(), make_record()]).verdict == "works"
+    assert answer([make_record(), failed]) == Answer(verdict="fails", reason="no lease", error="no lease\nconsole")
+    assert answer([make_record(verdict=Verdict.UNSUPPORTED, reason="no KVM")]).verdict == "unsupported"
+
+
+@dataclasses.dataclass
+class FakeRun:
+    """What the search uses of a run."""
+
+    id: str = "20260101T000000Z-a-1"
+    host_name: str = HOST.name
+    host: Host = HOST
+    image: Image = IMAGE
+    fingerprint: HostFingerprint | None = None
+    thrifty: bool = False
+    closed: int = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+Start = Callable[..., tuple[Any, list[Configuration]]]
+
+
+@pytest.fixture
+def starts() -> list[tuple[str, ...]]:
+    """What was started, in this order."""
+    return []
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, contract: Contract, starts: list[tuple[str, ...]], tmp_path: Path) -> Start:
+    """Searches in the image that is never started."""
+
+    def start(*features: str, most: int = 10_000, image: Image = IMAGE) -> tuple[Any, list[Configuration]]:
+        class Asking:
+            def __init__(self, _run: FakeRun, _mode: str) -> None:
+                pass
+
+            def __call__(self, without: Sequence[str], wanted: Sequence[str]) -> Configuration:
+                if len(starts) >= most:
+                    raise EngineError("the engine went away")
+                starts.append(tuple(without))
+                return configured(contract, without, wanted or features, image=image)
+
+        monkeypatch.setattr(command, "Asking", Asking)
+        monkeypatch.setattr(command, "prepare", lambda *_a, **_k: FakeRun(image=image))
+        return command.search("unprivileged", Progress(quiet=True), features=features, folder=tmp_path)
+
+    return start
+
+
+def test_a_search_is_recorded_start_by_start(start: Start, starts: list[tuple[str, ...]], tmp_path: Path) -> None:
+    found, known = start()
+
+    assert starts[0] == ()
+    assert found.findings().complete
+    assert [one.without for one in configuration.read(tmp_path)] == starts == [one.without for one in known]
+
+
+def test_an_interrupted_search_goes_on_from_its_records(start: Start, starts: list[tuple[str, ...]]) -> None:
+    with pytest.raises(EngineError):
+        start(most=7)
+    before = [*starts]
+    found, _ = start()
+
+    assert len(before) == 7
+    assert found.findings().complete
+    assert starts[:7] == before
+    assert starts[7] not in before
+
+    count = len(starts)
+    start()
+    assert len(starts) == count, "nothing is left to ask"
+
+
+def test_another_image_is_searched_anew(start: Start, starts: list[tuple[str, ...]]) -> None:
+    start()
+    count = len(starts)
+    start(image=Image(tag="libvirt:2", id="sha256:2", base="debian"))
+    assert len(starts) == 2 * count
+
+
+def test_one_feature_can_be_asked_alone(start: Start) -> None:
+    found, known = start("nat")
+    assert found.features == ["nat"]
+    assert all({*one.answers} == {"nat"} for one in known)
+    assert "enough for nat: CHOWN, KILL, NET_ADMIN" in command.summary(found, known)
+
+
+def test_a_feature_or_mode_that_does_not_exist_is_refused(start: Start, starts: list[tuple[str, ...]]) -> None:
+    with pytest.raises(ContractError, match="no feature is called 'natt'"):
+        start("natt")
+    assert starts == []
+
+
+def test_a_damaged_record_is_named(tmp_path: Path, contract: Contract) -> None:
+    append(tmp_path / "a.jsonl", configured(contract, ()))
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write('{"schema": 1}\n')
+    with pytest.raises(HarnessError, match=r"a\.jsonl:2 is not a record"):
+        configuration.read(tmp_path)
