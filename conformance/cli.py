@@ -21,11 +21,13 @@ from conformance import (
     doctor,
     interrupt,
     jobs,
+    merge,
     mode,
     page,
     paths,
     private_engine,
     record,
+    sessions,
     summary,
     tables,
 )
@@ -88,6 +90,7 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
                 "conformance matrix -m kvm --mode privileged --require kvm": "fail where KVM cannot be asked",
                 "conformance matrix --image any/libvirt:1 --results=/tmp/any": "another image",
                 "conformance matrix --host lab:debian-13": "on a virtual machine",
+                "conformance matrix -m nat --repeat 5": "whether it works each time",
             },
             STATUS: {
                 "0": "what was asked was decided, and nothing is wrong",
@@ -103,8 +106,11 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 def matrix(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="a virtual machine")] = None,
+    repeat: Annotated[int, typer.Option(metavar="N", min=1, help="ask so often, each time as a run of its own")] = 1,
 ) -> None:
     """Run the matrix on an engine, record it, and write the README's tables; takes pytest's options.
+
+    With --repeat what answers differently from run to run is shown as flaky, with counts.
 
     With --host lab the engine is a virtual machine's. Where none answers otherwise, a private one is started, and
     stopped at the end.
@@ -119,11 +125,19 @@ def matrix(
     _require_good_options(words)
     with _engine(definition_) as (name, facts):
         given = [f"--host-fact={key}={value}" for key, value in facts.items()]
-        status = int(pytest.main(["suites", *(["--host-name", name] if name else []), *given, *words]))
+        status = _sessions([*(["--host-name", name] if name else []), *given, *words], repeat)
     # Records that went elsewhere, as the benchmark's do, are not what the README's tables are made from.
     if not {"--collect-only", "--co"} & set(words) and not any(word.startswith("--results") for word in words):
         _write_tables(check=False)
     raise typer.Exit(status)
+
+
+def _sessions(words: list[str], repeat: int) -> int:
+    """Run pytest so often; after more than once, show what all runs together say."""
+    status, runs = sessions.ask(words, repeat)
+    if len(runs) > 1:
+        typer.echo("\n" + sessions.together(runs, color=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+    return status
 
 
 @contextlib.contextmanager
@@ -492,6 +506,39 @@ def diff_(
     else:
         typer.echo(diff.render(claims, compared))
     raise typer.Exit(EXIT_WORSE if worse else 0)
+
+
+@app.command(
+    name="merge",
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance merge fetched/* --into results": "what runners recorded, each in a folder of its own",
+                "conformance merge a.jsonl b.jsonl --into /tmp/both": "two runs",
+            },
+            STATUS: {"0": "merged"} | COMMON_STATUS,
+        }
+    ),
+)
+def merge_(
+    places: Annotated[
+        list[Path], typer.Argument(exists=True, help="files of records, and folders that have some in them")
+    ],
+    into: Annotated[Path, typer.Option(help="the folder", file_okay=False)],
+) -> None:
+    """Put the records of many runners into one folder, a file for each run.
+
+    What was fetched twice is there once, and of a run that was fetched before its end the longer part is kept. Where
+    two files say different things of one run, or something is no record, nothing is written.
+    """
+    merged = merge.merge(places, into)
+    if not merged.written and not merged.known:
+        raise typer.BadParameter(f"there is no record in {', '.join(map(str, places))}")
+    typer.echo(f"{len(merged.written)} new, {merged.known} known in {into}")
+    for file in merged.written:
+        typer.echo(f"  {file}")
+    for name in merged.twins:
+        typer.echo(f"more than one machine is called {name}: give each a --host-name of its own", err=True)
 
 
 def _recorded(place: Path) -> list[record.Record]:

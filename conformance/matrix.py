@@ -21,13 +21,15 @@ class Flaky:
         times: in how many runs it was the answer of all checks that are not steady.
         runs: how many runs asked.
         notes: of each such check, how often it gave which answer, and why not always the best.
-        beside: what else is wrong in the cell, in the run that is shown, if anything.
+        others: the newest record of each answer that the run that is shown did not give.
+        beside: what else is wrong in the cell, in that run, if anything.
     """
 
     verdict: Verdict
     times: int
     runs: int
     notes: tuple[str, ...]
+    others: tuple[Record, ...]
     beside: Verdict | None = None
 
     def __str__(self) -> str:
@@ -119,7 +121,7 @@ def _cell(contract: Contract, records: Sequence[Record], runs: Mapping[str, Sequ
     if missing and not verdict.bad:
         # Part of an answer proves a failure, but never that all of it works.
         verdict, reasons = Verdict.NOT_RUN, [f"only in part: {', '.join(sorted(missing))} not run"]
-    flaky = _flaky(contract, answers, worst if worst.bad else None) if answers else None
+    flaky = _flaky(contract, last, answers, worst if worst.bad else None) if answers else None
     reasons = [*(flaky.notes if flaky else ()), *reasons]
     return Cell(
         verdict=verdict,
@@ -154,7 +156,12 @@ def best(verdicts: Iterable[Verdict]) -> Verdict:
     return min(verdicts, key=_BEST_FIRST.index)
 
 
-def _flaky(contract: Contract, answers: Mapping[str, Sequence[Record]], beside: Verdict | None) -> Flaky:
+def _flaky(
+    contract: Contract,
+    last: Mapping[str, Record],
+    answers: Mapping[str, Sequence[Record]],
+    beside: Verdict | None,
+) -> Flaky:
     by_run: dict[str, list[Verdict]] = defaultdict(list)
     for one in (one for given in answers.values() for one in given):
         by_run[one.run].append(one.verdict)
@@ -163,15 +170,26 @@ def _flaky(contract: Contract, answers: Mapping[str, Sequence[Record]], beside: 
         verdict=wanted,
         times=sum(gravest(verdicts) is wanted for verdicts in by_run.values()),
         runs=len(by_run),
+        others=tuple(
+            one
+            for check, given in answers.items()
+            for verdict, one in _newest(given).items()
+            if verdict is not last[check].verdict
+        ),
         notes=tuple(f"{check}: {_counts(contract, given)}" for check, given in answers.items()),
         beside=beside,
     )
 
 
+def _newest(given: Iterable[Record]) -> dict[Verdict, Record]:
+    """Return the newest record of each answer; they come oldest run first."""
+    return {one.verdict: one for one in given}
+
+
 def _counts(contract: Contract, given: Sequence[Record]) -> str:
     """Say how often which answer was given, and why; the newest reason of each."""
     counts = Counter(one.verdict for one in given)
-    newest = {one.verdict: reason(contract, one) for one in given}
+    newest = {verdict: reason(contract, one) for verdict, one in _newest(given).items()}
     return ", ".join(
         f"{verdict.words} {counts[verdict]} of {len(given)}" + (f" ({newest[verdict]})" if newest[verdict] else "")
         for verdict in sorted(counts, key=_BEST_FIRST.index)

@@ -90,6 +90,7 @@ class Place:
         changed: whether the newest run changed it.
         command: the container, as a ``docker run`` command.
         checks: what its run says.
+        others: where it is flaky, what other runs say.
         history: what its runs said, the newest first.
         older: how many more there are.
     """
@@ -105,6 +106,7 @@ class Place:
     changed: bool
     command: str
     checks: Sequence[Check]
+    others: Sequence[Check]
     history: Sequence[Cell]
     older: int
 
@@ -251,9 +253,10 @@ def _place(
     history = host.history.get((feature.id, claims.id), ())[::-1]
     beside = cell.flaky.beside.words if cell.flaky and cell.flaky.beside else ""
     reasons = cell.reasons or ((feature.pending,) if not cell.records and feature.pending else ())
-    checks = [
-        _check(contract, record, boots.of(record, name, f"{feature.title}, {claims.id}")) for record in cell.records
-    ]
+    checks, others = (
+        [_check(contract, record, boots.of(record, name, f"{feature.title}, {claims.id}")) for record in records]
+        for records in (cell.records, cell.flaky.others if cell.flaky else ())
+    )
     return Place(
         id=name,
         feature=feature,
@@ -266,6 +269,7 @@ def _place(
         changed=(feature.id, claims.id) in touched,
         command=mode.shell(mode.of(contract, claims.id).docker_run(host.image.tag)),
         checks=checks,
+        others=others,
         history=history[:HISTORY],
         older=len(history[HISTORY:]),
     )

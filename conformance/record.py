@@ -111,6 +111,16 @@ class Record(Dated):
         )
 
 
+def file_name(host: str, run: str) -> str:
+    """Return how the file of a run on a host is called."""
+    return f"{host}-{run}.jsonl"
+
+
+def line(record: BaseModel) -> str:
+    """Return a record as a file has it."""
+    return record.model_dump_json(by_alias=True) + "\n"
+
+
 class Recorder:
     """Appends records to a run's own file, each of them whole and on disk before the next check starts.
 
@@ -121,7 +131,7 @@ class Recorder:
     """
 
     def __init__(self, folder: Path, host: str, run: str) -> None:
-        self.path = folder / f"{host}-{run}.jsonl"
+        self.path = folder / file_name(host, run)
         self.records: list[Record] = []
 
     def append(self, record: Record) -> None:
@@ -140,14 +150,14 @@ def append(path: Path, record: BaseModel) -> None:
     Raises:
         HarnessError: it cannot be written; nothing of it is left in the file, and the error carries it.
     """
-    line = record.model_dump_json(by_alias=True) + "\n"
+    written = line(record)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: what a buffer still holds after an error would be written at the end all the same.
         with path.open("ab", buffering=0) as file:
             whole = file.tell()
             try:
-                rest = line.encode()
+                rest = written.encode()
                 while rest:
                     rest = rest[file.write(rest) :]
                 os.fsync(file.fileno())
@@ -158,7 +168,7 @@ def append(path: Path, record: BaseModel) -> None:
                 raise
     except OSError as error:
         raise HarnessError(
-            f"cannot write the record to {path}: {error.strerror}; it was: {line.strip()}",
+            f"cannot write the record to {path}: {error.strerror}; it was: {written.strip()}",
             "make room or give another folder with --results, and run again",
         ) from error
 
@@ -189,9 +199,9 @@ def read_file(file: Path, kind: type[Kind]) -> Iterator[Kind]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"cannot read {file}: {error}", "name a file of records, which runs write") from error
-    for number, line in enumerate(lines, start=1):
+    for number, text in enumerate(lines, start=1):
         try:
-            yield kind.model_validate_json(line)
+            yield kind.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])

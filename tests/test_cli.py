@@ -162,7 +162,22 @@ def test_modes_are_listed_for_programs() -> None:
     assert runner.invoke(cli.app, ["modes", "privileged", "--json", "--docker"]).exit_code == 2
 
 
-@pytest.mark.parametrize("words", [[], ["matrix"], ["bench"], ["engine"], ["modes"], ["doctor"], ["tables"], ["lab"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["matrix"],
+        ["bench"],
+        ["engine"],
+        ["modes"],
+        ["doctor"],
+        ["tables"],
+        ["lab"],
+        ["report"],
+        ["diff"],
+        ["merge"],
+    ],
+)
 def test_help_tells_examples_and_exit_statuses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pytest, "main", lambda _words: 0)
     monkeypatch.setenv("COLUMNS", "80")

@@ -201,11 +201,15 @@ def test_a_first_run_changed_nothing(make_record: Make, render: Callable[..., Pa
 def test_a_flaky_cell_says_how_often(contract: Contract, make_record: Make, render: Callable[..., Page]) -> None:
     made = render(
         make_record(run="1", asked="q"),
-        make_record(run="2", asked="q", verdict=Verdict.FAILS, reason="no carrier"),
+        make_record(
+            run="2", asked="q", verdict=Verdict.FAILS, reason="no carrier", evidence={"error": "ends with: eth0"}
+        ),
         make_record(run="3", asked="q"),
     )
     assert "flaky: works 2 of 3" in made.text
-    assert "no carrier" in made.section(at(contract, "iso", "unprivileged"))
+    opened = made.section(at(contract, "iso", "unprivileged"))
+    for shown in ("no carrier", "What other runs said", "ends with: eth0"):
+        assert shown in opened, shown
 
 
 # ------------------------------------------------------------------------------------- untrusted records

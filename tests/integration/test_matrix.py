@@ -78,6 +78,20 @@ def test_guests_answer_and_their_answers_are_recorded(client: docker.DockerClien
     assert 'verdict" value="works"' in (tmp_path / "junit.xml").read_text()
 
 
+def test_asked_again_is_a_run_of_its_own_and_asks_the_same(tmp_path: Path) -> None:
+    words = ["--repeat", "2", "-k", "published_port", "--mode", "unprivileged", "--results", str(tmp_path)]
+    command = [sys.executable, "-m", "conformance.cli", "matrix", *words]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400, check=False
+    )
+
+    assert done.returncode == 0, done.stdout
+    first, second = record.read(tmp_path)
+    assert first.run != second.run
+    assert first.asks_the_same_as(second)
+    assert "all 2 runs together" in done.stdout
+
+
 def test_an_image_that_does_not_exist_is_said_before_any_work(tmp_path: Path) -> None:
     status, output = Run("-m", "api", "--image", "no/such:image", "--results", str(tmp_path)).end()
 

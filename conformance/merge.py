@@ -1,0 +1,98 @@
+"""Merging: the records of many runners become one folder's, a file for each run."""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformance import record
+from conformance.errors import HarnessError
+from conformance.record import Record
+
+Name = str
+"""How a run's file is called: after its host and its id, so that it tells runs apart."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came of it.
+
+    Attributes:
+        written: files of runs that are new, or longer than they were.
+        known: how many runs were there already.
+        twins: names that more than one machine has.
+    """
+
+    written: tuple[Name, ...]
+    known: int
+    twins: tuple[str, ...]
+
+
+def merge(places: Sequence[Path], into: Path) -> Merged:
+    """Put the records of files and of folders into one folder.
+
+    A run is known by what its records say, not by what its file is called. What was fetched twice is there once, and
+    of a run that was fetched before its end the longer part is kept. Nothing is written unless all can be read.
+
+    Raises:
+        HarnessError: something is no record, two files say different things of one run, or it cannot be written.
+    """
+    before = _runs(sorted(into.glob("*.jsonl")))
+    for name in before:
+        if not (into / name).exists():
+            raise HarnessError(
+                f"{into} has the records of {name} in a file of another name",
+                "move it elsewhere and merge it from there",
+            )
+    brought = _runs(file for place in places for file in _files(place))
+    after = {name: _longer(name, before.get(name, []), brought.get(name, [])) for name in {**before, **brought}}
+    written = [name for name in brought if len(after[name]) > len(before.get(name, []))]
+    for name in written:
+        _write(into / name, after[name])
+    machines = {one.host.identity for records in after.values() for one in records}
+    names = [host for host, *_ in machines]
+    return Merged(
+        written=tuple(sorted(written)),
+        known=len(brought) - len(written),
+        twins=tuple(sorted({host for host in names if names.count(host) > 1})),
+    )
+
+
+def _files(place: Path) -> list[Path]:
+    return [place] if place.is_file() else sorted(place.glob("*.jsonl"))
+
+
+def _runs(files: Iterable[Path]) -> dict[Name, list[Record]]:
+    """Return the records of files, run by run; a file may have several, and a run several files."""
+    runs: dict[Name, list[Record]] = {}
+    for file in files:
+        own: dict[Name, list[Record]] = {}
+        for one in record.read_file(file, Record):
+            own.setdefault(record.file_name(one.host.name, one.run), []).append(one)
+        for name, records in own.items():
+            runs[name] = _longer(name, runs.get(name, []), records)
+    return runs
+
+
+def _longer(name: Name, one: list[Record], other: list[Record]) -> list[Record]:
+    """Return the longer of two files of one run, which begins with the shorter one."""
+    short, long = sorted((one, other), key=len)
+    if long[: len(short)] != short:
+        raise HarnessError(
+            f"two files say different things of one run, {name}",
+            "keep the one that the run wrote; runs only ever add to theirs",
+        )
+    return long
+
+
+def _write(file: Path, records: Iterable[Record]) -> None:
+    """Write a run's records whole or not at all."""
+    partial = file.with_suffix(".partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text("".join(record.line(one) for one in records), encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise HarnessError(f"cannot write {file}: {error.strerror}", "make room, and merge again") from error

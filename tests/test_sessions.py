@@ -1,0 +1,75 @@
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from conformance import sessions
+from conformance.contract import Contract
+from conformance.plugin import RUN
+from conformance.record import Record
+from conformance.verdict import Verdict
+
+Make = Callable[..., Record]
+
+
+class Ended:
+    """What a session had: a run with one record."""
+
+    def __init__(self, contract: Contract, record: Record) -> None:
+        self.contract = contract
+        self.recorder = type("Recorder", (), {"records": [record]})()
+
+
+@pytest.fixture
+def end(monkeypatch: pytest.MonkeyPatch, contract: Contract, make_record: Make) -> Callable[..., list[Sequence[str]]]:
+    """Lets pytest's sessions end with these statuses; 4 is one that came to no run."""
+
+    def end(*statuses: int) -> list[Sequence[str]]:
+        asked: list[Sequence[str]] = []
+
+        def main(words: Sequence[str], plugins: Sequence[Any]) -> int:
+            status = statuses[len(asked)]
+            asked.append(words)
+            verdict = Verdict.FAILS if status == pytest.ExitCode.TESTS_FAILED else Verdict.WORKS
+            config: Any = type("Config", (), {"stash": pytest.Stash()})()
+            if status != pytest.ExitCode.USAGE_ERROR:
+                run: Any = Ended(contract, make_record(run=str(len(asked)), asked="q", verdict=verdict))
+                config.stash[RUN] = run
+            plugins[0].pytest_unconfigure(config)
+            return status
+
+        monkeypatch.setattr(pytest, "main", main)
+        return asked
+
+    return end
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status", "runs"),
+    [
+        ([0, 0, 0], 0, 3),
+        ([0, 1, 0], 1, 3),
+        ([5, 0, 5], 0, 3),
+        ([5, 5, 5], 5, 3),
+        ([0, 2, 0], 2, 2),
+        ([6, 0, 0], 6, 1),
+        ([1, 6, 0], 6, 2),
+        ([4, 0, 0], 4, 0),
+    ],
+)
+def test_each_session_is_a_run_and_the_worst_status_counts(
+    end: Callable[..., list[Sequence[str]]], statuses: list[int], status: int, runs: int
+) -> None:
+    asked = end(*statuses)
+    found, had = sessions.ask(["-m", "kvm"], 3)
+    assert found == status
+    assert len(had) == runs
+    assert set(map(tuple, asked)) == {("suites", "-m", "kvm")}
+
+
+def test_all_runs_together_say_what_is_flaky(end: Callable[..., list[Sequence[str]]]) -> None:
+    end(0, 1, 0)
+    _, runs = sessions.ask([], 3)
+    drawn = sessions.together(runs, color=False)
+    assert drawn.startswith("all 3 runs together\ndocker-1: libvirt:1\n")
+    assert "flaky: works 2 of 3" in drawn
