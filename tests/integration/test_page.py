@@ -24,10 +24,10 @@ LONG = "x" * 300
 
 
 def records() -> Iterator[Record]:
-    """Yield what was recorded on one host, then two runs that give each verdict, a flaky cell, and long words."""
+    """Yield what was recorded of one mode, then two runs that give each verdict, a flaky cell, and long words."""
     real = list(record.read(paths.RESULTS))
     first = real[0]
-    yield from (one for one in real if one.host == first.host)
+    yield from (one for one in real if (one.host, one.mode) == (first.host, first.mode))
     yield first.model_copy(update={"host": first.host.model_copy(update={"name": "another"})})
     evidence = {"error": LONG, "screen": LONG, "guests": [{"domain": LONG, "xml": LONG, "report": [LONG]}]}
     places = [(feature, mode.id) for feature in ("api", "volumes") for mode in contract.load().modes]
