@@ -30,7 +30,7 @@ from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.errors import HarnessError
 from conformance.guest import BOOT_SECONDS, MEMORY_MIB, Accel, Shape
-from conformance.guests import POOL, POOL_PATH, Guests
+from conformance.guests import POOL, Guests
 from conformance.lab import boots, definition
 from conformance.lab import cost as lab_cost
 from conformance.media import CMDLINE, Probe
@@ -406,7 +406,7 @@ def bare_qemu(shape: Shape, orders: dict[str, str]) -> list[str]:
     that leaves the CPU to libvirt, libvirt takes QEMU's own default, as this does.
     """
     oem_strings = ",".join(f"value=probe.{key}={value}" for key, value in orders.items())
-    drive = f"file={POOL_PATH}/{shape.disk},if=none,id=disk,format=raw,cache=none,discard=unmap"
+    drive = f"file=/var/lib/libvirt/images/{POOL}/{shape.disk},if=none,id=disk,format=raw,cache=none,discard=unmap"
     return [
         *("qemu-system-x86_64", "-machine", "q35", "-accel", shape.accel),
         *(("-cpu", "host,migratable=off") if shape.accel == "kvm" else ()),

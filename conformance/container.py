@@ -59,7 +59,7 @@ ENGINES_DNS = "0B00007F:"
 
 STALE = """
 for file in /run/libvirt/qemu/*.pid; do
-    [ ! -e "$file" ] || grep -q "^qemu\\|^libvirtd" "/proc/$(cat "$file")/comm" || echo "$file"
+    [ ! -e "$file" ] || grep -q "^qemu\\|^libvirtd\\|^virt" "/proc/$(cat "$file")/comm" || echo "$file"
 done
 """
 
@@ -90,7 +90,6 @@ class Container:
         port: the API's port; by default the contract's, and in the host's network, where that may be another
             libvirt's, a free one, chosen anew if somebody else is quicker to take it.
         ready_seconds: from the start to libvirt's first answer.
-        path: the URI's path at which libvirt is reached.
         relay: the way to ports of the engine's host; none where that is this machine.
     """
 
@@ -103,16 +102,14 @@ class Container:
         run: str,
         network: str = "default",
         port: int | None = None,
-        path: str = "/system",
         ready_seconds: float = READY_SECONDS,
         relay: "Relay | None" = None,
     ) -> None:
         self.client = client
         self.mode = mode
         self.image = image
-        self.path = path
         self.ready_seconds = ready_seconds
-        self._any_port = port is None and mode.host_network
+        self._any_port = port is None and mode.host_network and bool(mode.image.port_variable)
         self.port = free_port() if self._any_port else port or mode.port
         self.absent: list[str] = []
         """Devices that the mode exposes and the host does not have."""
@@ -171,7 +168,7 @@ class Container:
             self._volumes = {self._make_volume(): path for path in self.mode.volumes.values()}
         body = mode.engine_call(
             self.image,
-            environment={"TCP_PORT": str(self.port)} if self.port != self.mode.port else {},
+            environment={self.mode.image.port_variable: str(self.port)} if self.port != self.mode.port else {},
             volumes=self._volumes,
             labels=self._labels,
             network=self._network,
@@ -372,8 +369,8 @@ class Container:
             # A container that has ended has no published port; the wait then says that it ended.
             port = published[0]["HostPort"] if published else port
         if self._relay:
-            return f"qemu+unix://{self.path}?socket={quote(str(self._relay.socket_to(int(port))))}"
-        return f"qemu+tcp://127.0.0.1:{port}{self.path}"
+            return f"qemu+unix://{self.mode.image.path}?socket={quote(str(self._relay.socket_to(int(port))))}"
+        return f"qemu+tcp://127.0.0.1:{port}{self.mode.image.path}"
 
     def log(self, lines: int = 30) -> str:
         """Return the newest lines of the container's log: the image's start-up and libvirtd."""

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -28,10 +28,29 @@ class _Data(BaseModel):
 
 
 class ImageClaims(_Data):
-    """How the image under test is reached."""
+    """How the image under test is started and reached, and where it keeps what it is asked about.
+
+    Attributes:
+        port: the API's TCP port in the container.
+        path: of the libvirt URI.
+        auth: how libvirt lets clients in over TCP.
+        command: what the container runs in place of the image's own command; empty for that.
+        port_variable: the environment variable that gives the API another port; empty where there is none.
+        images: the folder of guests' images.
+        logs: the folder of QEMU's logs.
+        user: who owns images and logs.
+        group: the same.
+    """
 
     port: int = Field(ge=1, le=65535)
     path: str
+    auth: Literal["none", "sasl"] = "none"
+    command: tuple[str, ...] = ()
+    port_variable: str = Field(default="", alias="port-variable")
+    images: str = "/var/lib/libvirt/images"
+    logs: str = "/var/log/libvirt/qemu"
+    user: str = "libvirt"
+    group: str = "libvirt"
 
 
 class Parameter(_Data):
@@ -213,6 +232,8 @@ class Contract(_Data):
     parameters: tuple[Parameter, ...]
     volumes: tuple[Volume, ...]
     features: tuple[Feature, ...]
+    unpromised: tuple[Feature, ...] = ()
+    """Features that suites ask about, and this image does not promise."""
     exposures: tuple[Exposure, ...]
     switches: tuple[Switch, ...] = ()
     powers: tuple[Power, ...] = ()
@@ -307,18 +328,49 @@ def _find(kind: str, wanted: str, known: Sequence[Named]) -> Named:
     raise ContractError(f"no {kind} is called {wanted!r}", f"choose one of: {', '.join(one.id for one in known)}")
 
 
-def load(path: Path = paths.CONTRACT) -> Contract:
-    """Read and check a contract.
-
-    Raises:
-        ContractError: the file cannot be read, is no TOML, or names something that does not exist.
-    """
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return Contract.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ContractError(f"cannot read the contract {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ContractError(f"{path.name} is not TOML: {error}") from error
+
+
+def _promised(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a contract's data with the features that are promised apart from the others.
+
+    Raises:
+        ContractError: a feature is promised that does not exist.
+    """
+    promises = data.pop("promises")
+    known = {feature["id"]: feature for feature in data["features"]}
+    for one in promises:
+        if one not in known:
+            raise ContractError(f"no feature is called {one!r}", f"promise some of: {', '.join(known)}")
+    return data | {
+        "features": [feature for feature in known.values() if feature["id"] in promises],
+        "unpromised": [feature for feature in known.values() if feature["id"] not in promises],
+        "known-failures": [one for one in data.get("known-failures", ()) if one["feature"] in promises],
+    }
+
+
+def load(path: Path = paths.CONTRACT) -> Contract:
+    """Read and check a contract.
+
+    One that says ``extends = true`` is for another image: what it does not say is as in the project's own, and its
+    ``promises`` names the features that are asked.
+
+    Raises:
+        ContractError: the file cannot be read, is no TOML, or names something that does not exist.
+    """
+    data = _read(path)
+    try:
+        if data.pop("extends", False):
+            data = _read(paths.CONTRACT) | data
+        if "promises" in data:
+            data = _promised(data)
+        return Contract.model_validate(data)
     except ValidationError as error:
         problems = "; ".join(
             ".".join(str(part) for part in problem["loc"]) + (": " if problem["loc"] else "") + problem["msg"]

@@ -535,7 +535,7 @@ class Running:
         Raises:
             libvirt.libvirtError: the daemon refused.
         """
-        file = f"/var/lib/libvirt/images/{self.guest.name}.save"
+        file = f"{self._container.mode.image.images}/{self.guest.name}.save"
         self.domain.save(file)
         try:
             yield
@@ -915,7 +915,11 @@ def _open_files(container: Container, name: str) -> frozenset[str]:
 
 def _seen(container: Container, guest: Guest) -> str:
     """Say what the console, QEMU and libvirtd show; for errors."""
-    qemu = container.run("tail", "-n", "5", f"/var/log/libvirt/qemu/{guest.name}.log").text if container.running else ""
+    qemu = (
+        container.run("tail", "-n", "5", f"{container.mode.image.logs}/{guest.name}.log").text
+        if container.running
+        else ""
+    )
     return (
         f"console ends with:\n{plain(guest.console)[-CONSOLE_EXCERPT:] or '(nothing)'}\n{_on_screen(guest)}"
         f"QEMU's log ends with:\n{qemu or '(nothing)'}\n{container.describe()}"

@@ -26,7 +26,6 @@ Part = Literal["disk", "snapshots", "network", "drive"]
 """What a guest that stays can have: ``snapshots`` is a disk that can keep them, ``drive`` an empty CD-ROM drive."""
 
 POOL = "conformance"
-POOL_PATH = "/var/lib/libvirt/images/conformance"
 """A pool of the harness's own, so that a broken default pool is not blamed on the disk."""
 
 NETWORK = "default"
@@ -109,6 +108,10 @@ class Guests:
         self._residents: dict[frozenset[Part], Running] = {}
         self._hopeless: set[frozenset[Part]] = set()
         self._closing = contextlib.ExitStack()
+
+    @property
+    def _pool_path(self) -> str:
+        return f"{self.container.mode.image.images}/{POOL}"
 
     def boot(self, *needs: Need, firmware: Firmware = "bios") -> Guest:
         """Return a guest that was asked for these needs.
@@ -209,7 +212,7 @@ class Guests:
         """
         self._progress(f"{self.container.mode.id}: a guest that starts by itself")
         self.container.revive()
-        log = f"/var/log/libvirt/qemu/autostarted-{time.monotonic_ns()}.console"
+        log = f"{self.container.mode.image.logs}/autostarted-{time.monotonic_ns()}.console"
         shape = dataclasses.replace(self._shape("bios", frozenset()), console_log=log)
         guest = Autostarted(self.container, shape, {"ask": "kept,button", "stay": str(STAY_SECONDS)})
         try:
@@ -231,7 +234,7 @@ class Guests:
         Raises:
             libvirt.libvirtError: the daemon does not take the definition.
         """
-        nvram = f"{POOL_PATH}/{variable}_VARS.fd"
+        nvram = f"{self._pool_path}/{variable}_VARS.fd"
         shape = dataclasses.replace(self._shape(firmware, frozenset()), nvram=nvram)
         self._progress(f"{self.container.mode.id}: a persistent guest by {firmware.upper()}, started twice")
         with self._defined(shape, {"ask": "nvram", "variable": variable}) as domain:
@@ -358,7 +361,7 @@ class Guests:
             if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
                 raise
         return connection.storagePoolCreateXML(
-            f"<pool type='dir'><name>{POOL}</name><target><path>{POOL_PATH}</path></target></pool>",
+            f"<pool type='dir'><name>{POOL}</name><target><path>{self._pool_path}</path></target></pool>",
             libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD,
         )
 

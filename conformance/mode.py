@@ -4,6 +4,7 @@ All three renderings are made from the one :class:`Mode`, so that what a reader 
 was judged.
 """
 
+import itertools
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from conformance.contract import (
     Device,
     DeviceRule,
     Exposure,
+    ImageClaims,
     ModeClaims,
     Mount,
     Network,
@@ -50,10 +52,10 @@ class Mode:
         id: the mode's name in the contract.
         summary: one sentence for tables and help.
         exposures: what the container is given, in the contract's order.
+        image: how the image is started and reached.
         permissions: the documented permission mode of each exposed path, as the path is in the container.
         default_capabilities: whether there is what the engine gives without being asked, beside what is exposed.
         environment: variables that the image needs in this mode.
-        port: the container's API port.
         volumes: container path by volume name; what the rendered commands keep between containers.
         majors: the numbers of the drivers for which there is a rule, as they are on the engine's host; only the
             engine's call takes them: a rendered command looks them up where it is run.
@@ -62,12 +64,17 @@ class Mode:
     id: str
     summary: str
     exposures: tuple[Exposure, ...]
+    image: ImageClaims
     permissions: Mapping[str, str] = field(default_factory=dict)
     default_capabilities: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
-    port: int = 16509
     volumes: Mapping[str, str] = field(default_factory=dict)
     majors: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        """Return the container's API port."""
+        return self.image.port
 
     @property
     def capabilities(self) -> list[str]:
@@ -180,8 +187,10 @@ class Mode:
             host_config["PortBindings"] = {
                 f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(published) if published else ""}]
             }
+        command = {"Cmd": list(self.image.command)} if self.image.command else {}
         return {
             "Image": image,
+            **command,
             "Env": [f"{name}={value}" for name, value in {**self.environment, **(environment or {})}.items()],
             "ExposedPorts": {} if self.host_network else {f"{port}/tcp": {}},
             "Labels": dict(labels or {}),
@@ -214,12 +223,13 @@ class Mode:
             words.append(f"--publish=127.0.0.1:{self.port}:{self.port}")
         words += [f"--env={key}={value}" for key, value in self.environment.items()]
         words += [f"--volume={volume}:{path}" for volume, path in self.volumes.items()]
-        return [*words, image]
+        return [*words, image, *self.image.command]
 
     def compose(self, image: str, name: str = "libvirt") -> str:
         """Render the container as a Compose file; a driver's number is a variable, for which Compose asks by name."""
         service: dict[str, Any] = {
             "image": image,
+            "command": list(self.image.command),
             "container_name": name,
             "stop_grace_period": f"{STOP_TIMEOUT}s",
             "privileged": self.privileged or None,
@@ -246,8 +256,9 @@ class Mode:
 
 def shell(words: list[str]) -> str:
     """Join a command's words for a README: quoted for a shell, but for what it is to look up; an option a line."""
-    head, options, image = words[:2], words[2:-1], words[-1]
-    return " \\\n  ".join([" ".join(head), *map(_quoted, options), shlex.quote(image)])
+    options = list(itertools.takewhile(lambda word: word.startswith("--"), words[2:]))
+    image = words[2 + len(options) :]
+    return " \\\n  ".join([" ".join(words[:2]), *map(_quoted, options), shlex.join(image)])
 
 
 def _looked_up(driver: str) -> str:
@@ -288,10 +299,10 @@ def of(contract: Contract, mode_id: str, without: Iterable[str] = ()) -> Mode:
         id="-without-".join([claims.id, *gone]),
         summary=claims.summary,
         exposures=exposures,
+        image=contract.image,
         permissions=_permissions(contract, exposures),
         default_capabilities=claims.default_capabilities and not named,
         environment=environment,
-        port=contract.image.port,
         volumes={volume.name: volume.path for volume in contract.volumes},
     )
 

@@ -44,8 +44,9 @@ class Kind:
         return False
 
 
-def kinds(connection: "libvirt.virConnect") -> dict[str, Kind]:
-    """Return the kinds by name."""
+def kinds(container: Container) -> dict[str, Kind]:
+    """Return the kinds by name, as the libvirt in a container has them."""
+    connection = container.connection
     return {
         "domain": Kind(
             "domain",
@@ -68,7 +69,7 @@ def kinds(connection: "libvirt.virConnect") -> dict[str, Kind]:
             lambda xml: connection.storagePoolDefineXML(xml, 0),
             connection.storagePoolLookupByName,
             "<pool type='dir'><name>{name}</name><uuid>{uuid}</uuid>"
-            "<target><path>/var/lib/libvirt/images/{name}/{title}</path></target></pool>",
+            f"<target><path>{container.mode.image.images}/{{name}}/{{title}}</path></target></pool>",
         ),
     }
 
@@ -94,13 +95,13 @@ class Kept:
     holds: tuple[str, ...] = ()
 
 
-def keep(connection: "libvirt.virConnect") -> dict[str, Kept]:
+def keep(container: Container) -> dict[str, Kept]:
     """Define and start one of each kind, with a volume in the pool; all but the domain start by themselves.
 
     Returns:
         What :func:`kept` is to find as long as they are there.
     """
-    for kind in kinds(connection).values():
+    for kind in kinds(container).values():
         made = kind.define(kind.definition(KEPT))
         if kind.name == "domain":
             # Paused: an image that asks it to shut down would wait for it, since nothing in it obeys.
@@ -112,13 +113,13 @@ def keep(connection: "libvirt.virConnect") -> dict[str, Kept]:
         made.create()
         if kind.name == "pool":
             made.createXML(f"<volume><name>{VOLUME}</name><capacity unit='MiB'>1</capacity></volume>")
-    return kept(connection)
+    return kept(container)
 
 
-def kept(connection: "libvirt.virConnect") -> dict[str, Kept]:
+def kept(container: Container) -> dict[str, Kept]:
     """Return what is there of what :func:`keep` made, by kind."""
     found: dict[str, Kept] = {}
-    for kind in kinds(connection).values():
+    for kind in kinds(container).values():
         if kind.exists(KEPT):
             one = kind.lookup(KEPT)
             active = bool(one.isActive())

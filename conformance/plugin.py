@@ -186,7 +186,7 @@ def pytest_configure(config: pytest.Config) -> None:
         claims = _contract(config.getoption("contract"))
     except ContractError as error:
         raise pytest.UsageError(str(error)) from error
-    for feature in claims.features:
+    for feature in (*claims.features, *claims.unpromised):
         config.addinivalue_line("markers", f"{feature.marker}: {feature.claim}")
     config.addinivalue_line("markers", "host_network: asked only in modes that are in the host's network")
     config.addinivalue_line("markers", "essential: of its feature, what conformance privileges asks")
@@ -274,8 +274,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _note_questions(config: pytest.Config, items: list[pytest.Item]) -> None:
     claims = _contract(config.getoption("contract"))
     by_marker = {feature.marker: feature for feature in claims.features}
+    unpromised = {feature.marker for feature in claims.unpromised}
     # A question that is asked in none of the chosen modes has no mode.
-    pointless = [item for item in items if not isinstance(_parameters(item).get("mode"), Mode | None)]
+    pointless = [
+        item
+        for item in items
+        if not isinstance(_parameters(item).get("mode"), Mode | None)
+        or unpromised & {mark.name for mark in item.iter_markers()}
+    ]
     if pointless:
         config.hook.pytest_deselected(items=pointless)
         items[:] = [item for item in items if item not in pointless]

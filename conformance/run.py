@@ -107,9 +107,12 @@ class Run:
         """Return a container of the image in a mode; not started yet.
 
         Raises:
-            Unsupported: the host lacks what makes the mode another one, or what the mode needs.
+            Unsupported: the host lacks what makes the mode another one, or what the mode needs; or the image wants to
+                know who comes.
             EngineError: the engine refused.
         """
+        if self.contract.image.auth != "none":
+            raise Unsupported(f"the image asks who comes, by {self.contract.image.auth.upper()}: nothing here can say")
         if "apparmor" not in self.fingerprint.security and (equal := modes.equal_but(self.contract, mode, UNCONFINED)):
             raise Unsupported(f"the engine has no AppArmor to be unconfined by: there the mode is {equal}")
         client = self.engine.client
@@ -119,7 +122,6 @@ class Run:
             self.image.id,
             run=self.id,
             network=network,
-            path=self.contract.image.path,
             ready_seconds=self.ready_seconds,
             relay=self._relay,
         )
@@ -258,7 +260,7 @@ def _image(where: Engine, tag: str | None, run: str, progress: Callable[[str], N
         output = throwaway.output(
             where.client,
             info.id,
-            ["sh", "-c", "libvirtd --version; qemu-system-x86_64 --version"],
+            ["sh", "-c", "libvirtd --version || virtqemud --version; qemu-system-x86_64 --version"],
             run=run,
             network_mode="none",
         )

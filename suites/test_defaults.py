@@ -7,6 +7,7 @@ import pytest
 
 from conformance.container import Container
 from conformance.guests import require_started
+from conformance.run import Run
 
 pytestmark = pytest.mark.defaults
 
@@ -25,10 +26,10 @@ def test_the_default_network_is_started(connection: libvirt.virConnect) -> None:
 
 
 @pytest.mark.essential
-def test_the_default_pool_is_started_and_starts_by_itself(connection: libvirt.virConnect) -> None:
+def test_the_default_pool_is_started_and_starts_by_itself(connection: libvirt.virConnect, run: Run) -> None:
     pool = connection.storagePoolLookupByName("default")
 
-    assert ET.fromstring(pool.XMLDesc()).findtext("target/path") == "/var/lib/libvirt/images"
+    assert ET.fromstring(pool.XMLDesc()).findtext("target/path") == run.contract.image.images
     assert pool.isPersistent()
     assert pool.autostart()
     assert pool.isActive()

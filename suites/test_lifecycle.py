@@ -17,7 +17,7 @@ pytestmark = pytest.mark.lifecycle
 @pytest.fixture(params=["domain", "network", "pool"])
 def kind(request: pytest.FixtureRequest, container: Container) -> Iterator[Kind]:
     with swept(container):
-        yield kinds(container.connection)[request.param]
+        yield kinds(container)[request.param]
 
 
 @pytest.mark.essential

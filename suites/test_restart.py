@@ -35,7 +35,7 @@ def test_what_is_persistent_is_back_and_autostarted_guests_run_again(
 ) -> None:
     with swept(container):
         before = autostarted.wait_until_up()
-        own = keep(container.connection)
+        own = keep(container)
 
         autostarted.forget()
         container.stop() if end == "stop" else container.kill()
@@ -44,7 +44,7 @@ def test_what_is_persistent_is_back_and_autostarted_guests_run_again(
         after = autostarted.wait_until_up()
         evidence |= {"before": before.as_json(), "after": after.as_json()}
         assert after["kept"]["boot"] != before["kept"]["boot"]
-        assert kept(container.connection) == own | {"domain": dataclasses.replace(own["domain"], active=False)}
+        assert kept(container) == own | {"domain": dataclasses.replace(own["domain"], active=False)}
         assert container.connection.networkLookupByName("default").isActive()
         assert container.connection.storagePoolLookupByName("default").isActive()
         assert container.stale() == []

@@ -9,8 +9,6 @@ from conformance.run import Run
 
 pytestmark = pytest.mark.volumes
 
-IMAGES = "/var/lib/libvirt/images"
-
 
 def test_each_volume_has_its_documented_permission_mode(run: Run, inside: Host) -> None:
     for volume in run.contract.volumes:
@@ -22,24 +20,27 @@ def test_each_volume_has_its_documented_permission_mode(run: Run, inside: Host) 
 
 @pytest.mark.essential
 def test_each_volume_belongs_to_libvirt(run: Run, inside: Host) -> None:
+    image = run.contract.image
     for volume in run.contract.volumes:
-        assert (inside.file(volume.path).user, inside.file(volume.path).group) == ("libvirt", "libvirt")
+        assert (inside.file(volume.path).user, inside.file(volume.path).group) == (image.user, image.group)
 
 
 @pytest.mark.ends("container")
-def test_images_that_lay_there_before_belong_to_libvirt_after_a_start(container: Container, inside: Host) -> None:
-    inside.check_output(
-        f"mkdir -p {IMAGES}/older && touch {IMAGES}/older/guest.raw && chown -R root:root {IMAGES}/older"
-    )
+def test_images_that_lay_there_before_belong_to_libvirt_after_a_start(
+    container: Container, run: Run, inside: Host
+) -> None:
+    image = run.contract.image
+    older = f"{image.images}/older"
+    inside.check_output(f"mkdir -p {older} && touch {older}/guest.raw && chown -R root:root {older}")
 
     container.renew()
 
-    for path in (IMAGES, f"{IMAGES}/older", f"{IMAGES}/older/guest.raw"):
-        assert (inside.file(path).user, inside.file(path).group) == ("libvirt", "libvirt")
+    for path in (image.images, older, f"{older}/guest.raw"):
+        assert (inside.file(path).user, inside.file(path).group) == (image.user, image.group)
 
 
 @pytest.mark.essential
-def test_qemu_logs_into_the_log_volume(connection: libvirt.virConnect, inside: Host) -> None:
+def test_qemu_logs_into_the_log_volume(connection: libvirt.virConnect, run: Run, inside: Host) -> None:
     domain = connection.createXML(
         "<domain type='qemu'><name>logged</name><memory unit='MiB'>32</memory>"
         "<os><type arch='x86_64'>hvm</type></os></domain>",
@@ -47,4 +48,4 @@ def test_qemu_logs_into_the_log_volume(connection: libvirt.virConnect, inside: H
     )
     domain.destroy()
 
-    assert "guest=logged" in inside.file("/var/log/libvirt/qemu/logged.log").content_string
+    assert "guest=logged" in inside.file(f"{run.contract.image.logs}/logged.log").content_string

@@ -230,6 +230,14 @@ def test_a_port_that_somebody_else_took_first_is_chosen_anew(
     assert api.removed == ["id-1"]
 
 
+def test_an_image_that_cannot_be_told_a_port_keeps_its_own(contract: Contract) -> None:
+    theirs = contract.model_copy(update={"image": contract.image.model_copy(update={"port_variable": ""})})
+    api = FakeApi()
+    container = of(api, theirs, "unprivileged-hostnet").start()
+    assert container.port == 16509
+    assert api.created[0]["Env"] == ["LISTEN_ADDRESS=127.0.0.1"]
+
+
 def test_a_port_on_a_bridge_is_nobody_elses(contract: Contract) -> None:
     api = FakeApi()
     container = of(api, contract).start()

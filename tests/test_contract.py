@@ -109,3 +109,38 @@ def test_the_macvlan_cause_is_recognised_in_libvirts_own_words(contract: Contrac
     assert not contract.cause("macvtap-node-missing").explains(
         "cannot open macvtap tap device /dev/tap13: Permission denied"
     )
+
+
+# ------------------------------------------------------------------------------------- another image's
+
+THEIRS = """
+schema = 1
+extends = true
+promises = ["api", "macvlan"]
+[image]
+port = 16000
+path = "/system"
+command = ["start"]
+images = "/srv/guests"
+"""
+
+
+def test_another_images_contract_says_what_differs_from_the_projects_own(tmp_path: Path) -> None:
+    theirs, ours = load(tmp_path, THEIRS), contracts.load()
+    assert [feature.id for feature in theirs.features] == ["api", "macvlan"]
+    assert {*theirs.features, *theirs.unpromised} == {*ours.features}
+    assert (theirs.modes, theirs.exposures, theirs.volumes) == (ours.modes, ours.exposures, ours.volumes)
+    assert (theirs.image.images, theirs.image.logs) == ("/srv/guests", "/var/log/libvirt/qemu")
+    assert theirs.image.port_variable == "", "what is ours alone is not taken for theirs"
+    assert {failure.feature for failure in theirs.known_failures} == {"macvlan"}
+
+
+def test_only_what_exists_can_be_promised(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"no feature is called 'usb'\n.*promise some of: api, "):
+        load(tmp_path, THEIRS.replace('"macvlan"', '"usb"'))
+
+
+@pytest.mark.parametrize("change", ['port = "x"', "auth = 'kerberos'", "surprise = 1"])
+def test_a_claim_about_an_image_is_checked(tmp_path: Path, change: str) -> None:
+    with pytest.raises(ContractError, match="image"):
+        load(tmp_path, THEIRS.replace("port = 16000", f"port = 16000\n{change}" if "port" not in change else change))

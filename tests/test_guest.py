@@ -10,8 +10,9 @@ import libvirt
 import pytest
 from PIL import Image
 
+from conformance import contract as contracts
 from conformance import guest as guests
-from conformance import paths, screen
+from conformance import mode, paths, screen
 from conformance.guest import Guest, GuestFailure, Running, Shape
 from conformance.verdict import blames_image
 
@@ -139,6 +140,7 @@ class Container:
     """A container that has nothing to say."""
 
     running = False
+    mode = mode.of(contracts.load(), "unprivileged")
 
     def run(self, *_command: str) -> None:
         pass

@@ -158,3 +158,12 @@ def test_a_mode_that_differs_only_where_there_is_apparmor_is_known(contract: Con
     assert equal("unprivileged-unconfined") == "unprivileged"
     assert equal("unprivileged") == ""
     assert equal("least") == ""
+
+
+def test_an_images_start_command_is_in_all_renderings(contract: Contract) -> None:
+    theirs = contract.model_copy(update={"image": contract.image.model_copy(update={"command": ("start", "a b")})})
+    one = mode.of(theirs, "unprivileged")
+    assert one.engine_call("libvirt:1")["Cmd"] == ["start", "a b"]
+    assert mode.shell(words(one)).endswith("\\\n  libvirt:1 start 'a b'")
+    assert yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]["command"] == ["start", "a b"]
+    assert "Cmd" not in mode.of(contract, "unprivileged").engine_call("libvirt:1")

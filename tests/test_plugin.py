@@ -488,3 +488,33 @@ def test_nothing_unknown_can_be_required(ask: Ask) -> None:
         ["*nothing that can be required is called 'kvmm'*", "*secure_boot*unprivileged*apparmor*"]
     )
     assert not outcome.records
+
+
+# ------------------------------------------------------------------------------------- another image's contract
+
+THEIRS = """
+schema = 1
+extends = true
+promises = ["api"]
+[image]
+port = 16000
+path = "/system"
+"""
+
+
+def test_what_an_image_does_not_promise_is_not_asked(ask: Ask, tmp_path: Path) -> None:
+    contract = tmp_path / "theirs.toml"
+    contract.write_text(THEIRS)
+    body = "def test_it(mode): pass\n@pytest.mark.nat\ndef test_other(mode): pass"
+    outcome = ask(body, f"--contract={contract}")
+    assert outcome.verdicts == {"test_it": "works"}
+    outcome.result.assert_outcomes(passed=1, deselected=1)
+    assert "NAT network" not in str(outcome.result.stdout)
+    assert ask(body, f"--contract={contract}", "-m", "nat").result.ret == plugin.EXIT_NOTHING_DECIDED
+
+
+def test_what_an_image_does_not_promise_cannot_be_required(ask: Ask, tmp_path: Path) -> None:
+    contract = tmp_path / "theirs.toml"
+    contract.write_text(THEIRS)
+    outcome = ask("def test_it(mode): pass", f"--contract={contract}", "--require", "nat")
+    assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR

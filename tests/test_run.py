@@ -349,3 +349,23 @@ def test_a_lab_takes_more_room(machine: Machine) -> None:
     done = machine.run("lab", "up")
     assert done.returncode == 1
     assert "Only 6144 MB are free" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["doctor", "--json"], ["jobs", "--check"], ["tables"], ["modes", "privileged"]])
+def test_what_only_reads_needs_no_engine_and_no_room(machine: Machine, words: list[str]) -> None:
+    (machine.bin / "dockerd").unlink()
+    machine.stub("df", "echo Avail; echo 1")
+    done = machine.run(*words, MISSING="mmdebstrap", DOCKER_HOST="")
+    assert (done.returncode, done.stdout) == (0, f"conformance {' '.join(words)}\n"), done.stderr
+    assert not machine.called("apt-get")
+
+
+def test_packages_are_listed_and_not_installed(machine: Machine) -> None:
+    done = machine.run("packages", "matrix", MISSING="mmdebstrap")
+    assert (done.returncode, done.stdout) == (0, "mmdebstrap\n")
+    assert machine.run("packages", "lab", MISSING="qemu-utils").stdout == "qemu-utils\n"
+    assert machine.run("packages", "doctor", MISSING="mmdebstrap").stdout == ""
+    assert not machine.called("apt-get")
+    assert machine.run("packages").returncode != 0
+    (machine.bin / "dpkg-query").unlink()
+    assert machine.run("packages", "matrix").returncode == 1

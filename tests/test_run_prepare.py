@@ -148,3 +148,11 @@ def test_a_clean_up_that_fails_does_not_hide_what_went_wrong(
     monkeypatch.setattr(cleanup, "remove", gone)
     with pytest.raises(MediaError):
         prepare(contract, tmp_path)
+
+
+def test_an_image_that_wants_to_know_who_comes_cannot_be_asked(
+    contract: Contract, asked: type[Asked], tmp_path: Path
+) -> None:
+    claims = contract.model_copy(update={"image": contract.image.model_copy(update={"auth": "sasl"})})
+    with pytest.raises(Unsupported, match="SASL"):
+        prepare(claims, tmp_path).container(mode.of(claims, "unprivileged"), network="bridge")

@@ -223,7 +223,8 @@ def test_an_image_with_nothing_in_it_is_told_and_leaves_nothing(where: engine.En
 
 
 def test_a_wrong_port_in_the_contract_names_the_right_one(where: engine.Engine, tag: str) -> None:
-    asked = dataclasses.replace(mode.of(contracts.load(), "required-only"), port=16510)
+    asked = mode.of(contracts.load(), "required-only")
+    asked = dataclasses.replace(asked, image=asked.image.model_copy(update={"port": 16510}))
     container = Container(where.client, asked, tag, run=RUN)
     try:
         container.start()

@@ -332,7 +332,9 @@ def test_docker_asks_libvirt_itself_for_its_health(engine: Engine, tag: str, unp
 def test_build_parameters_are_honoured(engine: Engine, start: Start) -> None:
     parameters = {"LIBVIRT_UID": "3001", "LIBVIRT_GID": "3002", "TCP_PORT": "17000"}
     built = image.ensure_image(engine, lambda line: None, tag=f"{TAG}:parameters", buildargs=parameters)
-    daemon = start(dataclasses.replace(mode.of(contracts.load(), "required-only"), port=17000), tag=built.tag)
+    given = mode.of(contracts.load(), "required-only")
+    elsewhere = given.image.model_copy(update={"port": 17000})
+    daemon = start(dataclasses.replace(given, image=elsewhere), tag=built.tag)
     assert daemon.sh("id -u libvirt; id -g libvirt; getent group 3002").split() == ["3001", "3002", "libvirt:x:3002:"]
     for path in VOLUMES:
         assert daemon.sh(f"stat -c '%u %g' {path}") == "3001 3002"
