@@ -15,7 +15,7 @@ import libvirt
 from conformance import guest as guests
 from conformance.beyond import Beyond
 from conformance.container import Container
-from conformance.errors import ImageFailure
+from conformance.errors import HarnessError, ImageFailure
 from conformance.guest import Accel, Autostarted, Defined, Direct, DiskFormat, Firmware, Guest, Running, Shape
 from conformance.media import Probe
 
@@ -258,6 +258,23 @@ class Guests:
             for guest in (one, other):
                 guest.wait_for_event("ready")
             yield one, other
+
+    @contextlib.contextmanager
+    def on_link(self, link: str) -> Iterator[Running]:
+        """Start a guest on a macvtap interface over a link of the host that stays, for as long as this lasts.
+
+        Raises:
+            HarnessError: there is no such link.
+            libvirt.libvirtError: the domain did not start.
+            GuestFailure: it started, and never got so far as to take orders.
+        """
+        self._progress(f"{self.container.mode.id}: a guest on {link}")
+        if self.container.run("test", "-e", f"/sys/class/net/{link}").status:
+            raise HarnessError(f"the engine's host has no link {link}", "name another with --macvtap-link")
+        shape = dataclasses.replace(self._shape("bios", ON_MACVTAP), macvtap=link)
+        with guests.started(self.container, shape, {"ask": "link,lease", "stay": str(STAY_SECONDS)}) as guest:
+            guest.wait_for_event("ready")
+            yield guest
 
     @contextlib.contextmanager
     def defined_on_macvtap(self) -> Iterator[Defined]:

@@ -165,6 +165,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--iso-firmware", choices=get_args(Firmware), help="how the medium of --iso is booted (default: bios)"
     )
+    group.addoption(
+        "--macvtap-link",
+        metavar="NAME",
+        help="put a guest onto this link of the engine's host as well, behind which a DHCP server is",
+    )
 
 
 def _fact(word: str) -> tuple[str, str]:
@@ -191,6 +196,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "host_network: asked only in modes that are in the host's network")
     config.addinivalue_line("markers", "essential: of its feature, what conformance privileges asks")
     config.addinivalue_line("markers", "given_medium: asked only where --iso names a medium")
+    config.addinivalue_line("markers", "given_link: asked only where --macvtap-link names a link")
     config.addinivalue_line(
         "markers", "ends(what): ends the running 'guest' or the 'container'; asked after those that go on with it"
     )
@@ -256,6 +262,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _is_asked(config: pytest.Config, marks: Collection[str], asked: Mode) -> bool:
     """Say whether a test with these marks is asked in a mode."""
     if "given_medium" in marks and config.stash[GIVEN] is None:
+        return False
+    if "given_link" in marks and not config.getoption("macvtap_link"):
         return False
     return "host_network" not in marks or asked.host_network
 
@@ -377,6 +385,12 @@ def given(request: pytest.FixtureRequest) -> Given:
     medium = request.config.stash[GIVEN]
     assert medium  # noqa: S101  - without one the test is not asked
     return medium
+
+
+@pytest.fixture(scope="session")
+def given_link(request: pytest.FixtureRequest) -> str:
+    """The link that the user named; for tests that are marked ``given_link``."""
+    return str(request.config.getoption("macvtap_link"))
 
 
 @pytest.fixture(scope="session")

@@ -21,12 +21,24 @@ REACHED: dict[Direct, dict[str, bool]] = {
 """With ``vepa``, guests reach each other only over a switch that sends back to where it came from: no bridge does."""
 
 
+@pytest.mark.essential
 def test_a_guest_talks_over_macvtap(boot: Boot, beyond: Beyond) -> None:
     guest = boot("macvtap")
 
     assert guest.report["link"]["driver"] == "virtio_net"
     assert guest.report["lease"]["server"] == beyond.address
     assert guest.report["exchange"].json("reply")["client"] == guest.report["lease"]["address"]
+
+
+@pytest.mark.host_network
+@pytest.mark.given_link
+def test_a_guest_is_on_the_network_beyond_a_link_of_its_host(
+    guests: Guests, given_link: str, evidence: dict[str, Any]
+) -> None:
+    with guests.on_link(given_link) as guest:
+        lease = guest.read().report["lease"]
+        evidence |= {"link": given_link, "lease": lease.facts}
+        assert guest.reaches(lease["server"])
 
 
 @pytest.mark.parametrize("kind", REACHED)

@@ -227,6 +227,19 @@ def test_questions_of_the_hosts_network_are_asked_there_only(ask: Ask) -> None:
     ] * 2
 
 
+def test_a_link_is_asked_about_where_one_is_named_and_in_the_hosts_network(ask: Ask) -> None:
+    body = """
+@pytest.mark.host_network
+@pytest.mark.given_link
+def test_it(mode, given_link, evidence): evidence['link'] = given_link
+def test_other(mode): pass
+"""
+    assert set(ask(body, mode="unprivileged-hostnet").verdicts) == {"test_other"}
+    assert set(ask(body, "--macvtap-link", "eth1").verdicts) == {"test_other"}
+    outcome = ask(body, "--macvtap-link", "eth1", mode="unprivileged-hostnet")
+    assert [record["evidence"].get("link") for record in outcome.records if record["check"] == "test_it"] == ["eth1"]
+
+
 GIVEN = """
 @pytest.mark.given_medium
 def test_given(mode, given, evidence): evidence['given'] = [given.path.name, given.expected, given.firmware]

@@ -488,12 +488,16 @@ def _await_engine(machine: Machine, seconds: float) -> None:
         raise machine.failed(f"did not get to an engine that answers within {seconds:g} s ({said})") from error
 
 
+BEYOND = "eth1"
+"""The lab's link to a network with a DHCP server, on which the lab itself has no address."""
+
+
 def command(host: Host, made: Disk, qemu: Emulator, folder: Path, root: Path, *, port: int) -> list[str]:
     """Return QEMU's command line.
 
     Beside what boots there is what a passthrough takes, each in an IOMMU group of its own: a spare network card on a
-    network of its own, and a spare disk controller with a disk. The card eth1 is on a network with a DHCP server, for
-    guests on macvtap. Nothing listens but the forwarded port of sshd, on the loopback address.
+    network of its own, and a spare disk controller with a disk. The card :data:`BEYOND` is on a network with a DHCP
+    server, for guests on macvtap. Nothing listens but the forwarded port of sshd, on the loopback address.
     """
     virtual = qemu.accel == "tcg"
     arguments = [*ALWAYS, *(EMULATED if virtual else []), *host.kernel_arguments]
