@@ -29,7 +29,7 @@ from conformance.wait import DeadlineExpired, wait_for
 
 Progress = Callable[[str], None]
 
-COLD_SECONDS = 300
+COLD_SECONDS = 600
 """From QEMU's start to an engine that answers; an emulated machine of two cores takes 45 s when nothing else runs."""
 
 RESUME_SECONDS = 90
