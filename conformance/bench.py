@@ -34,6 +34,8 @@ from conformance.guests import POOL, Guests
 from conformance.lab import boots, definition
 from conformance.lab import cost as lab_cost
 from conformance.media import CMDLINE, Probe
+from conformance.privileges import claims, configuration
+from conformance.privileges.search import starts_apart
 from conformance.report import Report
 from conformance.run import Run, prepare
 from conformance.verdict import Verdict
@@ -137,6 +139,12 @@ TARGETS = (
         most=60,
         unit="s",
         count=50,
+    ),
+    Target(
+        id="privilege-starts",
+        what="`conformance privileges`, mode unprivileged: starts beside those of each feature by itself, as recorded",
+        most=33.3,
+        unit="%",
     ),
 )
 
@@ -264,6 +272,7 @@ def measure(
             measurements.append(_lab_build(Path(folder), progress))
         if lab_boots:
             measurements.append(_lab_boots(Path(folder), progress, lab_boots))
+        measurements += privilege_starts(run.host.name, configuration.read())
     return Result(run=run.id, host=run.host, image=run.image, load=load, accel=accel, measurements=tuple(measurements))
 
 
@@ -306,6 +315,24 @@ def _lab_boots(folder: Path, progress: Callable[[str], None], count: int) -> Mea
     seconds = boots.measure(host, progress, count=count, results=folder)
     detail = {"host": host.name, "mode": boots.MODE, "turns": boots.FIRMWARE}
     return Measurement(id="lab-boots", values=seconds, detail=detail)
+
+
+def privilege_starts(host_name: str, recorded: Sequence[configuration.Configuration]) -> list[Measurement]:
+    """Count the starts of a finished search on this host, beside those that it takes without sharing any."""
+    found = [
+        one
+        for one in claims.measured(contract.load(), recorded)
+        if (one.host.name, one.mode) == (host_name, MODE) and one.findings.complete
+    ]
+    counts = [(one.findings.starts, starts_apart(one.search, one.findings)) for one in found]
+    return [
+        Measurement(
+            id="privilege-starts",
+            values=[round(100 * starts / apart, 1)],
+            detail={"starts": starts, "starts apart": apart},
+        )
+        for starts, apart in counts
+    ]
 
 
 def _containers(run: Run, progress: Callable[[str], None], repeat: int) -> tuple[list[Measurement], Accel]:

@@ -6,6 +6,7 @@ from conformance import contract as contracts
 from conformance import paths
 from conformance.contract import Contract
 from conformance.errors import ContractError
+from conformance.powers import POWERS
 
 MINIMAL = """
 schema = 1
@@ -109,6 +110,12 @@ def test_the_macvlan_cause_is_recognised_in_libvirts_own_words(contract: Contrac
     assert not contract.cause("macvtap-node-missing").explains(
         "cannot open macvtap tap device /dev/tap13: Permission denied"
     )
+
+
+def test_every_power_over_the_host_is_tried(contract: Contract) -> None:
+    assert {one.id for one in contract.powers} == {*POWERS}
+    with pytest.raises(ContractError, match="no power is called 'flight'"):
+        contract.power("flight")
 
 
 # ------------------------------------------------------------------------------------- another image's

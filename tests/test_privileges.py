@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance import mode
+from conformance import bench, mode
 from conformance.contract import Contract
 from conformance.engine import HostFingerprint
 from conformance.errors import ContractError, EngineError, HarnessError
@@ -128,6 +128,21 @@ def test_the_details_name_causes_and_what_the_start_did_not_say(contract: Contra
     assert "Not asked there: KVM, because no KVM here." in text
     assert "| **All of them** | `NET_ADMIN`, `CHOWN`, `KILL` |" in text
     assert "not finished" not in text
+
+
+def test_the_recommended_mode_stands_beside_the_set_that_was_found(contract: Contract, found: Measured) -> None:
+    text = render.details(contract, [found])
+    (line,) = [line for line in text.splitlines() if line.startswith("Of the set for all")]
+    assert line.startswith("Of the set for all: beyond it, `least` has `/dev/kvm`, `/dev/net/tun`, `DAC_OVERRIDE`")
+    assert "lacks" not in line
+
+
+def test_the_benchmark_counts_a_finished_searchs_starts(contract: Contract, whole: list[Configuration]) -> None:
+    (row,) = bench.privilege_starts(HOST.name, whole)
+    assert row.detail == {"starts": len(whole), "starts apart": row.detail["starts apart"]}
+    assert row.values == [round(100 * len(whole) / row.detail["starts apart"], 1)]
+    assert bench.privilege_starts("docker-2", whole) == []
+    assert bench.privilege_starts(HOST.name, whole[:5]) == []
 
 
 def test_an_unfinished_search_says_so(contract: Contract, whole: list[Configuration]) -> None:

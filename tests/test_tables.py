@@ -93,3 +93,23 @@ def test_a_flaky_cell_says_how_often(contract: Contract, make_record: Make) -> N
     text = tables.update(block("matrix"), contract, records)
     assert "| ISO boot | **flaky**: works 2 of 3 <sup>1</sup> |" in text
     assert "1. test_boot: works 2 of 3, fails 1 of 3 (no carrier)" in text
+
+
+def test_what_a_mode_gives_away_is_what_was_reached_last(contract: Contract, make_record: Make) -> None:
+    def tried(power: str, reached: str, run: str = "20260101T000000Z-a-1", mode: str = "privileged") -> Record:
+        check = f"test_the_mode_gives_away_no_more_than_is_known[{power}]"
+        return make_record(feature="security", check=check, evidence={"reached": reached}, run=run, mode=mode)
+
+    records = [
+        tried("host-disks", "vda", run="20260102T000000Z-a-1"),
+        tried("host-disks", ""),
+        tried("host-kernel", ""),
+        tried("host-kernel", "Exec format error", mode="unprivileged"),
+        make_record(feature="security", check="test_other"),
+    ]
+    lines = tables.given_away(contract, records).splitlines()
+
+    assert "|  | `unprivileged` | `privileged` |" in lines
+    assert "| Read the host's disks | not run | **yes** |" in lines
+    assert "| Load a module into the host's kernel | **yes** | no |" in lines
+    assert tables.given_away(contract, []) == "Nothing has been recorded yet."

@@ -8,6 +8,9 @@ from conformance.privileges.claims import Holds, Measured, Part, things
 from conformance.privileges.search import starts_apart
 from conformance.tables import IMAGE, fingerprint, shown, table
 
+LEAST = "least"
+"""The mode that is recommended."""
+
 NOTHING = "Nothing has been recorded yet."
 
 WORDS = {
@@ -114,12 +117,18 @@ def _smallest(contract: Contract, found: Measured) -> str:
         return ", ".join(f"`{_word(by_id[one])}`" for one in sorted(kept, key=order.index)) or "nothing"
 
     rows = [[_title(contract, feature), listed(kept)] for feature, kept in found.findings.least_for.items()]
-    if found.findings.least is not None:
-        rows.append(["**All of them**", listed(found.findings.least)])
-    return table(["Feature", "A smallest set"], rows)
+    least = found.findings.least
+    if least is None:
+        return table(["Feature", "A smallest set"], rows)
+    rows.append(["**All of them**", listed(least)])
+    recommended = {*contract.mode(LEAST).exposures}
+    beside = [f"beyond it, `{LEAST}` has {listed(recommended - least)}" if recommended - least else ""]
+    beside += [f"`{LEAST}` lacks {listed(least - recommended)}" if least - recommended else ""]
+    said = "; ".join(filter(None, beside)) or f"this is what `{LEAST}` has"
+    return f"{table(['Feature', 'A smallest set'], rows)}\n\nOf the set for all: {said}."
 
 
-def recommended(contract: Contract, less: str = "least", more: str = "unprivileged-unconfined") -> str:
+def recommended(contract: Contract, less: str = LEAST, more: str = "unprivileged-unconfined") -> str:
     """Render a mode as a command and as a Compose file, and list what another one gives that it does without."""
     lesser, greater = mode.of(contract, less), mode.of(contract, more)
     gone = [one for one in greater.exposures if one not in lesser.exposures]
