@@ -247,7 +247,7 @@ def test_a_first_build_that_fails_says_why(project: Path) -> None:
     assert [left.name for left in (project / "cache").iterdir()] == ["downloads"]
 
 
-def test_a_command_that_does_not_end_is_interrupted(project: Path) -> None:
+def test_a_command_that_does_not_end_is_interrupted(project: Path, ctrl_c_is_heard: None) -> None:
     write_run(project, "trap 'echo cleaned; exit 130' INT; echo begun; while :; do sleep 0.05; done")
     with pytest.raises(HarnessError, match=r"\./run lab took more than 0\.5 s") as caught:
         bench._command(["lab"], project / "log", 0.5, {})
