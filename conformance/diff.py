@@ -253,8 +253,9 @@ def _slower(old: HostMatrix, new: HostMatrix) -> tuple[int, list[Change]]:
         return 0, []
     timed, slower = 0, []
     for (feature, mode), cell in new.cells.items():
-        before, after = _seconds(old, cell, new), _seconds(new, cell, new)
-        if len(before) < NOISE_RUNS or not cell.verdict.decided:
+        asked = _asked(new, mode)[cell.run]
+        before, after = _seconds(old, cell, asked), _seconds(new, cell, asked)
+        if len(before) < NOISE_RUNS or not all(one.verdict.decided for one in cell.records):
             continue
         timed += 1
         noise = max(before[-1] - before[0], NOISE_SHARE * before[-1], NOISE_SECONDS)
@@ -270,21 +271,30 @@ def _range(seconds: Sequence[float]) -> str:
     return f"{seconds[0]:.1f} to {seconds[-1]:.1f} s in {len(seconds)} runs"
 
 
-def _seconds(host: HostMatrix, cell: Cell, new: HostMatrix) -> list[float]:
-    """Return how long a cell took in each of a host's runs that can be compared with it, the shortest first."""
-    (feature, mode) = cell.records[0].feature, cell.records[0].mode
+def _seconds(host: HostMatrix, cell: Cell, asked: set[tuple[str, str]]) -> list[float]:
+    """Return how long a cell took in each of a host's runs that can be compared with it, the shortest first.
+
+    Args:
+        host: whose runs.
+        cell: what is compared.
+        asked: what its run asked in its mode.
+    """
+    feature, mode = cell.records[0].feature, cell.records[0].mode
     runs = host.history.get((feature, mode), ())
-    wanted = _asked(new, mode)[cell.run]
-    asked = _asked(host, mode)
-    newest = runs[-1].records[0] if runs else None
+    if not runs:
+        return []
+    newest, by_run = runs[-1].records[0], _asked(host, mode)
     return sorted(
         sum(record.seconds for record in one.records)
         for one in runs
-        if asked[one.run] == wanted
-        and (one.verdict, one.accels) == (cell.verdict, cell.accels)
-        and newest
+        if by_run[one.run] == asked
+        and (_said(one), one.accels) == (_said(cell), cell.accels)
         and (one.records[0].host, one.records[0].image.id) == (newest.host, newest.image.id)
     )
+
+
+def _said(cell: Cell) -> dict[str, Verdict]:
+    return {record.check: record.verdict for record in cell.records}
 
 
 def _asked(host: HostMatrix, mode: str) -> dict[str, set[tuple[str, str]]]:

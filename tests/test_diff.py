@@ -178,6 +178,19 @@ def test_what_is_not_alike_is_not_compared(contract: Contract, make_record: Make
     assert Kind.SLOWER not in {change.kind for change in compared.changes}
 
 
+def test_part_of_a_feature_can_be_compared(contract: Contract, make_record: Make) -> None:
+    part = {"checks": ("test_boot", "test_other")}
+    change = only(contract, timed(make_record, 10, 11, 12, **part), timed(make_record, 30, **part))
+    assert change
+    assert change.kind is Kind.SLOWER
+
+
+def test_what_was_not_decided_is_not_compared(contract: Contract, make_record: Make) -> None:
+    skipped = {"verdict": UNSUPPORTED}
+    (compared,) = diff.compare(contract, timed(make_record, 1, 1, 1, **skipped), timed(make_record, 90, **skipped))
+    assert (compared.timed, compared.changes) == (0, ())
+
+
 def test_a_run_that_asked_less_of_a_mode_is_not_compared(contract: Contract, make_record: Make) -> None:
     # The first that asks pays for the container's start.
     old = timed(make_record, 1, 1, 1) + timed(make_record, 9, 9, 9, feature="api")
