@@ -42,7 +42,7 @@ def main() -> None:
         report = Path(folder, "report.html")
         report.write_text(page.render(contract.load(), record.read(paths.RESULTS)), encoding="utf-8")
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"))
-        take(browser, report.as_uri(), "report.png", width=1120, height=880, dark=False)
+        take(browser, report.as_uri(), "report.png", width=1200, height=880, dark=False)
         take(browser, report.as_uri(), "report-cell.png", width=400, height=800, dark=True)
         browser.close()
 

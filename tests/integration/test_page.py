@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: ./ru
 
 Scheme = Literal["light", "dark"]
 
-DESK, PHONE = (1280, 900), (360, 740)
+DESK, PHONE = (1920, 1080), (360, 740)
 LONG = "x" * 300
 
 
