@@ -15,7 +15,8 @@ from conformance import paths
 from conformance.errors import HarnessError
 from conformance.plugin import QUESTION
 
-SECONDS = 120
+SECONDS = 300
+"""For a session that only looks; on an idle machine it takes two."""
 
 Asked = frozenset[tuple[str, str]]
 """Questions: a feature's id and a mode's."""

@@ -139,12 +139,14 @@ def _privileged(patient: Patient) -> Finding:
         seen=f"the engine's own root lacks {names}",
         means="the engine does not start it" if refused else "it gives less than the mode declares",
         remedy=f"run the engine as a root with every capability, not in a container; {LAB}",
-        # A mode that names what is lacking gets less than it declares, too.
-        modes=patient.those(lambda one: one.privileged or bool(lacking & set(one.capabilities))),
+        # A mode that is to have what is lacking gets less than it declares, too.
+        modes=patient.those(lambda one: one.privileged or bool(lacking & one.granted)),
     )
 
 
 def _unseen(patient: Patient) -> str:
+    if patient.survey:
+        return "this user cannot try it"
     if patient.engine:
         return "the engine has no image yet to look with"
     return "there is no engine to ask"
@@ -225,9 +227,7 @@ def _links(patient: Patient) -> Iterator[Finding]:
         if answer == "made":
             yield found
         elif not answer or "not permitted" in answer.lower():
-            yield replace(
-                found, state="unknown", seen="could not be tried without root" if answer else _unseen(patient)
-            )
+            yield replace(found, state="unknown", seen=_unseen(patient))
         else:
             yield replace(
                 found,

@@ -99,7 +99,7 @@ HOSTNET = "unprivileged-hostnet unprivileged-macvtap-hostnet"
             "privileged",
             "no",
             "",
-            f"unprivileged unprivileged-hostnet unprivileged-unconfined privileged {MACVTAP} least",
+            f"unprivileged unprivileged-hostnet unprivileged-unconfined privileged required-only {MACVTAP} least",
             "root",
         ),
         ({"lacking": None}, "privileged", "unknown", "", "privileged", "./run matrix"),
