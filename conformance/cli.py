@@ -31,6 +31,7 @@ from conformance import (
     summary,
     tables,
 )
+from conformance.container import READY_SECONDS
 from conformance.errors import ContractError, HarnessError
 from conformance.lab import commands, definition, machine
 from conformance.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
@@ -126,7 +127,7 @@ def matrix(
     with _engine(definition_) as (name, facts):
         given = [f"--host-fact={key}={value}" for key, value in facts.items()]
         given += [f"--host-name={name}"] if name else []
-        given += [f"--macvtap-link={machine.BEYOND}"] if definition_ else []
+        given += [f"--macvtap-link={machine.BEYOND}", f"--ready-seconds={machine.READY_SECONDS}"] if definition_ else []
         status = _sessions([*given, *words], repeat)
     # Records that went elsewhere, as the benchmark's do, are not what the README's tables are made from.
     if not {"--collect-only", "--co"} & set(words) and not any(word.startswith("--results") for word in words):
@@ -219,6 +220,7 @@ def privileges_(
             tag=image,
             host_name=name,
             host_facts=facts,
+            ready_seconds=machine.READY_SECONDS if definition_ else READY_SECONDS,
         )
     typer.echo(command.summary(found, known))
     if results == configuration.FOLDER:

@@ -41,6 +41,9 @@ SETTLE_SECONDS = 180
 SAVE_SECONDS = 120
 SHUTDOWN_SECONDS = 180
 COPY_SECONDS = 300
+READY_SECONDS = 240
+"""For a container in a lab to answer: 10 s, and beside load on the machine outside so many times more."""
+
 COMMAND_SECONDS = 30
 END_SECONDS = 10
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from conformance import contract, record
+from conformance.container import READY_SECONDS
 from conformance.contract import Contract
 from conformance.privileges import configuration
 from conformance.privileges.asking import Asking
@@ -26,6 +27,7 @@ def search(
     accel: AccelChoice = "auto",
     host_name: str | None = None,
     host_facts: Mapping[str, str] | None = None,
+    ready_seconds: float = READY_SECONDS,
 ) -> tuple[Search, list[Configuration]]:
     """Search until nothing is left to ask; what was recorded of this image on this host is not asked again.
 
@@ -38,6 +40,7 @@ def search(
         accel: how guests run.
         host_name: what records call the host; made from its engine by default.
         host_facts: what they say of it beside what its engine tells.
+        ready_seconds: how long libvirt may take to answer after a container's start.
 
     Returns:
         The search, and the configurations that it knows.
@@ -59,6 +62,7 @@ def search(
             results=Path(scratch),
             host_name=host_name,
             host_facts=host_facts or {},
+            ready_seconds=ready_seconds,
         )
         with contextlib.closing(dataclasses.replace(prepared, thrifty=True)) as run:
             return _search(claims, run, mode, progress, features, folder)
