@@ -388,12 +388,13 @@ class Container:
         except EngineError as error:
             return str(error)
 
-    def run(self, *command: str, seconds: int = COMMAND_SECONDS) -> Done:
+    def run(self, *command: str, seconds: int = COMMAND_SECONDS, user: str = "") -> Done:
         """Run a command in the container.
 
         Args:
             command: its words; no shell.
             seconds: deadline; the engine's own exec call has none.
+            user: whose process it is, by name or number; the image's own choice if empty.
 
         Raises:
             ImageFailure: the container is not running, or the command outlived its deadline.
@@ -401,7 +402,9 @@ class Container:
         """
         with engine_errors():
             try:
-                created = self.client.api.exec_create(self.id, ["timeout", "-k", "1", str(seconds), *command])
+                created = self.client.api.exec_create(
+                    self.id, ["timeout", "-k", "1", str(seconds), *command], user=user
+                )
                 stdout, stderr = within(
                     "the engine to run a command",
                     lambda: streams.output(self.client, created["Id"]),

@@ -906,10 +906,13 @@ def _qmp(domain: "libvirt.virDomain", command: str) -> dict[str, Any]:
 
 
 def _open_files(container: Container, name: str) -> frozenset[str]:
-    """Return what the QEMU process of a domain holds open, as links under /proc/PID/fd."""
-    done = container.run(
-        "sh", "-c", 'for fd in /proc/"$(cat /run/libvirt/qemu/"$1".pid)"/fd/*; do readlink "$fd"; done', "sh", name
-    )
+    """Return what the QEMU process of a domain holds open, as links under /proc/PID/fd.
+
+    Asked by its owner: root without SYS_PTRACE may not look at another user's process (proc(5), ptrace(2)).
+    """
+    process = container.run("sh", "-c", 'stat -c "%u %n" /proc/"$(cat "$1")"', "sh", f"/run/libvirt/qemu/{name}.pid")
+    user, _, folder = process.text.strip().partition(" ")
+    done = container.run("sh", "-c", 'for fd in "$1"/fd/*; do readlink "$fd"; done', "sh", folder, user=user)
     return frozenset(done.text.split("\n")) - {""}
 
 

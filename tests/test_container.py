@@ -72,7 +72,7 @@ class FakeApi:
     def logs(self, container: str, tail: int) -> bytes:
         return self.output.encode() or b"the last words"
 
-    def exec_create(self, container: str, words: list[str]) -> dict[str, str]:
+    def exec_create(self, container: str, words: list[str], user: str = "") -> dict[str, str]:
         assert words[:2] == ["timeout", "-k"]
         return {"Id": "exec"}
 
