@@ -17,10 +17,9 @@ forget_macvtap() {
 serve_macvtap() {
     [[ $MACVTAP == @(yes|no) ]] || warn "MACVTAP=$MACVTAP is neither yes nor no: using no"
     [[ $MACVTAP == yes ]] && macvtap_is_open || return 0
-    exec {events}< <(exec ip -oneline monitor link)
-    await_subscription $!
-    make_macvtap_nodes <&"$events" &
-    exec {events}<&-
+    local said
+    read -r said < <(exec "$LIBRARY/macvtap-nodes" libvirt 2> >(while read -r said; do warn "$said"; done)) ||
+        warn 'the kernel does not tell of macvtap interfaces: domains with a direct interface will not start'
 }
 
 macvtap_is_open() {
@@ -40,29 +39,4 @@ macvtap_is_open() {
     [[ $why != *'not permitted' ]] && return
     warn "macvtap devices may not be opened (--device-cgroup-rule 'c $major:* rwm'): domains with a direct interface will not start"
     return 1
-}
-
-# What happens before `ip` listens is lost, such as the link of a guest that starts with libvirtd.
-await_subscription() { # PID
-    local tries=200
-    until [[ $(</proc/net/netlink) =~ \ 0\ +$1\ +0*[1-9a-f] ]] || ((tries-- == 0)); do
-        sleep 0.01
-    done
-}
-
-# Each line says that some link has come, changed or gone: what that means for the nodes, /sys says.
-make_macvtap_nodes() {
-    local tap node major minor
-    local -A made=()
-    while read -r _; do
-        for tap in /sys/class/macvtap/tap*; do
-            node=/dev/${tap##*/}
-            [[ ! -e $node ]] && IFS=: read -r major minor 2>/dev/null <"$tap/dev" || continue
-            # To root by its group: without DAC_OVERRIDE, libvirtd could not open it otherwise.
-            mknod --mode=660 "$node" c "$major" "$minor" && chown libvirt:root "$node" && made[$node]=yes
-        done
-        for node in "${!made[@]}"; do
-            [[ -e /sys/class/macvtap/${node##*/} ]] || { rm -f "$node" && unset "made[$node]"; }
-        done
-    done
 }

@@ -492,6 +492,18 @@ def test_a_macvtap_links_node_comes_and_goes_with_it(start: Start, macvtap: Mode
     wait_for("the nodes to go", lambda: daemon.try_sh("ls /dev/tap*")[0] != 0, seconds=20)
 
 
+def test_somebody_elses_macvtap_links_get_no_node(start: Start, macvtap: Mode) -> None:
+    daemon = start(macvtap)
+    daemon.sh("ip link add link eth0 name theirs type macvtap")
+    nodes = "/usr/local/lib/libvirt-container/macvtap-nodes libvirt"
+    daemon.sh(f"{nodes} >/tmp/said & until grep -q listening /tmp/said; do sleep 0.1; done")
+    daemon.sh("ip link add link eth0 name own type macvtap")
+    own, theirs = (daemon.sh(f"cat /sys/class/net/{link}/ifindex") for link in ("own", "theirs"))
+    wait_for("the node", lambda: daemon.try_sh(f"test -c /dev/tap{own}")[0] == 0, seconds=20)
+    assert daemon.sh("ls -d /dev/tap*") == f"/dev/tap{own}"
+    assert theirs != own
+
+
 def test_macvtap_guests_start_with_libvirt(start: Start, macvtap: Mode, volumes: dict[str, str]) -> None:
     daemon = start(macvtap, volumes=volumes, MACVTAP="yes", SHUTDOWN_TIMEOUT="1")
     daemon.start_guest("guest", DIRECT.format(link="eth0"))
@@ -504,7 +516,7 @@ def test_macvtap_guests_start_with_libvirt(start: Start, macvtap: Mode, volumes:
 
 def test_nobody_waits_for_macvtap_unasked(start: Start, macvtap: Mode) -> None:
     daemon = start(macvtap)
-    assert "ip" not in daemon.sh("ps --no-headers -eo comm").split()
+    assert "macvtap-nodes" not in daemon.sh("ps --no-headers -eo args")
     assert [warning for warning in daemon.warnings() if "macvtap" in warning] == []
 
 
