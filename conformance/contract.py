@@ -79,6 +79,8 @@ class Feature(_Data):
     claim: str
     pending: str = ""
     """Why nothing can be asked yet; empty for a feature with a suite."""
+    searched: bool = True
+    """Whether a search for privileges asks it: some of its checks are marked ``essential``."""
 
     @property
     def marker(self) -> str:
@@ -275,6 +277,11 @@ class Contract(_Data):
     @cached_property
     def _exposure_by_id(self) -> dict[str, Exposure]:
         return {exposure.id: exposure for exposure in self.exposures}
+
+    @property
+    def searched(self) -> tuple[Feature, ...]:
+        """Return the features that a search for privileges asks."""
+        return tuple(one for one in self.features if one.searched and not one.pending)
 
     def feature(self, feature_id: str) -> Feature:
         """Return a feature; raises ContractError that lists the known ones."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from conformance import bench, mode
+from conformance import asked, bench, mode
+from conformance import contract as contracts
 from conformance.contract import Contract
 from conformance.engine import HostFingerprint
 from conformance.errors import ContractError, EngineError, HarnessError
@@ -57,9 +58,10 @@ def configured(
 
 @pytest.fixture(scope="module")
 def contract() -> Contract:
-    from conformance import contract as contracts
-
-    return contracts.load()
+    """The project's own contract, of which only these features are searched."""
+    whole = contracts.load()
+    features = tuple(one.model_copy(update={"searched": one.id in NEEDS}) for one in whole.features)
+    return whole.model_copy(update={"features": features})
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,23 @@ def test_a_claim_is_compared_with_what_was_measured(found: Measured) -> None:
     assert part(found, "NET_RAW").holds is Holds.HOLDS
     assert part(found, "CHOWN").holds is Holds.SILENT
     assert part(found, "namespaces").holds is Holds.SILENT
+
+
+def test_where_not_everything_was_asked_nothing_is_not_needed(whole: list[Configuration]) -> None:
+    contract = contracts.load()
+    (found,) = claims.measured(contract, whole)
+
+    assert part(found, "SYS_ADMIN").holds is Holds.OPEN
+    assert part(found, "NET_ADMIN").holds is Holds.TOO_LAX
+    assert "uefi" in found.left_out
+    assert "kvm" not in found.left_out
+    assert "| `SYS_ADMIN` | required | not needed by what was asked |" in render.documented(contract, [found])
+    assert "Asked by nobody: Volumes" in render.details(contract, [found])
+
+
+def test_the_features_that_are_searched_are_those_with_an_essential_check() -> None:
+    chosen = asked.by(("-m", "essential", "--mode", "unprivileged"))
+    assert {feature for feature, _ in chosen} == {one.id for one in contracts.load().searched}
 
 
 def test_what_breaks_is_told_with_its_reason(found: Measured) -> None:

@@ -18,6 +18,8 @@ class Holds(StrEnum):
     TOO_STRICT = "too strict"
     TOO_LAX = "too lax"
     SILENT = "not documented"
+    OPEN = "open"
+    """Nothing that was asked needs it, and not everything was asked."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Measured:
         findings: what it says.
         parts: what was measured of each part, in the contract's order.
         unasked: features that this host cannot be asked, and why.
+        left_out: features that nobody asked.
     """
 
     mode: str
@@ -62,6 +65,7 @@ class Measured:
     findings: Findings
     parts: list[Part]
     unasked: dict[str, str]
+    left_out: tuple[str, ...]
 
 
 def measured(contract: Contract, configurations: Sequence[Configuration]) -> list[Measured]:
@@ -79,7 +83,6 @@ def _measured(contract: Contract, mode: str, configurations: list[Configuration]
     known = [one for one in configurations if one.image.id == newest.image.id]
     search = configuration.search(contract, mode, known)
     findings = search.findings()
-    parts = [_part(one, search, findings, known) for one in things(contract) if one.id in search.parts]
     unasked = {
         feature: said.reason
         for one in known
@@ -87,7 +90,12 @@ def _measured(contract: Contract, mode: str, configurations: list[Configuration]
         for feature, said in one.answers.items()
         if said.verdict == "unsupported"
     }
-    return Measured(mode, newest.host, newest.image, search, findings, parts, unasked)
+    silent = tuple(one.id for one in contract.searched if one.id not in search.features)
+    parts = [
+        _part(one, search, findings, known, whole=not silent) for one in things(contract) if one.id in search.parts
+    ]
+    left_out = tuple(one for one in silent if one not in unasked)
+    return Measured(mode, newest.host, newest.image, search, findings, parts, unasked, left_out)
 
 
 def things(contract: Contract) -> list[Exposure | Switch]:
@@ -95,7 +103,9 @@ def things(contract: Contract) -> list[Exposure | Switch]:
     return [*contract.exposures, *contract.switches]
 
 
-def _part(one: Exposure | Switch, search: Search, findings: Findings, known: Sequence[Configuration]) -> Part:
+def _part(
+    one: Exposure | Switch, search: Search, findings: Findings, known: Sequence[Configuration], *, whole: bool
+) -> Part:
     alone = [start for start in known if start.without == (one.id,)]
     breaks = {
         feature: next(said for start in alone if (said := start.answers[feature]).verdict == "fails")
@@ -109,7 +119,7 @@ def _part(one: Exposure | Switch, search: Search, findings: Findings, known: Seq
         confirmed=all(findings.confirmed[feature, one.id] for feature in breaks),
         named=all(any(word in line for line in start.warnings for word in names(one)) for start in broke),
         kept=None if findings.least is None else one.id in findings.least,
-        holds=holds(one, needed=bool(breaks)),
+        holds=holds(one, needed=bool(breaks), whole=whole),
     )
 
 
@@ -117,10 +127,18 @@ def _fails(start: Configuration, features: dict[str, Answer]) -> bool:
     return any(feature in start.answers and start.answers[feature].verdict == "fails" for feature in features)
 
 
-def holds(one: Exposure | Switch, *, needed: bool) -> Holds:
-    """Compare the documented need with the measured one."""
+def holds(one: Exposure | Switch, *, needed: bool, whole: bool) -> Holds:
+    """Compare the documented need with the measured one.
+
+    Args:
+        one: what is or is not needed.
+        needed: whether something that was asked needs it.
+        whole: whether all features were asked: only then is anything not needed.
+    """
     if isinstance(one, Switch) or one.documented in ("default", "undocumented"):
         return Holds.SILENT
+    if not needed and not whole:
+        return Holds.OPEN
     if one.documented == "required":
         return Holds.HOLDS if needed else Holds.TOO_STRICT
     return Holds.TOO_LAX if needed else Holds.HOLDS

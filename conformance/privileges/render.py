@@ -18,6 +18,7 @@ WORDS = {
     Holds.TOO_STRICT: "**too strict**",
     Holds.TOO_LAX: "**too lax**",
     Holds.SILENT: "",
+    Holds.OPEN: "open",
 }
 
 
@@ -46,6 +47,8 @@ def documented(contract: Contract, found: Sequence[Measured]) -> str:
 def _measured(contract: Contract, part: Part | None) -> str:
     if part is None:
         return ""
+    if part.holds is Holds.OPEN:
+        return "not needed by what was asked"
     need = f"needed: {_features(contract, part.breaks)}" if part.breaks else "not needed"
     return f"{need}; {WORDS[part.holds]}"
 
@@ -66,6 +69,7 @@ def _detail(contract: Contract, found: Measured) -> str:
             f"Not asked there: {_title(contract, one)}, because {why.rstrip('.')}."
             for one, why in found.unasked.items()
         ),
+        *([f"Asked by nobody: {_features(contract, found.left_out)}."] if found.left_out else []),
         *(f"Does not work in the whole mode: {_title(contract, one)}." for one in sorted(found.findings.broken)),
         "",
         _one_at_a_time(contract, found),
