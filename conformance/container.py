@@ -113,6 +113,7 @@ class Container:
         self.port = free_port() if self._any_port else port or mode.port
         self.absent: list[str] = []
         """Devices that the mode exposes and the host does not have."""
+        self._marked = ""
         self.warnings: list[str] = []
         """What the image said at its last start of what the mode does not allow."""
         self.id = ""
@@ -372,18 +373,33 @@ class Container:
             return f"qemu+unix://{self.mode.image.path}?socket={quote(str(self._relay.socket_to(int(port))))}"
         return f"qemu+tcp://127.0.0.1:{port}{self.mode.image.path}"
 
-    def log(self, lines: int = 30) -> str:
-        """Return the newest lines of the container's log: the image's start-up and libvirtd."""
+    def log(self, lines: int = 30, *, new: bool = False) -> str:
+        """Return the newest lines of the container's log: the image's start-up and libvirtd.
+
+        Args:
+            lines: as many at most.
+            new: only what was written after :meth:`mark`.
+        """
+        # The engine's own time stands before each line; of fixed width, it sorts as text does.
+        stamped = [line.partition(" ") for line in self._logged(lines)]
+        return "\n".join(text for stamp, _, text in stamped if not new or stamp > self._marked)
+
+    def mark(self) -> None:
+        """Remember how far the log is: what is in it already says nothing of what is asked next."""
+        self._marked = next((line.partition(" ")[0] for line in self._logged(1)), self._marked)
+
+    def _logged(self, lines: int) -> list[str]:
         with engine_errors():
-            return str(self.client.api.logs(self.id, tail=lines).decode(errors="replace"))
+            logged: bytes = self.client.api.logs(self.id, tail=lines, timestamps=True)
+        return logged.decode(errors="replace").splitlines()
 
     def describe(self) -> str:
-        """Say what the engine and the log show; for errors."""
+        """Say what the engine shows, and the log since :meth:`mark`; for errors."""
         try:
             state = self.inspect()["State"]
             return (
                 f"the engine says: {state['Status']}, exit status {state['ExitCode']} {state['Error']}\n"
-                f"newest log lines:\n{self.log()}"
+                f"newest log lines:\n{self.log(new=True) or '(nothing)'}"
             )
         except EngineError as error:
             return str(error)

@@ -44,8 +44,8 @@ BOOT_SECONDS = 150
 AUTOSTART_SECONDS = 40
 """From libvirt's answer to the start of a domain that is to start with it; tenths of a second, but for slow hosts."""
 
-ANSWER_SECONDS = 60
-"""From an order on the console to its answer."""
+ANSWER_SECONDS = 150
+"""From an order on the console to its answer; the guest itself gives up after 90 s at the latest."""
 
 LOOK_SECONDS = 1
 """Between two looks at a screen."""

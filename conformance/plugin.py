@@ -462,6 +462,7 @@ def _container(
 def container(_container: Container) -> Iterator[Container]:
     """The image under test, running in the mode; a test that ends it by anything but a clean stop has failed."""
     _container.revive()
+    _container.mark()
     yield _container
     if not _container.running and _container.exit_status != 0:
         raise ImageFailure(f"the container ended during this test\n{_container.describe()}")

@@ -69,8 +69,12 @@ class FakeApi:
         networks = {"bridge": {"IPAddress": "172.17.0.2"}}
         return {"State": state, "Name": "/name", "NetworkSettings": {"Networks": networks, "Ports": {}}}
 
-    def logs(self, container: str, tail: int) -> bytes:
-        return self.output.encode() or b"the last words"
+    def logs(self, container: str, tail: int, timestamps: bool) -> bytes:
+        assert timestamps
+        lines = (self.output or "the last words").splitlines()[-tail:]
+        return "\n".join(
+            f"2026-01-01T00:00:{second:02}.000000000Z {line}" for second, line in enumerate(lines)
+        ).encode()
 
     def exec_create(self, container: str, words: list[str], user: str = "") -> dict[str, str]:
         assert words[:2] == ["timeout", "-k"]
@@ -317,3 +321,15 @@ def test_an_engine_that_does_not_end_a_command_is_gone(contract: Contract, monke
     with pytest.raises(EngineGone, match="the engine to run a command"):
         of(api, contract).start().run("true", seconds=0)
     release.set()
+
+
+def test_what_was_logged_before_a_check_says_nothing_of_it(contract: Contract) -> None:
+    api = FakeApi()
+    container = of(api, contract).start()
+    api.output = "cannot open macvtap tap device"
+    container.mark()
+    assert "macvtap" not in container.describe()
+    assert "macvtap" in container.log()
+
+    api.output += "\nthe guest is silent"
+    assert "newest log lines:\nthe guest is silent" in container.describe()
