@@ -86,7 +86,9 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
     for part in found.parts:
         marks = []
         for said in part.breaks.values():
-            note = next((one.explanation for one in contract.causes if one.id == said.cause), said.reason)
+            # What was recorded before the contract knew the cause is recognised as well.
+            cause = contract.recognise(said.reason)
+            note = cause.explanation if cause else said.reason.strip()
             if note not in notes:
                 notes.append(note)
             marks.append(notes.index(note) + 1)

@@ -4,7 +4,7 @@
 
 declare -rA CAPABILITY=(
     [CHOWN]=0 [DAC_OVERRIDE]=1 [FOWNER]=3 [KILL]=5 [SETGID]=6 [SETUID]=7 [SETPCAP]=8 [NET_BIND_SERVICE]=10
-    [NET_ADMIN]=12 [NET_RAW]=13 [SYS_MODULE]=16 [SYS_PTRACE]=19 [SYS_ADMIN]=21
+    [NET_ADMIN]=12 [NET_RAW]=13 [SYS_MODULE]=16 [SYS_CHROOT]=18 [SYS_PTRACE]=19 [SYS_ADMIN]=21 [MKNOD]=27
 )
 
 read_capabilities() {
@@ -31,8 +31,10 @@ check_capabilities() {
     can KILL || warn 'capability KILL is missing: domains cannot be stopped'
     { ! switched_on QEMU_NAMESPACES && ! switched_on QEMU_REMEMBER_OWNER; } || can SYS_ADMIN ||
         warn 'capability SYS_ADMIN is missing: domains will not start (but with QEMU_NAMESPACES=off and QEMU_REMEMBER_OWNER=off)'
-    ! switched_on QEMU_NAMESPACES || can SYS_PTRACE ||
-        warn 'capability SYS_PTRACE is missing: domains will not start (but with QEMU_NAMESPACES=off)'
+    for one in MKNOD SYS_CHROOT SYS_PTRACE; do
+        ! switched_on QEMU_NAMESPACES || can "$one" ||
+            warn "capability $one is missing: domains will not start (but with QEMU_NAMESPACES=off)"
+    done
 }
 
 confined() { [[ -r /proc/self/attr/current && $(tr -d "\0" </proc/self/attr/current 2>/dev/null) == *' (enforce)' ]]; }
