@@ -38,7 +38,7 @@ def main(folder: Path, archive: Path, how: str) -> dict[str, Any]:
         container.wait_until_ready()
         guests = Guests(container, probe, Beyond(client, probe, run), "tcg", say)
         with guests.autostarted() as guest:
-            before = keep(container.connection)
+            before = keep(container)
             first = guest.wait_until_up()
             guest.forget()
             container.disconnect()
@@ -49,7 +49,7 @@ def main(folder: Path, archive: Path, how: str) -> dict[str, Any]:
             stopped = not container.running
             container.revive()
             second = guest.wait_until_up()
-            after = kept(container.connection)
+            after = kept(container)
             found = {
                 "stopped": stopped,
                 "boots": [report["kept"]["boot"] for report in (first, second)],

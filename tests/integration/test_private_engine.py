@@ -43,6 +43,12 @@ client.containers.run("sleeper:1", ["/sleep", "600"], detach=True, ports={"80/tc
 """
 
 
+def _hear() -> None:
+    """Start with no signal ignored, as ctrl-C is in the background of a shell, and a hang-up under nohup."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Namespace:
     """A network namespace, a cache in it, and commands that run there."""
 
@@ -65,8 +71,7 @@ class Namespace:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # In the background of a shell, a process starts with ctrl-C ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=_hear,
         )
 
     def hold(self) -> "subprocess.Popen[str]":
