@@ -12,11 +12,10 @@ import docker.errors
 import requests
 
 from conformance import apt, image, paths, private_engine
-from conformance.contract import UNCONFINED
 from conformance.engine import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
 from conformance.finding import Finding, Patient
-from conformance.mode import equal_but
+from conformance.mode import without_apparmor
 from conformance.wait import DeadlineExpired, within
 
 REGISTRY_SECONDS = 10
@@ -99,7 +98,7 @@ def _security(patient: Patient) -> Finding:
         "Security modules",
         "yes",
         "",
-        modes=patient.those(lambda one: bool(equal_but(patient.contract, one, UNCONFINED))),
+        modes=patient.those(lambda one: bool(without_apparmor(patient.contract, one))),
     )
     if patient.engine:
         names = sorted(patient.engine.fingerprint().security)
@@ -116,7 +115,7 @@ def _security(patient: Patient) -> Finding:
         found,
         state="no",
         seen=f"{seen}; no AppArmor",
-        means="there is no profile to be unconfined by",
+        means="no mode differs from another by its profile alone",
         remedy=f"boot a kernel with AppArmor, install the package apparmor, and start the engine again; {LAB}",
     )
 

@@ -7,6 +7,7 @@ verdicts about another mode.
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from conformance.contract import UNCONFINED
 from conformance.mode import Mode
 
 CAPABILITIES = (
@@ -169,8 +170,9 @@ def compare(mode: Mode, state: State, *, cgroup_version: int, apparmor: bool) ->
         )
 
     if apparmor:
-        confined = not (mode.privileged or "apparmor=unconfined" in mode.security_options)
-        if confined != (state.label not in ("", "unconfined")):
+        confined = not (mode.privileged or mode.apparmor == UNCONFINED)
+        label = state.label.partition(" ")[0]
+        if confined != (label not in ("", "unconfined")) or (mode.profile and label != mode.profile):
             found.append(Difference("apparmor", f"the container's AppArmor label is {state.label!r}", not confined))
 
     host_cgroups = (mode.cgroup_namespace or ("host" if cgroup_version == 1 else "private")) == "host"

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from conformance.contract import (
+    UNCONFINED,
     Capability,
     CgroupNamespace,
     Contract,
@@ -105,6 +106,16 @@ class Mode:
     def security_options(self) -> list[str]:
         """Return the values of ``--security-opt``."""
         return [exposure.option for exposure in self.exposures if isinstance(exposure, SecurityOption)]
+
+    @property
+    def apparmor(self) -> str:
+        """Return the security option that chooses an AppArmor profile, or none; empty for the engine's own choice."""
+        return next((option for option in self.security_options if option.startswith("apparmor=")), "")
+
+    @property
+    def profile(self) -> str:
+        """Return the name of the project's own AppArmor profile that confines the container; empty for any other."""
+        return "" if self.apparmor == UNCONFINED else self.apparmor.removeprefix("apparmor=")
 
     @property
     def unmasked(self) -> bool:
@@ -200,8 +211,9 @@ class Mode:
 
     def script(self, image: str) -> str:
         """Render the container as what is typed into a shell: a ``docker run`` command, and what comes before it."""
-        loads = [f"grep -qw {driver} /proc/devices || modprobe {driver}" for driver in self.drivers]
-        return "\n".join([*loads, shell(self.docker_run(image))])
+        before = [f"grep -qw {driver} /proc/devices || modprobe {driver}" for driver in self.drivers]
+        before += [f"apparmor_parser --replace image/apparmor/{self.profile}"] if self.profile else []
+        return "\n".join([*before, shell(self.docker_run(image))])
 
     def docker_run(self, image: str, name: str = "libvirt") -> list[str]:
         """Render the container as the words of a ``docker run`` command, for :func:`shell`."""
@@ -307,11 +319,11 @@ def of(contract: Contract, mode_id: str, without: Iterable[str] = ()) -> Mode:
     )
 
 
-def equal_but(contract: Contract, one: Mode, option: str) -> str:
-    """Return the id of the mode that another one is but for a security option; empty if that is none."""
-    if option not in one.security_options:
+def without_apparmor(contract: Contract, one: Mode) -> str:
+    """Return the id of the mode that another one is where there is no AppArmor; empty if that is none, or itself."""
+    if not one.apparmor:
         return ""
-    rest = [exposure for exposure in one.exposures if getattr(exposure, "option", None) != option]
+    rest = [exposure for exposure in one.exposures if getattr(exposure, "option", None) != one.apparmor]
     for claims in contract.modes:
         other = of(contract, claims.id)
         if (

@@ -11,12 +11,12 @@ from typing import Literal
 
 import docker.errors
 
-from conformance import cleanup, drivers, engine, image, labels, media, record, throwaway
+from conformance import apparmor, cleanup, drivers, engine, image, labels, media, record, throwaway
 from conformance import mode as modes
 from conformance.accel import Asking, HostKvm
 from conformance.beyond import Beyond, peer_image
 from conformance.container import READY_SECONDS, Container
-from conformance.contract import UNCONFINED, Contract
+from conformance.contract import Contract
 from conformance.engine import Engine, HostFingerprint, engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guest import Accel
@@ -50,6 +50,7 @@ class Run:
         ready_seconds: how long libvirt may take to answer after a container's start.
         thrifty: one boot answers for as many features as it can, although their failures are then told apart later.
         warnings: by a mode's id, what the image's start-up said of what the mode does not allow.
+        profiles: names of the AppArmor profiles that the engine's host did not know before.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Run:
     host_facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     thrifty: bool = False
     warnings: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    profiles: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def kvm(self) -> HostKvm:
@@ -113,9 +115,12 @@ class Run:
         """
         if self.contract.image.auth != "none":
             raise Unsupported(f"the image asks who comes, by {self.contract.image.auth.upper()}: nothing here can say")
-        if "apparmor" not in self.fingerprint.security and (equal := modes.equal_but(self.contract, mode, UNCONFINED)):
-            raise Unsupported(f"the engine has no AppArmor to be unconfined by: there the mode is {equal}")
+        apparmor_ = "apparmor" in self.fingerprint.security
+        if not apparmor_ and (equal := modes.without_apparmor(self.contract, mode)):
+            raise Unsupported(f"the engine has no AppArmor: there the mode is {equal}")
         client = self.engine.client
+        if apparmor_ and mode.profile and apparmor.load(client, self.image.id, self.id, mode.profile):
+            self.profiles.add(mode.profile)
         return Container(
             client,
             dataclasses.replace(mode, majors=drivers.majors(client, self.image.id, self.id, mode.drivers)),
@@ -158,6 +163,8 @@ class Run:
                 relay.close()
         finally:
             cleanup.remove(self.engine.client, self.id)
+            for profile in self.profiles:
+                apparmor.unload(self.engine.client, self.image.id, self.id, profile)
 
 
 def prepare(

@@ -110,6 +110,13 @@ def test_an_older_engine_does_not_know_the_newest_capabilities(contract: Contrac
     assert differences(one, older) == []
 
 
+def test_a_container_is_confined_by_the_profile_that_was_asked_for(contract: Contract) -> None:
+    one = mode.of(contract, "unprivileged-apparmor")
+    for label, found in (("libvirt-container (enforce)", []), ("docker-default (enforce)", [("apparmor", False)])):
+        state = dataclasses.replace(state_of(one), label=label)
+        assert differences(one, state, apparmor=True) == found
+
+
 def test_apparmor_is_looked_at_only_where_the_engine_uses_it(contract: Contract) -> None:
     one = mode.of(contract, "unprivileged")
     assert differences(one, state_of(one), apparmor=True) == [("apparmor", False)]

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 import yaml
 
-from conformance import mode
+from conformance import mode, paths
 from conformance.contract import Contract
 from conformance.errors import ContractError
 from conformance.mode import Mode
@@ -106,6 +106,15 @@ def test_the_lookup_finds_the_driver_and_nothing_else(contract: Contract) -> Non
     assert done.stdout == "246\n"
 
 
+def test_a_profile_is_loaded_before_the_container_is_made(contract: Contract) -> None:
+    one = mode.of(contract, "unprivileged-apparmor")
+    first, _, line = one.script("libvirt:1").partition("\n")
+    assert first == "apparmor_parser --replace image/apparmor/libvirt-container"
+    assert "--security-opt=apparmor=libvirt-container" in line
+    assert (paths.PROJECT / first.split()[-1]).is_file()
+    assert mode.of(contract, "unprivileged-unconfined").profile == ""
+
+
 def test_words_are_quoted_for_a_shell() -> None:
     assert mode.shell(["docker", "run", "--env=A=b c", "image"]).endswith("'--env=A=b c' \\\n  image")
 
@@ -153,9 +162,9 @@ def test_least_has_less_than_what_is_documented(contract: Contract) -> None:
 
 def test_a_mode_that_differs_only_where_there_is_apparmor_is_known(contract: Contract) -> None:
     def equal(mode_id: str) -> str:
-        return mode.equal_but(contract, mode.of(contract, mode_id), "apparmor=unconfined")
+        return mode.without_apparmor(contract, mode.of(contract, mode_id))
 
-    assert equal("unprivileged-unconfined") == "unprivileged"
+    assert equal("unprivileged-unconfined") == equal("unprivileged-apparmor") == "unprivileged"
     assert equal("unprivileged") == ""
     assert equal("least") == ""
 
