@@ -6,6 +6,7 @@ from xml.sax.saxutils import quoteattr
 import libvirt
 
 from conformance.container import Container
+from conformance.errors import HarnessError
 
 SETTINGS = """
 for file in /proc/sys/kernel/core_pattern /host-procsys/kernel/core_pattern; do
@@ -63,17 +64,32 @@ rm -f "$node"
 """A device that nobody has; what somebody has is opened from any network namespace, too (measured with Linux 6.18)."""
 
 
-def _says(script: str) -> Callable[[Container], str]:
-    return lambda container: container.run("sh", "-c", script).text.strip()
+NOT_FOUND = 127
+"""A shell's status where there is no such command."""
+
+
+def _says(script: str, *tools: str) -> Callable[[Container], str]:
+    """Return what runs a script that needs these tools: without one, nothing would look as if it could not be done."""
+    needed = "\n".join(f"command -v {tool} >/dev/null || {{ echo {tool}; exit {NOT_FOUND}; }}" for tool in tools)
+
+    def says(container: Container) -> str:
+        done = container.run("sh", "-c", f"{needed}\n{script}")
+        if done.status == NOT_FOUND:
+            raise HarnessError(
+                f"what a container can do to its host could not be tried: {done.text.strip()} is missing"
+            )
+        return done.text.strip()
+
+    return says
 
 
 def _network(container: Container) -> str:
-    return _says(NETWORK)(container) if container.mode.host_network else ""
+    return _says(NETWORK, "ip")(container) if container.mode.host_network else ""
 
 
 def _domain(container: Container) -> str:
     """Start a domain on a disk of the host, paused and for reading only."""
-    disks = container.run("sh", "-c", "lsblk --nodeps --noheadings --paths --output NAME,TYPE").text.splitlines()
+    disks = _says("lsblk --nodeps --noheadings --paths --output NAME,TYPE", "lsblk")(container).splitlines()
     for path in [line.split()[0] for line in disks if line.split()[1:] == ["disk"] and "zram" not in line]:
         try:
             container.connection.createXML(
@@ -90,9 +106,9 @@ def _domain(container: Container) -> str:
 
 POWERS: dict[str, Callable[[Container], str]] = {
     "host-settings": _says(SETTINGS),
-    "host-kernel": _says(MODULE),
+    "host-kernel": _says(MODULE, "perl"),
     "host-processes": _says(PROCESSES),
-    "host-disks": _says(DISK),
+    "host-disks": _says(DISK, "mknod", "head", "mktemp"),
     "host-groups": _says(GROUPS),
     "host-network": _network,
     "host-macvtap": _says(MACVTAP),

@@ -1,0 +1,34 @@
+"""What tries the powers over a host, in a shell of this machine."""
+
+import subprocess
+from typing import Any
+
+import pytest
+
+from conformance.container import Done
+from conformance.errors import HarnessError
+from conformance.powers import POWERS, _says
+
+
+class Shell:
+    """Runs a container's commands here, with or without tools."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def run(self, *command: str) -> Done:
+        done = subprocess.run(["/bin/sh", *command[1:]], env={"PATH": self.path}, capture_output=True, check=False)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_what_a_script_reached_is_what_it_says() -> None:
+    shell: Any = Shell("/usr/bin:/bin")
+    assert _says("echo vda", "head")(shell) == "vda"
+    assert _says("true")(shell) == ""
+
+
+@pytest.mark.parametrize("power", ["host-kernel", "host-disks", "host-disks-by-domain"])
+def test_without_its_tool_a_power_is_not_taken_for_one_that_is_lacking(power: str) -> None:
+    shell: Any = Shell("/nowhere")
+    with pytest.raises(HarnessError, match="could not be tried"):
+        POWERS[power](shell)
