@@ -209,7 +209,7 @@ def privileges_(
     much is left at most. Afterwards the tables are written.
     """
     os.chdir(paths.PROJECT)
-    contract.load().mode(mode_id)
+    command.require(contract.load(), mode_id, feature or ())
     definition_ = definition.named(host) if host else None
     with _engine(definition_) as (name, facts):
         found, known = command.search(

@@ -50,9 +50,7 @@ def search(
         ContractError: there is no such mode or feature.
     """
     claims = contract.load()
-    claims.mode(mode)
-    for feature in features:
-        claims.feature(feature)
+    require(claims, mode, features)
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
         prepared = prepare(
             claims,
@@ -66,6 +64,13 @@ def search(
         )
         with contextlib.closing(dataclasses.replace(prepared, thrifty=True)) as run:
             return _search(claims, run, mode, progress, features, folder)
+
+
+def require(claims: Contract, mode: str, features: Sequence[str]) -> None:
+    """Raise ContractError where there is no such mode or feature; to be asked before an engine is started."""
+    claims.mode(mode)
+    for feature in features:
+        claims.feature(feature)
 
 
 def _search(
