@@ -87,6 +87,7 @@ class Shape:
         nvram: path in the container of the file that keeps the UEFI variables; libvirt's own choice if empty.
         console_log: path in the container of a file that QEMU keeps a copy of the console in; none if empty.
         screen: whether there is a video card.
+        tpm: whether there is an emulated TPM 2.0.
         memory_mib: how much memory there is, in MiB.
     """
 
@@ -107,6 +108,7 @@ class Shape:
     console_log: str = ""
     nvram: str = ""
     screen: bool = False
+    tpm: bool = False
     memory_mib: int = MEMORY_MIB
 
 
@@ -234,6 +236,8 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     if shape.console_log:
         ET.SubElement(serial, "log", file=shape.console_log, append="off")
     ET.SubElement(serial, "target", port="0")
+    if shape.tpm:
+        ET.SubElement(ET.SubElement(devices, "tpm", model="tpm-crb"), "backend", type="emulator", version="2.0")
     if shape.screen:
         # A card without a display: nothing listens, and screenshots come over the API.
         ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga")

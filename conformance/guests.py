@@ -19,7 +19,7 @@ from conformance.errors import HarnessError, ImageFailure
 from conformance.guest import Accel, Autostarted, Defined, Direct, DiskFormat, Firmware, Guest, Running, Shape
 from conformance.media import Probe
 
-Need = Literal["iso", "disk", "network", "macvtap"]
+Need = Literal["iso", "disk", "network", "macvtap", "tpm"]
 """What a boot can be asked for."""
 
 Part = Literal["disk", "snapshots", "network", "drive"]
@@ -52,13 +52,13 @@ Sharing = Mapping[Firmware, Sequence[Asked]]
 
 SHARED: Sharing = {
     "bios": [("bios", frozenset({"iso", "disk", "network"}))],
-    "efi": [("efi", frozenset({"iso"}))],
+    "efi": [("efi", frozenset({"iso", "tpm"}))],
     "secure-boot": [("secure-boot", frozenset({"iso"}))],
 }
 
 _ALL: Sequence[Asked] = [
-    ("secure-boot", frozenset({"iso", "disk", "network"})),
-    ("secure-boot", frozenset({"iso", "disk"})),
+    ("secure-boot", frozenset({"iso", "disk", "tpm", "network"})),
+    ("secure-boot", frozenset({"iso", "disk", "tpm"})),
 ]
 ONE_FOR_ALL: Sharing = {"bios": _ALL, "efi": _ALL, "secure-boot": _ALL}
 """Where boots are counted: Secure Boot is UEFI, and whoever asks for no firmware is answered by any."""
@@ -68,6 +68,7 @@ STEPS: dict[Need, tuple[str, ...]] = {
     "disk": ("disk",),
     "network": ("link", "lease", "ping", "dns", "exchange"),
     "macvtap": ("link", "lease", "exchange"),
+    "tpm": ("tpm",),
 }
 """The guest's steps that answer for a need."""
 
@@ -325,6 +326,7 @@ class Guests:
             drive="drive" in needs,
             network=NETWORK if "network" in needs else "",
             macvtap=self._beyond.link(self.container.mode) if "macvtap" in needs else "",
+            tpm="tpm" in needs,
         )
 
     def _medium(self, firmware: Firmware) -> str:
@@ -440,7 +442,7 @@ def require_started(network: "libvirt.virNetwork") -> None:
 
 def _asks(needs: Iterable[Need]) -> list[str]:
     """Return the guest's own words for needs."""
-    words = {"iso": "cdrom", "disk": "disk", "network": "net", "macvtap": "link,lease,exchange"}
+    words = {"iso": "cdrom", "disk": "disk", "network": "net", "macvtap": "link,lease,exchange", "tpm": "tpm"}
     return sorted({words[need] for need in needs})
 
 

@@ -58,7 +58,7 @@ def test_each_firmware_boots_once(make: Any) -> None:
     guests.boot("iso")
     guests.boot("iso", firmware="efi")
     guests.boot(firmware="efi")
-    assert boots == [SHARED, ("efi", frozenset({"iso"}))]
+    assert boots == [SHARED, ("efi", frozenset({"iso", "tpm"}))]
 
 
 def test_where_a_shared_boot_fails_each_is_asked_alone_and_the_one_at_fault_is_blamed(make: Any) -> None:
