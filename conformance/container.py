@@ -113,7 +113,8 @@ class Container:
         self.port = free_port() if self._any_port else port or mode.port
         self.absent: list[str] = []
         """Devices that the mode exposes and the host does not have."""
-        self._marked = ""
+        self.marked = ""
+        """How far the log was when the present question began: the engine's time of its newest line."""
         self.warnings: list[str] = []
         """What the image said at its last start of what the mode does not allow."""
         self.id = ""
@@ -382,11 +383,11 @@ class Container:
         """
         # The engine's own time stands before each line; of fixed width, it sorts as text does.
         stamped = [line.partition(" ") for line in self._logged(lines)]
-        return "\n".join(text for stamp, _, text in stamped if not new or stamp > self._marked)
+        return "\n".join(text for stamp, _, text in stamped if not new or stamp > self.marked)
 
     def mark(self) -> None:
         """Remember how far the log is: what is in it already says nothing of what is asked next."""
-        self._marked = next((line.partition(" ")[0] for line in self._logged(1)), self._marked)
+        self.marked = next((line.partition(" ")[0] for line in self._logged(1)), self.marked)
 
     def _logged(self, lines: int) -> list[str]:
         with engine_errors():

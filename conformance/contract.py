@@ -197,8 +197,10 @@ class Cause(_Data):
     id: str
     pattern: str
     explanation: str
+    refusal: str = ""
+    """What the kernel's log says of it where AppArmor is the cause; a regular expression, empty for other causes."""
 
-    @field_validator("pattern")
+    @field_validator("pattern", "refusal")
     @classmethod
     def _compiles(cls, pattern: str) -> str:
         try:
@@ -210,6 +212,10 @@ class Cause(_Data):
     def explains(self, text: str) -> bool:
         """Say whether this cause is visible in an error's text."""
         return re.search(self.pattern, text) is not None
+
+    def refuses(self, refusal: str) -> bool:
+        """Say whether this cause is a refusal that the kernel logged."""
+        return bool(self.refusal) and re.search(self.refusal, refusal) is not None
 
 
 class KnownFailure(_Data):

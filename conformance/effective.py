@@ -35,6 +35,11 @@ SCRIPT = r"""
 sed -n 's/^\(CapBnd\|Seccomp\):[[:space:]]*/\1 /p' /proc/1/status
 echo "LastCap $(cat /proc/sys/kernel/cap_last_cap)"
 echo "Label $(tr -d '\0' </proc/1/attr/current 2>/dev/null)"
+for comm in /proc/[0-9]*/comm; do
+    case $(cat "$comm" 2>/dev/null) in
+        libvirtd | virtqemud) echo "DaemonLabel $(tr -d '\0' <"${comm%comm}attr/current" 2>/dev/null)" ;;
+    esac
+done
 sed 's/^/Cgroup /' /proc/1/cgroup
 sed 's/^/Mount /' /proc/1/mountinfo
 for asked in "$@"; do
@@ -61,6 +66,7 @@ class State:
         last_capability: number of the last capability that the kernel knows.
         seccomp: whether system calls are filtered.
         label: what the security module says of it; empty without one.
+        daemon_label: what it says of libvirt's daemon; none where no daemon runs.
         host_cgroups: whether it sees its place among the host's control groups.
         masked: paths that the engine hides or makes read-only by default, and that are so here.
         mounts: mount points that are writable.
@@ -77,6 +83,7 @@ class State:
     masked: frozenset[str]
     mounts: frozenset[str]
     devices: frozenset[str]
+    daemon_label: str | None = None
     read_only: frozenset[str] = frozenset()
     majors: frozenset[int] = frozenset()
 
@@ -132,6 +139,7 @@ def parse(output: str, container_id: str) -> State:
         last_capability=int(fields["LastCap"][0]),
         seccomp=fields["Seccomp"][0] != "0",
         label=fields.get("Label", [""])[0],
+        daemon_label=fields.get("DaemonLabel", [None])[0],
         host_cgroups=any(container_id in line for line in fields.get("Cgroup", [])),
         masked=frozenset(
             [path for path in MASKED_PATHS if path in mounted] + [path for path in READ_ONLY_PATHS if path in read_only]

@@ -579,10 +579,18 @@ class Running:
         self._console = _Console(self._connection, self.domain)
         self.domain.resume()
 
+    @property
+    def _pid(self) -> str:
+        return self._container.run("cat", f"/run/libvirt/qemu/{self.guest.name}.pid").text.strip()
+
+    @property
+    def label(self) -> str:
+        """Return what the security module says of QEMU; empty without one."""
+        return self._container.run("cat", f"/proc/{self._pid}/attr/current").text.strip("\0\n")
+
     def kill(self) -> None:
         """End QEMU by SIGKILL, as a crash would."""
-        pid = self._container.run("cat", f"/run/libvirt/qemu/{self.guest.name}.pid").text.strip()
-        self._container.run("kill", "-KILL", pid)
+        self._container.run("kill", "-KILL", self._pid)
         wait_for(f"QEMU of guest {self.guest.name} to be gone", self._ended, seconds=ANSWER_SECONDS)
 
     def wait_for_text(self, pattern: str, on: Place | None = None, seconds: float = BOOT_SECONDS) -> dict[str, str]:

@@ -198,5 +198,8 @@ def _counts(contract: Contract, given: Sequence[Record]) -> str:
 
 def reason(contract: Contract, record: Record) -> str:
     """Say in one line why a verdict is not simply *works*."""
-    known = {cause.id: cause.explanation for cause in contract.causes}
-    return known.get(record.cause, record.reason)
+    cause = next((one for one in contract.causes if one.id == record.cause), None)
+    if cause is None:
+        return record.reason
+    refused = next((one for one in record.evidence.get("refused", []) if cause.refuses(one)), "")
+    return f"{cause.explanation}; the kernel's log: {refused}" if refused else cause.explanation

@@ -194,6 +194,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for feature in (*claims.features, *claims.unpromised):
         config.addinivalue_line("markers", f"{feature.marker}: {feature.claim}")
     config.addinivalue_line("markers", "host_network: asked only in modes that are in the host's network")
+    config.addinivalue_line("markers", "profiled: asked only in modes with an AppArmor profile of this project")
     config.addinivalue_line("markers", "essential: of its feature, what conformance privileges asks")
     config.addinivalue_line("markers", "given_medium: asked only where --iso names a medium")
     config.addinivalue_line("markers", "given_link: asked only where --macvtap-link names a link")
@@ -264,6 +265,8 @@ def _is_asked(config: pytest.Config, marks: Collection[str], asked: Mode) -> boo
     if "given_medium" in marks and config.stash[GIVEN] is None:
         return False
     if "given_link" in marks and not config.getoption("macvtap_link"):
+        return False
+    if "profiled" in marks and not asked.profile:
         return False
     return "host_network" not in marks or asked.host_network
 
@@ -581,10 +584,20 @@ def _translated(item: pytest.Item) -> Generator[None, None, None]:
     except Exception as error:
         if question is not None and blames_image(error):
             item.config.stash[RUN].require()
+            _note_refusals(item, question)
         known = recognised(question.expected if question else None, error)
         if known:
             raise known from error
         raise
+
+
+def _note_refusals(item: pytest.Item, question: Question) -> None:
+    """Keep what AppArmor refused during a test that failed: a daemon tells of "Permission denied" only."""
+    container = getattr(item, "funcargs", {}).get("container")
+    if isinstance(container, Container):
+        with contextlib.suppress(EngineError):  # the verdict stands without it
+            refused = item.config.stash[RUN].refusals(container)
+            question.evidence |= {"refused": refused} if refused else {}
 
 
 @pytest.hookimpl(wrapper=True)

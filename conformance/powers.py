@@ -5,8 +5,11 @@ from xml.sax.saxutils import quoteattr
 
 import libvirt
 
+from conformance import throwaway
 from conformance.container import Container
+from conformance.engine import engine_errors
 from conformance.errors import HarnessError
+from conformance.run import Run
 
 SETTINGS = """
 for file in /proc/sys/kernel/core_pattern /host-procsys/kernel/core_pattern; do
@@ -37,6 +40,21 @@ done
 true
 """
 """The first sector of any disk, read by a node that the container makes itself."""
+
+MOUNT = r"""
+folder=$(mktemp -d)
+for device in /sys/class/block/*; do
+    case ${device##*/} in loop* | ram* | zram* | sr*) continue ;; esac
+    numbers=$(cat "$device/dev")
+    node=$(mktemp -u)
+    mknod "$node" b "${numbers%:*}" "${numbers#*:}" 2>/dev/null
+    mount "$node" "$folder" 2>/dev/null && umount "$folder" && echo "${device##*/}"
+    rm -f "$node"
+done
+rmdir "$folder"
+true
+"""
+"""Mounted as the host has it: of a file system that is mounted already, another mount changes nothing."""
 
 GROUPS = """
 for folder in /sys/fs/cgroup /sys/fs/cgroup/cpu /sys/fs/cgroup/cpu,cpuacct; do
@@ -109,9 +127,38 @@ POWERS: dict[str, Callable[[Container], str]] = {
     "host-kernel": _says(MODULE, "perl"),
     "host-processes": _says(PROCESSES),
     "host-disks": _says(DISK, "mknod", "head", "mktemp"),
+    "host-mounts": _says(MOUNT, "mknod", "mktemp", "mount", "umount"),
     "host-groups": _says(GROUPS),
     "host-network": _network,
     "host-macvtap": _says(MACVTAP),
     "host-disks-by-domain": _domain,
 }
 """By their ids in the contract: what tries it, and says what was reached; nothing where it cannot be done."""
+
+REFUSED_BY_PROFILE = {"host-settings": SETTINGS, "host-mounts": MOUNT}
+"""What a profile of ours refuses by itself, whatever else a container is allowed."""
+
+
+def reached_under(run: Run, profile: str, power: str) -> str:
+    """Say what of the host is reached by a container that nothing but an AppArmor profile keeps from it.
+
+    Args:
+        run: for engine and image.
+        profile: the profile's name.
+        power: which of :data:`REFUSED_BY_PROFILE`.
+
+    Raises:
+        EngineError: the engine refused.
+    """
+    with engine_errors():
+        return throwaway.output(
+            run.engine.client,
+            run.image.id,
+            ["sh", "-c", REFUSED_BY_PROFILE[power]],
+            run=run.id,
+            network_mode="none",
+            binds=["/proc/sys:/host-procsys"],
+            cap_add=["SYS_ADMIN"],
+            device_cgroup_rules=["b *:* rwm"],
+            security_opt=[f"apparmor={profile}", "seccomp=unconfined"],
+        ).strip()

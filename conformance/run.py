@@ -11,12 +11,12 @@ from typing import Literal
 
 import docker.errors
 
-from conformance import apparmor, cleanup, drivers, engine, image, labels, media, record, throwaway
+from conformance import apparmor, cleanup, drivers, engine, image, labels, media, record, refusals, throwaway
 from conformance import mode as modes
 from conformance.accel import Asking, HostKvm
 from conformance.beyond import Beyond, peer_image
 from conformance.container import READY_SECONDS, Container
-from conformance.contract import Contract
+from conformance.contract import UNCONFINED, Contract
 from conformance.engine import Engine, HostFingerprint, engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guest import Accel
@@ -131,6 +131,18 @@ class Run:
             relay=self._relay,
         )
 
+    def refusals(self, container: Container) -> list[str]:
+        """Return what AppArmor refused a container during the present question.
+
+        Raises:
+            EngineError: the engine refused.
+        """
+        mode = container.mode
+        if "apparmor" not in self.fingerprint.security or mode.privileged or mode.apparmor == UNCONFINED:
+            return []
+        profile = mode.profile or refusals.ENGINES_OWN
+        return refusals.since(self.engine.client, self.image.id, self.id, container.marked, profile)
+
     @functools.cached_property
     def beyond(self) -> Beyond:
         """Return the server beyond the NAT; raises what :meth:`Beyond.start` raises."""
@@ -208,6 +220,8 @@ def prepare(
             ready_seconds=ready_seconds,
         )
         undo.callback(ready.asking.withdraw)
+        if ready.disposable and "apparmor" in ready.fingerprint.security:
+            refusals.log_all(where.client, ready.image.id, run)
         progress("asking the host's KVM to boot a kernel")
         ready.asking.begin()
         if choice == "kvm" and not ready.kvm.usable:

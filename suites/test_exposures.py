@@ -23,3 +23,10 @@ def test_exposed_paths_have_their_documented_permissions(container: Container, i
             assert state.writable(path), f"{path} is mounted read-only"
         else:
             assert inside.run(": <>%s", path).succeeded, f"{path} cannot be opened for reading and writing"
+
+
+def test_the_daemon_is_confined_as_its_container_is(container: Container) -> None:
+    state = container.state()
+
+    assert state.daemon_label is not None, "no daemon of libvirt runs"
+    assert state.daemon_label == state.label, f"a profile of the host has caught the daemon: {state.daemon_label}"

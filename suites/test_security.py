@@ -6,7 +6,8 @@ import pytest
 
 from conformance.container import Container
 from conformance.errors import Unsupported
-from conformance.powers import POWERS
+from conformance.mode import Mode
+from conformance.powers import POWERS, REFUSED_BY_PROFILE, reached_under
 from conformance.run import Run
 
 pytestmark = pytest.mark.security
@@ -22,3 +23,19 @@ def test_the_mode_gives_away_no_more_than_is_known(
     evidence["reached"] = POWERS[power](container)
 
     assert not evidence["reached"] or container.mode.id in run.contract.power(power).modes
+
+
+@pytest.mark.profiled
+@pytest.mark.parametrize("power", REFUSED_BY_PROFILE)
+def test_the_profile_alone_refuses_it(
+    container: Container, mode: Mode, run: Run, power: str, evidence: dict[str, Any]
+) -> None:
+    assert container.running, "whose profile the engine's host knows"
+    if not run.disposable:
+        raise Unsupported("what a container can do to its host is tried on a lab only")
+
+    evidence["unconfined"] = reached_under(run, "unconfined", power)
+    evidence["confined"] = reached_under(run, mode.profile, power)
+
+    assert evidence["unconfined"], "without the profile it is reached: there is something to refuse"
+    assert not evidence["confined"]

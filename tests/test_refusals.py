@@ -1,0 +1,58 @@
+"""What AppArmor refused, as the kernel logged it."""
+
+from typing import Any
+
+import pytest
+
+from conformance import refusals, throwaway
+
+NOBODY: Any = None
+
+HEAD = '[ 60.7] audit: type=1400 audit({}): apparmor="DENIED" operation="{}" profile="{}" name="{}" comm="x" {}'
+SYSCTL = "/proc/sys/net/ipv6/conf/virbr{}/disable_ipv6"
+WRITE = 'requested_mask="wc" denied_mask="wc" fsuid=0'
+MOUNT = 'info="failed perms check" flags="rw, rslave"'
+LOG = "\n".join(
+    [
+        '[ 60.1] audit: type=1400 audit(1795529222.9:104): apparmor="STATUS" name="docker-default"',
+        HEAD.format("1795529800.000:105", "mount", "docker-default", "/early/", ""),
+        HEAD.format("1795529886.171:106", "open", "docker-default", SYSCTL.format(0), WRITE),
+        HEAD.format("1795529886.379:107", "mount", "docker-default", "/", MOUNT),
+        HEAD.format("1795529886.607:108", "open", "docker-default", SYSCTL.format(1), WRITE),
+        HEAD.format("1795529886.700:109", "open", "rsyslogd", "/x", WRITE),
+    ]
+)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """A kernel with a log; each container that asks it is noted."""
+    containers: list[dict[str, Any]] = []
+
+    def output(_client: object, _image: str, command: list[str], **options: Any) -> str:
+        containers.append({"command": command, **options})
+        return LOG
+
+    monkeypatch.setattr(throwaway, "output", output)
+    return containers
+
+
+def test_what_was_refused_to_a_profile_since_then_is_told_once(asked: list[dict[str, Any]]) -> None:
+    found = refusals.since(NOBODY, "image", "run", "2026-11-24T14:17:00.123456789Z", "docker-default")
+    assert found == [
+        "docker-default refuses open /proc/sys/net/ipv6/conf/virbrN/disable_ipv6 (wc)",
+        "docker-default refuses mount / (rw, rslave)",
+    ]
+    assert asked[0]["cap_add"] == ["SYSLOG"]
+
+
+@pytest.mark.usefixtures("asked")
+def test_before_the_first_question_everything_counts() -> None:
+    found = refusals.since(NOBODY, "image", "run", "", "docker-default")
+    assert found[0] == "docker-default refuses mount /early/"
+
+
+@pytest.mark.usefixtures("asked")
+def test_another_profiles_refusals_say_nothing_of_the_container() -> None:
+    assert refusals.since(NOBODY, "image", "run", "2026-11-24T14:30:00Z", "docker-default") == []
+    assert refusals.since(NOBODY, "image", "run", "", "libvirt-container") == []
