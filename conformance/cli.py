@@ -127,12 +127,18 @@ def matrix(
     with _engine(definition_) as (name, facts):
         given = [f"--host-fact={key}={value}" for key, value in facts.items()]
         given += [f"--host-name={name}"] if name else []
-        given += [f"--macvtap-link={machine.BEYOND}", f"--ready-seconds={machine.READY_SECONDS}"] if definition_ else []
+        given += _of_lab() if definition_ else []
         status = _sessions([*given, *words], repeat)
     # Records that went elsewhere, as the benchmark's do, are not what the README's tables are made from.
     if not {"--collect-only", "--co"} & set(words) and not any(word.startswith("--results") for word in words):
         _write_tables(check=False)
     raise typer.Exit(status)
+
+
+def _of_lab() -> list[str]:
+    """Return the options that fit any lab."""
+    spare = [f"--pci-device={address}" for address in machine.SPARE]
+    return [f"--macvtap-link={machine.BEYOND}", *spare, f"--ready-seconds={machine.READY_SECONDS}"]
 
 
 def _sessions(words: list[str], repeat: int) -> int:

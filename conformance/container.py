@@ -444,7 +444,9 @@ class Container:
 
     def state(self) -> effective.State:
         """Read what the container may really do."""
-        done = self.run("sh", "-c", effective.SCRIPT, "sh", *self.mode.devices, *map(str, self.mode.majors.values()))
+        mode = self.mode
+        asked = (*mode.devices, *mode.groups, *map(str, mode.majors.values()))
+        done = self.run("sh", "-c", effective.SCRIPT, "sh", *asked)
         return effective.parse(done.text, self.id)
 
     def verify(self, *, cgroup_version: int, apparmor: bool) -> None:

@@ -112,13 +112,32 @@ class DeviceRule(_Exposure):
     """Its name in /proc/devices, where the kernel gives it a number, which may be another one after each boot."""
 
 
+class VfioGroup(_Exposure):
+    """A PCI device of the host with its IOMMU group, which is looked up there; it is bound to vfio-pci beforehand."""
+
+    kind: Literal["vfio-group"]
+
+
+class Ulimit(_Exposure):
+    """A limit of the container's processes that is lifted."""
+
+    kind: Literal["ulimit"]
+    name: Literal["memlock"]
+    """As Docker's ``--ulimit`` has it."""
+
+
 class Mount(_Exposure):
-    """A folder of the host, writable."""
+    """A folder of the host; writable, if its permission mode is."""
 
     kind: Literal["mount"]
     source: str
     target: str
     permission: Permission
+
+    @property
+    def access(self) -> Literal["rw", "ro"]:
+        """Return the option of the mount that says whether it is writable."""
+        return "rw" if int(self.permission[0]) & 2 else "ro"
 
 
 class Capability(_Exposure):
@@ -155,7 +174,16 @@ class Privileged(_Exposure):
 
 
 Exposure = Annotated[
-    Device | DeviceRule | Mount | Capability | SecurityOption | CgroupNamespace | Network | Privileged,
+    Device
+    | DeviceRule
+    | VfioGroup
+    | Ulimit
+    | Mount
+    | Capability
+    | SecurityOption
+    | CgroupNamespace
+    | Network
+    | Privileged,
     Field(discriminator="kind"),
 ]
 

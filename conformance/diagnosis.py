@@ -16,6 +16,7 @@ from conformance.engine import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
 from conformance.finding import Finding, Patient
 from conformance.mode import without_apparmor
+from conformance.passthrough import NO_IOMMU
 from conformance.wait import DeadlineExpired, within
 
 REGISTRY_SECONDS = 10
@@ -237,19 +238,22 @@ def _links(patient: Patient) -> Iterator[Finding]:
 
 
 def _iommu(patient: Patient) -> Finding:
-    found = Finding("iommu", "IOMMU", "yes", "", features=("pci-passthrough",))
+    modes = patient.those(lambda one: one.vfio)
+    found = Finding("iommu", "IOMMU", "yes", "", features=("pci-passthrough",), modes=modes)
     if patient.survey is None:
         return replace(found, state="unknown", seen=_unseen(patient))
     if patient.survey.iommu_groups:
         return replace(
-            found, seen=f"{patient.survey.iommu_groups} groups", means="a spare device can be given to a guest"
+            found,
+            seen=f"{patient.survey.iommu_groups} groups",
+            means="a spare device can be given to a guest: --pci-device ADDRESS",
         )
     return replace(
         found,
         state="no",
         seen="no groups",
         means="no device can be given to a guest",
-        remedy=f"switch it on in the firmware, and boot with intel_iommu=on or amd_iommu=on; {LAB}",
+        remedy=f"{NO_IOMMU}; {LAB}",
     )
 
 

@@ -31,10 +31,7 @@ def examine(contract: Contract, progress: Callable[[str], None]) -> Report:
     progress("asking its KVM to boot a kernel")
     kvm = _boot(engine, found, run) if seen and seen.devices.get("/dev/kvm") == "opens" else None
     progress("looking at what is installed")
-    return Report(
-        findings=diagnosis.all_of(Patient(contract, engine, refusal, found, seen, kvm)),
-        pending=frozenset(feature.id for feature in contract.features if feature.pending),
-    )
+    return Report(diagnosis.all_of(Patient(contract, engine, refusal, found, seen, kvm)))
 
 
 def _engine() -> tuple[Engine | None, EngineError | None]:

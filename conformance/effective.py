@@ -42,6 +42,7 @@ for comm in /proc/[0-9]*/comm; do
 done
 sed 's/^/Cgroup /' /proc/1/cgroup
 sed 's/^/Mount /' /proc/1/mountinfo
+sed -n 's/^Max locked memory *unlimited .*/Unlimited memlock/p' /proc/1/limits
 for asked in "$@"; do
     case $asked in
         /*) [ ! -c "$asked" ] || echo "Device $asked" ;;
@@ -73,6 +74,7 @@ class State:
         read_only: mount points that are not.
         devices: character devices that are there, of those asked for.
         majors: numbers of drivers whose devices may be opened, of those asked for.
+        unlimited: names of limits that do not limit anything.
     """
 
     capabilities: frozenset[str]
@@ -86,6 +88,7 @@ class State:
     daemon_label: str | None = None
     read_only: frozenset[str] = frozenset()
     majors: frozenset[int] = frozenset()
+    unlimited: frozenset[str] = frozenset()
 
     def writable(self, path: str) -> bool:
         """Say whether what a path lies on is mounted writable."""
@@ -148,6 +151,7 @@ def parse(output: str, container_id: str) -> State:
         read_only=frozenset(read_only),
         devices=frozenset(fields.get("Device", [])),
         majors=frozenset(map(int, fields.get("Major", []))),
+        unlimited=frozenset(fields.get("Unlimited", [])),
     )
 
 
@@ -195,7 +199,7 @@ def compare(mode: Mode, state: State, *, cgroup_version: int, apparmor: bool) ->
 
     found += [
         Difference(path, f"device {path} is not in the container", True)
-        for path in mode.devices
+        for path in (*mode.devices, *mode.groups)
         if path not in state.devices
     ]
     found += [
@@ -204,8 +208,14 @@ def compare(mode: Mode, state: State, *, cgroup_version: int, apparmor: bool) ->
         if mode.majors[driver] not in state.majors
     ]
     found += [
-        Difference(mount.target, f"{mount.source} is not mounted writable at {mount.target}", True)
+        Difference(name, f"the limit {name} is not lifted", True)
+        for name in mode.unlimited
+        if name not in state.unlimited
+    ]
+    found += [
+        Difference(mount.target, f"{mount.source} is not mounted {mount.access} at {mount.target}", True)
         for mount in mode.mounts
-        if mount.target not in state.mounts
+        # Debian's /lib is a link to /usr/lib: a mount point is named by where it really is.
+        if not {mount.target, f"/usr{mount.target}"} & (state.mounts if mount.access == "rw" else state.read_only)
     ]
     return found

@@ -42,14 +42,17 @@ class Finding:
     modes: tuple[str, ...] = ()
     vital: bool = False
 
+    @property
+    def costs(self) -> bool:
+        """Say whether something cannot be asked without this."""
+        return self.vital or bool(self.modes or self.features)
+
 
 @dataclass(frozen=True)
 class Report:
     """All that was found."""
 
     findings: tuple[Finding, ...]
-    pending: frozenset[str]
-    """Features that nobody can ask yet: what they need is told, and counts for nothing."""
 
     @property
     def nothing_runs(self) -> bool:
@@ -59,11 +62,7 @@ class Report:
     @property
     def everything_runs(self) -> bool:
         """Say whether everything can be asked here, and that is certain."""
-        return not any(one.state != "yes" and self.costs(one) for one in self.findings)
-
-    def costs(self, one: Finding) -> bool:
-        """Say whether something cannot be asked without this."""
-        return one.vital or bool(one.modes) or bool(set(one.features) - self.pending)
+        return not any(one.state != "yes" and one.costs for one in self.findings)
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ class Shape:
         network: libvirt network of the VirtIO network card, or empty for none.
         macvtap: host link under a macvtap interface, or empty for none.
         macvtap_mode: that interface's mode.
+        hostdev: address of a PCI device of the host, or empty for none.
+        managed: libvirt takes that device from the host and gives it back by itself.
         firmware_on_serial: what the BIOS and its loaders write to the screen is on the serial console too, as
             UEFI's is anyway.
         nvram: path in the container of the file that keeps the UEFI variables; libvirt's own choice if empty.
@@ -104,6 +106,8 @@ class Shape:
     network: str = ""
     macvtap: str = ""
     macvtap_mode: Direct = "bridge"
+    hostdev: str = ""
+    managed: bool = True
     firmware_on_serial: bool = False
     console_log: str = ""
     nvram: str = ""
@@ -232,6 +236,8 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
         devices.append(_card("network", mac, network=shape.network))
     elif shape.macvtap:
         devices.append(_card("direct", mac, dev=shape.macvtap, mode=shape.macvtap_mode))
+    if shape.hostdev:
+        devices.append(_hostdev(shape.hostdev, managed=shape.managed))
     serial = ET.SubElement(devices, "serial", type="pty")
     if shape.console_log:
         ET.SubElement(serial, "log", file=shape.console_log, append="off")
@@ -263,6 +269,13 @@ def _card(kind: str, mac: str, **source: str) -> ET.Element:
     ET.SubElement(card, "source", source)
     ET.SubElement(card, "model", type="virtio")
     return card
+
+
+def _hostdev(address: str, *, managed: bool) -> ET.Element:
+    device = ET.Element("hostdev", mode="subsystem", type="pci", managed="yes" if managed else "no")
+    parts = zip(("domain", "bus", "slot", "function"), re.split("[:.]", address), strict=True)
+    ET.SubElement(ET.SubElement(device, "source"), "address", {name: f"0x{part}" for name, part in parts})
+    return device
 
 
 def _disk(pool: str, volume: str, name: str, kind: DiskFormat = "raw") -> ET.Element:

@@ -18,6 +18,7 @@ from conformance.container import Container
 from conformance.errors import HarnessError, ImageFailure
 from conformance.guest import Accel, Autostarted, Defined, Direct, DiskFormat, Firmware, Guest, Running, Shape
 from conformance.media import Probe
+from conformance.passthrough import Device
 
 Need = Literal["iso", "disk", "network", "macvtap", "tpm"]
 """What a boot can be asked for."""
@@ -71,6 +72,9 @@ STEPS: dict[Need, tuple[str, ...]] = {
     "tpm": ("tpm",),
 }
 """The guest's steps that answer for a need."""
+
+PASSED_DISK = "sda"
+"""What a guest calls the disk of a controller that it was given, where it has no other."""
 
 ON_MACVTAP: frozenset[Need] = frozenset({"macvtap"})
 
@@ -274,6 +278,25 @@ class Guests:
             raise HarnessError(f"the engine's host has no link {link}", "name another with --macvtap-link")
         shape = dataclasses.replace(self._shape("bios", ON_MACVTAP), macvtap=link)
         with guests.started(self.container, shape, {"ask": "link,lease", "stay": str(STAY_SECONDS)}) as guest:
+            guest.wait_for_event("ready")
+            yield guest
+
+    @contextlib.contextmanager
+    def driving(self, device: Device) -> Iterator[Running]:
+        """Start a guest with a PCI device of the host that stays, for as long as this lasts.
+
+        It has a lease over a network card, and has written to the disk of a controller.
+
+        Raises:
+            libvirt.libvirtError: the domain did not start.
+            GuestFailure: it started, and never got so far as to take orders.
+        """
+        self._progress(f"{self.container.mode.id}: a guest that drives {device.address}, of the host's {device.driver}")
+        shape = dataclasses.replace(
+            self._shape("bios", frozenset()), hostdev=device.address, managed=not self.container.mode.vfio
+        )
+        orders = {"ask": "link,lease"} if device.kind == "card" else {"ask": "disk", "device": PASSED_DISK}
+        with guests.started(self.container, shape, orders | {"stay": str(STAY_SECONDS)}) as guest:
             guest.wait_for_event("ready")
             yield guest
 

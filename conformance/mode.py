@@ -6,7 +6,7 @@ was judged.
 
 import itertools
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ from conformance.contract import (
     Network,
     Privileged,
     SecurityOption,
+    Ulimit,
+    VfioGroup,
 )
 from conformance.errors import ContractError
 
@@ -44,6 +46,17 @@ SYSTEM_PATHS = "systempaths=unconfined"
 RULE = "c {major}:* rwm"
 """A rule for all character devices of a driver (the kernel's documentation, "Device Whitelist Controller")."""
 
+BINDING = (
+    "PCI=${PCI:?the address of a spare PCI device, as lspci -D has it}",
+    "modprobe vfio-pci",
+    'echo vfio-pci >"/sys/bus/pci/devices/$PCI/driver_override"',
+    '[ ! -e "/sys/bus/pci/devices/$PCI/driver" ] || echo "$PCI" >"/sys/bus/pci/devices/$PCI/driver/unbind"',
+    'echo "$PCI" >/sys/bus/pci/drivers_probe',
+    'VFIO_GROUP=$(basename "$(readlink "/sys/bus/pci/devices/$PCI/iommu_group")")',
+)
+"""What gives a PCI device to vfio-pci, in a shell of root's, and names its IOMMU group (the kernel's documentation,
+"VFIO" and sysfs-bus-pci)."""
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -60,6 +73,7 @@ class Mode:
         volumes: container path by volume name; what the rendered commands keep between containers.
         majors: the numbers of the drivers for which there is a rule, as they are on the engine's host; only the
             engine's call takes them: a rendered command looks them up where it is run.
+        groups: the nodes of the IOMMU groups of PCI devices that are bound to vfio-pci on the engine's host; the same.
     """
 
     id: str
@@ -71,6 +85,7 @@ class Mode:
     environment: Mapping[str, str] = field(default_factory=dict)
     volumes: Mapping[str, str] = field(default_factory=dict)
     majors: Mapping[str, int] = field(default_factory=dict)
+    groups: Sequence[str] = ()
 
     @property
     def port(self) -> int:
@@ -89,8 +104,18 @@ class Mode:
 
     @property
     def devices(self) -> list[str]:
-        """Return the paths of exposed devices."""
+        """Return the paths of exposed devices, but for those that are looked up."""
         return [exposure.path for exposure in self.exposures if isinstance(exposure, Device)]
+
+    @property
+    def vfio(self) -> bool:
+        """Say whether PCI devices are exposed that are bound to vfio-pci beforehand."""
+        return any(isinstance(exposure, VfioGroup) for exposure in self.exposures)
+
+    @property
+    def unlimited(self) -> list[str]:
+        """Return the names of the limits that are lifted."""
+        return [exposure.name for exposure in self.exposures if isinstance(exposure, Ulimit)]
 
     @property
     def drivers(self) -> list[str]:
@@ -182,10 +207,12 @@ class Mode:
             "CapAdd": self.capabilities or None,
             "CapDrop": None if self.default_capabilities else ["ALL"],
             "Devices": [
-                {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"} for path in self.devices
+                {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"}
+                for path in (*self.devices, *self.groups)
             ],
             "DeviceCgroupRules": [RULE.format(major=self.majors[driver]) for driver in self.drivers] or None,
-            "Binds": [f"{mount.source}:{mount.target}:rw" for mount in self.mounts]
+            "Ulimits": [{"Name": name, "Soft": -1, "Hard": -1} for name in self.unlimited] or None,
+            "Binds": [f"{mount.source}:{mount.target}:{mount.access}" for mount in self.mounts]
             + [f"{volume}:{path}" for volume, path in (volumes or {}).items()],
             "SecurityOpt": [option for option in self.security_options if option != SYSTEM_PATHS] or None,
             "CgroupnsMode": self.cgroup_namespace,
@@ -212,6 +239,7 @@ class Mode:
     def script(self, image: str) -> str:
         """Render the container as what is typed into a shell: a ``docker run`` command, and what comes before it."""
         before = [f"grep -qw {driver} /proc/devices || modprobe {driver}" for driver in self.drivers]
+        before += BINDING if self.vfio else ()
         before += [f"apparmor_parser --replace image/apparmor/{self.profile}"] if self.profile else []
         return "\n".join([*before, shell(self.docker_run(image))])
 
@@ -221,8 +249,10 @@ class Mode:
         if self.privileged:
             words.append("--privileged")
         words += [f"--device={path}" for path in self.devices]
+        words += ["--device=/dev/vfio/${VFIO_GROUP:?}"] if self.vfio else []
         words += [f"--device-cgroup-rule={RULE.format(major=_looked_up(driver))}" for driver in self.drivers]
-        words += [f"--volume={mount.source}:{mount.target}:rw" for mount in self.mounts]
+        words += [f"--ulimit={limit}=-1" for limit in self.unlimited]
+        words += [f"--volume={mount.source}:{mount.target}:{mount.access}" for mount in self.mounts]
         if not self.default_capabilities:
             words.append("--cap-drop=ALL")
         words += [f"--cap-add={capability}" for capability in self.capabilities]
@@ -238,18 +268,20 @@ class Mode:
         return [*words, image, *self.image.command]
 
     def compose(self, image: str, name: str = "libvirt") -> str:
-        """Render the container as a Compose file; a driver's number is a variable, for which Compose asks by name."""
+        """Render the container as a Compose file; what is looked up is a variable, for which Compose asks by name."""
+        groups = ["/dev/vfio/${VFIO_GROUP:?the IOMMU group of the PCI device}"] if self.vfio else []
         service: dict[str, Any] = {
             "image": image,
             "command": list(self.image.command),
             "container_name": name,
             "stop_grace_period": f"{STOP_TIMEOUT}s",
             "privileged": self.privileged or None,
-            "devices": [f"{path}:{path}" for path in self.devices],
+            "devices": [f"{path}:{path}" for path in (*self.devices, *groups)],
             "device_cgroup_rules": [
                 RULE.format(major=f"${{{driver.upper()}_MAJOR:?the number of {driver} in /proc/devices}}")
                 for driver in self.drivers
             ],
+            "ulimits": dict.fromkeys(self.unlimited, -1),
             "cap_drop": None if self.default_capabilities else ["ALL"],
             "cap_add": self.capabilities,
             "security_opt": self.security_options,
@@ -257,7 +289,7 @@ class Mode:
             "network_mode": "host" if self.host_network else None,
             "ports": [] if self.host_network else [f"127.0.0.1:{self.port}:{self.port}"],
             "environment": dict(self.environment),
-            "volumes": [f"{mount.source}:{mount.target}:rw" for mount in self.mounts]
+            "volumes": [f"{mount.source}:{mount.target}:{mount.access}" for mount in self.mounts]
             + [f"{volume}:{path}" for volume, path in self.volumes.items()],
         }
         document: dict[str, Any] = {"services": {name: {key: value for key, value in service.items() if value}}}
@@ -279,7 +311,7 @@ def _looked_up(driver: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    return f'"{word}"' if "$(" in word else shlex.quote(word)
+    return f'"{word}"' if "$" in word else shlex.quote(word)
 
 
 def of(contract: Contract, mode_id: str, without: Iterable[str] = ()) -> Mode:
@@ -346,10 +378,12 @@ def removable(contract: Contract, claims: ModeClaims) -> tuple[str, ...]:
 
 def _permissions(contract: Contract, exposures: Iterable[Exposure]) -> dict[str, str]:
     if any(isinstance(exposure, Privileged) for exposure in exposures):
-        # Nothing is named, and everything is there, in its own place.
-        paths = [(one.path if isinstance(one, Device) else one.source, one) for one in _paths(contract.exposures)]
+        # Nothing has to be named, and everything is there, in its own place.
+        documented = (one for one in contract.exposures if one.documented != "undocumented")
+        paths = [(one.path if isinstance(one, Device) else one.source, one) for one in _paths(documented)]
     else:
-        paths = [(one.path if isinstance(one, Device) else one.target, one) for one in _paths(exposures)]
+        paths = []
+    paths += [(one.path if isinstance(one, Device) else one.target, one) for one in _paths(exposures)]
     return {path: one.permission for path, one in paths}
 
 

@@ -24,6 +24,7 @@ from conformance import (
     labels,
     leftovers,
     matrix,
+    passthrough,
     paths,
     require,
     summary,
@@ -46,6 +47,7 @@ from conformance.given import Given
 from conformance.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running
 from conformance.guests import ONE_FOR_ALL, SHARED, Guests, Need, Part
 from conformance.mode import Mode
+from conformance.passthrough import Device, Spare
 from conformance.progress import Progress
 from conformance.question import Question, digest
 from conformance.run import Run, prepare
@@ -74,6 +76,14 @@ class Live(Protocol):
 
     def __call__(self, *needs: Part, beside: Running | None = None) -> Running:
         """Return the guest; raises what :meth:`Guests.running` raises."""
+        ...
+
+
+class Driving(Protocol):
+    """Starts a guest that drives a PCI device of the host."""
+
+    def __call__(self, device: Device) -> contextlib.AbstractContextManager[Running]:
+        """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.driving` raises."""
         ...
 
 
@@ -170,6 +180,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="put a guest onto this link of the engine's host as well, behind which a DHCP server is",
     )
+    group.addoption(
+        "--pci-device",
+        action="append",
+        dest="pci_devices",
+        type=_pci_address,
+        default=[],
+        metavar="ADDRESS",
+        help="give guests this PCI device of the engine's host: a VirtIO network card behind which a DHCP server is, or"
+        " an AHCI controller, whose disk is written to; repeatable",
+    )
 
 
 def _fact(word: str) -> tuple[str, str]:
@@ -177,6 +197,13 @@ def _fact(word: str) -> tuple[str, str]:
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{word!r} is not KEY=VALUE")
     return key, value
+
+
+def _pci_address(word: str) -> str:
+    try:
+        return passthrough.address(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @functools.cache
@@ -366,6 +393,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             host_name=config.getoption("host_name"),
             host_facts=dict(config.getoption("host_facts")),
             ready_seconds=config.getoption("ready_seconds"),
+            pci_devices=config.getoption("pci_devices"),
         )
     except HarnessError as error:
         pytest.exit(f"error: {error}", returncode=EXIT_CANNOT_RUN)
@@ -531,6 +559,27 @@ def running(request: pytest.FixtureRequest, guests: Guests, container: Container
         return guest
 
     return running
+
+
+@pytest.fixture(scope="session")
+def spare(run: Run) -> Spare:
+    """The spare PCI devices of the host; one that has none to give cannot be asked."""
+    _ = run.spare.devices
+    return run.spare
+
+
+@pytest.fixture
+def driving(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Driving:  # noqa: ARG001  - must be running
+    """Starts a guest that drives a PCI device of the host."""
+    question: Question = request.node.stash[QUESTION]
+
+    @contextlib.contextmanager
+    def driving(device: Device) -> Iterator[Running]:
+        with guests.driving(device) as guest:
+            question.boots.append(guest.guest)
+            yield guest
+
+    return driving
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -22,6 +22,7 @@ from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guest import Accel
 from conformance.media import Probe
 from conformance.mode import Mode
+from conformance.passthrough import Spare
 from conformance.record import Recorder
 from conformance.relay import Relay
 
@@ -51,6 +52,7 @@ class Run:
         thrifty: one boot answers for as many features as it can, although their failures are then told apart later.
         warnings: by a mode's id, what the image's start-up said of what the mode does not allow.
         profiles: names of the AppArmor profiles that the engine's host did not know before.
+        pci_devices: addresses of the host's PCI devices that guests may be given.
     """
 
     id: str
@@ -68,6 +70,7 @@ class Run:
     thrifty: bool = False
     warnings: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     profiles: set[str] = dataclasses.field(default_factory=set)
+    pci_devices: Sequence[str] = ()
 
     @property
     def kvm(self) -> HostKvm:
@@ -108,10 +111,12 @@ class Run:
     def container(self, mode: Mode, *, network: str) -> Container:
         """Return a container of the image in a mode; not started yet.
 
+        Spare PCI devices are given to vfio-pci where the mode exposes them as such, and to the host for any other mode.
+
         Raises:
             Unsupported: the host lacks what makes the mode another one, or what the mode needs; or the image wants to
                 know who comes.
-            EngineError: the engine refused.
+            HarnessError: the engine refused, or a spare PCI device is none.
         """
         if self.contract.image.auth != "none":
             raise Unsupported(f"the image asks who comes, by {self.contract.image.auth.upper()}: nothing here can say")
@@ -121,9 +126,15 @@ class Run:
         client = self.engine.client
         if apparmor_ and mode.profile and apparmor.load(client, self.image.id, self.id, mode.profile):
             self.profiles.add(mode.profile)
+        if not mode.vfio:
+            self.spare.give_back()
         return Container(
             client,
-            dataclasses.replace(mode, majors=drivers.majors(client, self.image.id, self.id, mode.drivers)),
+            dataclasses.replace(
+                mode,
+                majors=drivers.majors(client, self.image.id, self.id, mode.drivers),
+                groups=self.spare.bind() if mode.vfio else (),
+            ),
             self.image.id,
             run=self.id,
             network=network,
@@ -147,6 +158,11 @@ class Run:
     def beyond(self) -> Beyond:
         """Return the server beyond the NAT; raises what :meth:`Beyond.start` raises."""
         return Beyond(self.engine.client, self.probe, self.id).start()
+
+    @functools.cached_property
+    def spare(self) -> Spare:
+        """Return the spare PCI devices of the host."""
+        return Spare(self.engine.client, self.image.id, self.id, self.pci_devices)
 
     @functools.cached_property
     def _relay(self) -> Relay | None:
@@ -175,6 +191,7 @@ class Run:
                 relay.close()
         finally:
             cleanup.remove(self.engine.client, self.id)
+            self.spare.give_back()
             for profile in self.profiles:
                 apparmor.unload(self.engine.client, self.image.id, self.id, profile)
 
@@ -189,6 +206,7 @@ def prepare(
     host_name: str | None,
     host_facts: Mapping[str, str] = MappingProxyType({}),
     ready_seconds: float = READY_SECONDS,
+    pci_devices: Sequence[str] = (),
     address: str | None = None,
 ) -> Run:
     """Reach the engine, the user's unless an address is given, get image and media, and begin to ask the host's KVM.
@@ -218,6 +236,7 @@ def prepare(
             host_name=host_name,
             host_facts=host_facts,
             ready_seconds=ready_seconds,
+            pci_devices=pci_devices,
         )
         undo.callback(ready.asking.withdraw)
         if ready.disposable and "apparmor" in ready.fingerprint.security:
@@ -248,6 +267,7 @@ def _prepare(
     host_name: str | None,
     host_facts: Mapping[str, str],
     ready_seconds: float,
+    pci_devices: Sequence[str],
 ) -> Run:
     judged = _image(where, tag, run, progress)
     probe = media.probe(progress)
@@ -266,6 +286,7 @@ def _prepare(
         host_facts=host_facts,
         recorder=Recorder(results, name, run),
         ready_seconds=ready_seconds,
+        pci_devices=pci_devices,
     )
 
 

@@ -61,7 +61,7 @@ def show(report: Report) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for one in report.findings:
         console.print(Text(f"{one.state:<8}", style=STATES[one.state]), Text(f"{one.title}: {one.seen}"), sep="")
-        for line in _consequences(report, one):
+        for line in _consequences(one):
             console.print(Text(f"        {line}", style="dim" if one.state == "yes" else ""))
     if report.nothing_runs:
         console.print(Text("nothing can run here", style="bold red"))
@@ -70,10 +70,10 @@ def show(report: Report) -> None:
         console.print(Text(some, style="bold"))
 
 
-def _consequences(report: Report, one: Finding) -> Iterator[str]:
+def _consequences(one: Finding) -> Iterator[str]:
     if one.means:
         yield one.means
-    if one.state != "yes" and report.costs(one):
+    if one.state != "yes" and one.costs:
         certain = "cannot be asked" if one.state == "no" else "perhaps not to be asked"
         what = "anything" if one.vital else ", ".join([*one.features, *(f"mode {mode}" for mode in one.modes)])
         yield f"{certain}: {what}"

@@ -14,6 +14,8 @@ from conformance.contract import (
     Exposure,
     Mount,
     SecurityOption,
+    Ulimit,
+    VfioGroup,
 )
 from conformance.errors import HarnessError
 from conformance.matrix import Cell, HostMatrix
@@ -249,6 +251,10 @@ def shown(exposure: Exposure) -> str:
             return exposure.path
         case DeviceRule():
             return f"--device-cgroup-rule={mode.RULE.format(major=exposure.driver)}"
+        case VfioGroup():
+            return "/dev/vfio/GROUP"
+        case Ulimit():
+            return f"--ulimit={exposure.name}=-1"
         case Mount() if exposure.source == exposure.target:
             return exposure.source
         case Mount():

@@ -187,7 +187,7 @@ def test_sections_of_help_stay_within_a_terminal() -> None:
     ("words", "completed"),
     [
         ("conformance do", ["doctor"]),
-        ("conformance modes privi", ["privileged"]),
+        ("conformance modes unprivileged-un", ["unprivileged-unconfined"]),
         ("conformance lab up debian-13", ["debian-13"]),
     ],
 )

@@ -57,7 +57,7 @@ def patient(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> Patient:
 
 
 def report(patient: Patient) -> Report:
-    return Report(diagnosis.all_of(patient), frozenset({"pci-passthrough"}))
+    return Report(diagnosis.all_of(patient))
 
 
 def find(patient: Patient, name: str) -> Finding:
@@ -78,6 +78,7 @@ def test_a_machine_with_everything_can_be_asked_everything(patient: Patient) -> 
 
 MACVTAP = "unprivileged-macvtap unprivileged-macvtap-hostnet"
 HOSTNET = "unprivileged-hostnet unprivileged-macvtap-hostnet"
+PRIVILEGED = "privileged privileged-passthrough"
 
 
 @pytest.mark.parametrize(
@@ -93,17 +94,17 @@ HOSTNET = "unprivileged-hostnet unprivileged-macvtap-hostnet"
         ({"links": {"macvtap": "Unknown device type"}}, "macvtap", "no", "macvlan", MACVTAP, "modprobe macvtap"),
         ({"links": {"macvtap": "Operation not permitted"}}, "macvtap", "unknown", "macvlan", MACVTAP, ""),
         ({"links": {}}, "macvtap", "unknown", "macvlan", MACVTAP, ""),
-        ({"lacking": frozenset({"SYS_RESOURCE"})}, "privileged", "no", "", "privileged", "root"),
+        ({"lacking": frozenset({"SYS_RESOURCE"})}, "privileged", "no", "", PRIVILEGED, "root"),
         (
             {"lacking": frozenset({"NET_RAW"})},
             "privileged",
             "no",
             "",
             f"unprivileged unprivileged-hostnet unprivileged-unconfined privileged required-only {MACVTAP}"
-            " unprivileged-apparmor least",
+            " unprivileged-apparmor least unprivileged-passthrough privileged-passthrough",
             "root",
         ),
-        ({"lacking": None}, "privileged", "unknown", "", "privileged", "./run matrix"),
+        ({"lacking": None}, "privileged", "unknown", "", PRIVILEGED, "./run matrix"),
         ({"libvirt": ("link virbr0",)}, "libvirt", "no", "", HOSTNET, "systemctl stop"),
     ],
 )
@@ -157,10 +158,11 @@ def test_without_apparmor_there_is_nothing_to_be_unconfined_by(patient: Patient)
     assert one.modes == ("unprivileged-unconfined", "unprivileged-apparmor")
 
 
-def test_what_nobody_can_ask_yet_costs_nothing(patient: Patient) -> None:
-    bare = seen(patient, iommu_groups=0)
-    assert find(bare, "iommu").state == "no"
-    assert report(bare).everything_runs
+def test_without_an_iommu_no_device_can_be_given_to_a_guest(patient: Patient) -> None:
+    one = find(seen(patient, iommu_groups=0), "iommu")
+    assert (one.state, one.features, one.modes) == ("no", ("pci-passthrough",), ("unprivileged-passthrough",))
+    assert "intel_iommu=on" in one.remedy
+    assert "--pci-device" in find(patient, "iommu").means
 
 
 def test_an_engine_without_an_image_leaves_unknown_what_takes_one(patient: Patient) -> None:
@@ -254,7 +256,7 @@ def test_a_full_disk_stops_everything(patient: Patient, monkeypatch: pytest.Monk
 )
 def test_the_exit_status_is_for_scripts(monkeypatch: pytest.MonkeyPatch, state: Any, vital: bool, status: int) -> None:
     one = Finding("kvm", "KVM", state, "seen", remedy="do it", features=("kvm",), vital=vital)
-    monkeypatch.setattr(doctor, "examine", lambda *_: Report((one,), frozenset()))
+    monkeypatch.setattr(doctor, "examine", lambda *_: Report((one,)))
     result = CliRunner().invoke(cli.app, ["doctor", "--json"])
     assert result.exit_code == status
     assert status in (0, 1, EXIT_CANNOT_RUN)
@@ -264,7 +266,7 @@ def test_the_exit_status_is_for_scripts(monkeypatch: pytest.MonkeyPatch, state: 
 
 def test_people_read_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     one = Finding("kvm", "KVM", "no", "there is none", "guests are emulated", "modprobe", ("kvm",), ("privileged",))
-    summary.show(Report((one,), frozenset()))
+    summary.show(Report((one,)))
     assert capsys.readouterr().out.splitlines() == [
         "no      KVM: there is none",
         "        guests are emulated",
@@ -283,7 +285,7 @@ def test_there_are_colours_unless_they_are_not_wanted(
     monkeypatch.delenv("NO_COLOR", raising=False)
     if no_color:
         monkeypatch.setenv("NO_COLOR", "1")
-    summary.show(Report((Finding("kvm", "KVM", "no", "there is none"),), frozenset()))
+    summary.show(Report((Finding("kvm", "KVM", "no", "there is none"),)))
     assert ("\x1b[1;31m" in capsys.readouterr().out) is not no_color
 
 

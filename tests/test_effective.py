@@ -15,16 +15,18 @@ def state_of(one: Mode) -> State:
         label="",
         host_cgroups=one.cgroup_namespace == "host",
         masked=frozenset() if one.unmasked else frozenset(READ_ONLY_PATHS),
-        mounts=frozenset(mount.target for mount in one.mounts),
-        devices=frozenset(one.devices),
+        mounts=frozenset(mount.target for mount in one.mounts if mount.access == "rw"),
+        read_only=frozenset(f"/usr{mount.target}" for mount in one.mounts if mount.access == "ro"),
+        devices=frozenset([*one.devices, *one.groups]),
         majors=frozenset(one.majors.values()),
+        unlimited=frozenset(one.unlimited),
     )
 
 
 def made(contract: Contract, name: str) -> Mode:
-    """Return a mode on a host where each driver has a number."""
+    """Return a mode on a host where each driver has a number, and a PCI device is bound."""
     one = mode.of(contract, name)
-    return dataclasses.replace(one, majors=dict.fromkeys(one.drivers, 246))
+    return dataclasses.replace(one, majors=dict.fromkeys(one.drivers, 246), groups=("/dev/vfio/7",) if one.vfio else ())
 
 
 def differences(one: Mode, state: State, *, apparmor: bool = False) -> list[tuple[str, bool]]:
@@ -81,6 +83,18 @@ def test_a_device_rule_that_the_engine_did_not_take_over_is_seen(contract: Contr
     assert differences(one, dataclasses.replace(state_of(one), majors=frozenset())) == [("macvtap", True)]
     assert effective.parse(state_output, "").majors == frozenset()
     assert effective.parse(state_output + "Major 246\n", "").majors == {246}
+
+
+def test_what_a_passthrough_lacks_is_seen(contract: Contract, state_output: str) -> None:
+    one, managed = made(contract, "unprivileged-passthrough"), made(contract, "privileged-passthrough")
+    for mode_, lacking, expected in (
+        (one, {"devices": frozenset(one.devices)}, "/dev/vfio/7"),
+        (one, {"unlimited": frozenset()}, "memlock"),
+        (managed, {"read_only": frozenset(), "mounts": frozenset({"/dev", "/lib/modules"})}, "/lib/modules"),
+    ):
+        assert differences(mode_, dataclasses.replace(state_of(mode_), **lacking)) == [(expected, True)]
+    assert effective.parse(state_output, "").unlimited == frozenset()
+    assert effective.parse(state_output + "Unlimited memlock\n", "").unlimited == {"memlock"}
 
 
 def test_each_deviation_is_seen(contract: Contract) -> None:

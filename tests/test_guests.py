@@ -1,6 +1,7 @@
 """Which boots are made, and which are shared."""
 
 import contextlib
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -83,6 +84,17 @@ def test_macvtap_is_never_shared(make: Any) -> None:
     guests, boots = make({})
     guests.boot("macvtap")
     assert boots == [("bios", frozenset({"macvtap"}))]
+
+
+@pytest.mark.parametrize(("managed", "said"), [(True, "yes"), (False, "no")])
+def test_a_pci_device_is_named_by_where_the_host_has_it(managed: bool, said: str) -> None:
+    shape = Shape("bios", "tcg", "pool", hostdev="0001:0a:1f.2", managed=managed)
+    device = ET.fromstring(domain_xml("probe", shape, "mac", {})).find("devices/hostdev")
+    assert device is not None
+    assert (device.get("type"), device.get("managed")) == ("pci", said)
+    address = device.find("source/address")
+    assert address is not None
+    assert address.attrib == {"domain": "0x0001", "bus": "0x0a", "slot": "0x1f", "function": "0x2"}
 
 
 def test_a_macvtap_interface_is_on_a_link_in_a_mode() -> None:

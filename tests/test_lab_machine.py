@@ -66,6 +66,11 @@ def test_there_is_a_spare_card_and_a_spare_controller_for_a_passthrough() -> Non
     assert "ide-hd,bus=spare.0,drive=spare-disk" in devices
     assert any("id=spare-disk,file=/run/spare.raw" in drive for drive in options(words(TCG), "-drive"))
     assert "intel_iommu=on" in options(words(TCG), "-append")[0].split()
+    # What is on QEMU's PCI bus, which gives slots from 1 on; the others are on none, or on a controller.
+    slots = [device for device in devices if not device.startswith(("intel-iommu,", "ide-hd,"))]
+    assert [f"0000:00:{slots.index(device) + 1:02x}.0" for device in (cards[2], "ich9-ahci,id=spare")] == [
+        *machine.SPARE
+    ]
 
 
 def test_kvm_is_used_or_emulated_with_nested_paging() -> None:

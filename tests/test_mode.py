@@ -1,6 +1,8 @@
 import dataclasses
+import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,15 +14,22 @@ from conformance.mode import Mode
 
 MODES = ["unprivileged", "unprivileged-hostnet", "privileged", "required-only", "least"]
 MAJORS = {"macvtap": 246}
+GROUP = "/dev/vfio/7"
 
 
 def words(one: Mode) -> list[str]:
     return one.docker_run("libvirt:1")
 
 
-@pytest.fixture(params=[*MODES, "unprivileged-macvtap", "unprivileged-macvtap-hostnet"])
+@pytest.fixture(
+    params=[
+        *(*MODES, "unprivileged-macvtap", "unprivileged-macvtap-hostnet"),
+        *("unprivileged-passthrough", "privileged-passthrough"),
+    ]
+)
 def one(request: pytest.FixtureRequest, contract: Contract) -> Mode:
-    return dataclasses.replace(mode.of(contract, request.param), majors=MAJORS)
+    made = mode.of(contract, request.param)
+    return dataclasses.replace(made, majors=MAJORS, groups=(GROUP,) if made.vfio else ())
 
 
 def test_the_documented_modes_are_in_the_contract(contract: Contract) -> None:
@@ -34,7 +43,14 @@ def test_the_three_renderings_agree(one: Mode) -> None:
 
     assert [f"--cap-add={name}" for name in call["CapAdd"] or []] == [w for w in line if w.startswith("--cap-add")]
     assert (call["CapAdd"] or []) == service.get("cap_add", [])
-    assert [d["PathOnHost"] for d in call["Devices"]] == [w[9:] for w in line if w.startswith("--device=")]
+    devices = [d["PathOnHost"] for d in call["Devices"]]
+    assert devices == [w[9:].replace("${VFIO_GROUP:?}", "7") for w in line if w.startswith("--device=")]
+    assert [re.sub(r"\$\{VFIO_GROUP:\?[^}]*\}", "7", d) for d in service.get("devices", [])] == [
+        f"{device}:{device}" for device in devices
+    ]
+    limits = {limit["Name"]: limit["Hard"] for limit in call["Ulimits"] or []}
+    assert [f"--ulimit={name}={hard}" for name, hard in limits.items()] == [w for w in line if "--ulimit" in w]
+    assert limits == service.get("ulimits", {})
     assert call["Privileged"] == ("--privileged" in line) == service.get("privileged", False)
     assert (call["NetworkMode"] == "host") == ("--network=host" in line) == (service.get("network_mode") == "host")
     assert (f"--cgroupns={call['CgroupnsMode']}" in line) == bool(call["CgroupnsMode"])
@@ -104,6 +120,48 @@ def test_the_lookup_finds_the_driver_and_nothing_else(contract: Contract) -> Non
     done = subprocess.run(["sh", "-c", f'echo "{lookup}"'], input=listed, capture_output=True, text=True, check=True)
 
     assert done.stdout == "246\n"
+
+
+def test_a_shell_binds_the_device_and_puts_its_group_into_the_rendered_line(contract: Contract, tmp_path: Path) -> None:
+    driver = "bus/pci/drivers/virtio-pci"
+    device = tmp_path / "bus/pci/devices/0000:00:04.0"
+    for folder in (device, tmp_path / driver, tmp_path / "kernel/iommu_groups/7"):
+        folder.mkdir(parents=True)
+    (device / "driver").symlink_to(tmp_path / driver)
+    (device / "iommu_group").symlink_to(tmp_path / "kernel/iommu_groups/7")
+    script = mode.of(contract, "unprivileged-passthrough").script("libvirt:1").replace("/sys/", f"{tmp_path}/")
+    stubs = "modprobe() { echo loaded $1; }; docker() { printf '%s\\n' \"$@\"; }\n"
+
+    def run(**environment: str) -> subprocess.CompletedProcess[str]:
+        words = ["sh", "-c", stubs + script]
+        return subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+    assert "a spare PCI device" in run().stderr
+    done = run(PCI="0000:00:04.0")
+
+    assert done.stdout.startswith("loaded vfio-pci\nrun\n"), done.stderr
+    assert {"--device=/dev/vfio/vfio", "--device=/dev/vfio/7", "--ulimit=memlock=-1"} <= {*done.stdout.splitlines()}
+    assert (device / "driver_override").read_text() == "vfio-pci\n"
+    for file in (tmp_path / driver / "unbind", tmp_path / "bus/pci/drivers_probe"):
+        assert file.read_text() == "0000:00:04.0\n"
+
+
+def test_what_a_passthrough_takes_is_given_as_little_as_it_can(contract: Contract) -> None:
+    least, passing = (mode.of(contract, name) for name in ("least", "unprivileged-passthrough"))
+    privileged, managed = (mode.of(contract, name) for name in ("privileged", "privileged-passthrough"))
+
+    assert passing.granted == least.granted
+    assert {one.id for one in passing.exposures} - {one.id for one in least.exposures} == {
+        "dev-vfio",
+        "vfio-group",
+        "memlock",
+    }
+    assert [word for word in words(managed) if word not in words(privileged)] == [
+        "--volume=/dev:/dev:rw",
+        "--volume=/lib/modules:/lib/modules:ro",
+    ]
+    assert set(privileged.permissions) == {"/dev/kvm", "/dev/net/tun", "/proc/sys", "/sys/fs/cgroup"}
+    assert managed.permissions == {**privileged.permissions, "/dev": "700", "/lib/modules": "500"}
 
 
 def test_a_profile_is_loaded_before_the_container_is_made(contract: Contract) -> None:

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from conformance import contract as contracts
-from conformance import plugin
+from conformance import plugin, throwaway
 from conformance.accel import Asking, HostKvm
 from conformance.engine import Engine, HostFingerprint
 from conformance.errors import EngineError, HarnessError
@@ -66,7 +66,7 @@ Ask = Callable[..., Outcome]
 def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ask:
     """Runs a suite in a session of its own; returns what was recorded."""
 
-    def prepare(contract: contracts.Contract, _progress: object, *, results: Path, **_: Any) -> Run:
+    def prepare(contract: contracts.Contract, _progress: object, *, results: Path, **given: Any) -> Run:
         engine = Engine(NoEngine(), "unix:///engine.sock", {}, "docker 26.1")  # type: ignore[arg-type]
         asking = Asking(engine.client, "sha256:0", None, "run")  # type: ignore[arg-type]
         monkeypatch.setattr(asking, "answer", lambda: HostKvm(False, "no KVM"))
@@ -81,9 +81,11 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             probe=None,  # type: ignore[arg-type]
             host_name="host",
             recorder=Recorder(results, "host", "run"),
+            pci_devices=given["pci_devices"],
         )
 
     monkeypatch.setattr(plugin, "prepare", prepare)
+    monkeypatch.setattr(throwaway, "output", lambda *_, **__: "")
 
     def ask(body: str, *options: str, marker: str = "api", mode: str = "unprivileged") -> Outcome:
         pytester.makepyfile(PREAMBLE.format(marker=marker) + body)
@@ -238,6 +240,20 @@ def test_other(mode): pass
     assert set(ask(body, "--macvtap-link", "eth1").verdicts) == {"test_other"}
     outcome = ask(body, "--macvtap-link", "eth1", mode="unprivileged-hostnet")
     assert [record["evidence"].get("link") for record in outcome.records if record["check"] == "test_it"] == ["eth1"]
+
+
+def test_pci_devices_that_are_named_reach_the_run(ask: Ask) -> None:
+    body = """
+def test_it(run, evidence, mode): evidence["named"] = run.pci_devices
+def test_other(spare, mode): pass
+"""
+    outcome = ask(body, "--pci-device", "00:04.0", "--pci-device=0000:00:05.0", marker="pci_passthrough")
+    named = [record["evidence"].get("named") for record in outcome.records if record["check"] == "test_it"]
+    assert named == [["0000:00:04.0", "0000:00:05.0"]]
+    assert outcome.verdicts == {"test_it": "fixed", "test_other": "unsupported"}
+    wrong = ask(body, "--pci-device", "eth0", marker="pci_passthrough")
+    assert wrong.result.ret == pytest.ExitCode.USAGE_ERROR
+    wrong.result.stderr.fnmatch_lines(["*'eth0' is no address of a PCI device*"])
 
 
 GIVEN = """
@@ -461,7 +477,7 @@ def test_a_known_failure_is_decided(ask: Ask) -> None:
         ("raise Unsupported('no KVM')", "api", "api in unprivileged: unsupported: no KVM"),
         ("pytest.skip('no medium')", "api", "api in unprivileged: not run: *no medium*"),
         ("pass", "kvm", "kvm in unprivileged: not run: it was not asked"),
-        ("pass", "pci_passthrough", "pci-passthrough in unprivileged: not run: no suite yet; *"),
+        ("pass", "install_windows", "install-windows in unprivileged: not run: no suite yet; *"),
         ("raise Unsupported('no capability')", "unprivileged", "mode unprivileged: unsupported: no capability"),
         ("pass", "privileged", "mode privileged: nothing was asked in it"),
         ("pass", "apparmor", "apparmor: the host's engine does not have it"),

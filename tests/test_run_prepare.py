@@ -11,6 +11,7 @@ from conformance.accel import HostKvm
 from conformance.contract import Contract
 from conformance.engine import Engine
 from conformance.errors import EngineError, EngineGone, HarnessError, MediaError, Unsupported
+from conformance.passthrough import Spare
 
 
 @pytest.fixture
@@ -110,6 +111,35 @@ def test_a_mode_that_differs_by_apparmor_alone_needs_a_host_that_has_it(
     with pytest.raises(Unsupported, match="no macvtap"):
         ready.container(other, network="")
     assert confined.container(twin, network="").mode == twin
+
+
+@pytest.mark.usefixtures("asked")
+def test_pci_devices_are_bound_for_the_modes_that_expose_them_only(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[str] = []
+
+    def bind(_self: Spare) -> tuple[str, ...]:
+        calls.append("bind")
+        return ("/dev/vfio/7",)
+
+    monkeypatch.setattr(run.Run, "_relay", None)
+    monkeypatch.setattr(Spare, "bind", bind)
+    monkeypatch.setattr(Spare, "give_back", lambda _self: calls.append("give back"))
+    ready = prepare(contract, tmp_path)
+
+    bound = ready.container(mode.of(contract, "unprivileged-passthrough"), network="")
+    assert (calls, bound.mode.groups) == (["bind"], ("/dev/vfio/7",))
+    assert ready.container(mode.of(contract, "privileged-passthrough"), network="").mode.groups == ()
+    assert calls == ["bind", "give back"]
+    ready.close()
+    assert calls[2:] == ["give back"]
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_mode_that_exposes_pci_devices_cannot_be_asked_without_an_iommu(contract: Contract, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="no IOMMU"):
+        prepare(contract, tmp_path).container(mode.of(contract, "unprivileged-passthrough"), network="")
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "-x", "a b"])

@@ -494,13 +494,16 @@ def _await_engine(machine: Machine, seconds: float) -> None:
 BEYOND = "eth1"
 """The lab's link to a network with a DHCP server, on which the lab itself has no address."""
 
+SPARE = ("0000:00:04.0", "0000:00:05.0")
+"""The card and the disk controller for a passthrough: QEMU gives the slots of its bus in the order of the devices."""
+
 
 def command(host: Host, made: Disk, qemu: Emulator, folder: Path, root: Path, *, port: int) -> list[str]:
     """Return QEMU's command line.
 
     Beside what boots there is what a passthrough takes, each in an IOMMU group of its own: a spare network card on a
-    network of its own, and a spare disk controller with a disk. The card :data:`BEYOND` is on a network with a DHCP
-    server, for guests on macvtap. Nothing listens but the forwarded port of sshd, on the loopback address.
+    network of its own, and a spare disk controller with a disk (:data:`SPARE`). The card :data:`BEYOND` is on a network
+    with a DHCP server, for guests on macvtap. Nothing listens but the forwarded port of sshd, on the loopback address.
     """
     virtual = qemu.accel == "tcg"
     arguments = [*ALWAYS, *(EMULATED if virtual else []), *host.kernel_arguments]

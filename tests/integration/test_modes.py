@@ -1,6 +1,7 @@
 """What ./run prints for a reader and what the harness asks of the engine are the same container."""
 
 import dataclasses
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ MODES = [claims.id for claims in contracts.load().modes]
 
 SET_BY_A_MODE = (
     "Privileged CapAdd CapDrop Devices SecurityOpt CgroupnsMode NetworkMode"
-    " MaskedPaths ReadonlyPaths PortBindings Binds DeviceCgroupRules"
+    " MaskedPaths ReadonlyPaths PortBindings Binds DeviceCgroupRules Ulimits"
 ).split()
 
 pytestmark = [
@@ -54,7 +55,7 @@ def set_by_mode(inspected: dict[str, Any]) -> dict[str, Any]:
     before them.
     """
     fields = {key: inspected["HostConfig"].get(key) for key in SET_BY_A_MODE}
-    for key in ("CapAdd", "CapDrop", "Devices", "SecurityOpt", "Binds", "PortBindings", "DeviceCgroupRules"):
+    for key in ("CapAdd", "CapDrop", "Devices", "SecurityOpt", "Binds", "PortBindings", "DeviceCgroupRules", "Ulimits"):
         fields[key] = fields[key] or []
     fields["Binds"] = sorted(fields["Binds"])
     fields["CapAdd"] = sorted(name.removeprefix("CAP_") for name in fields["CapAdd"])
@@ -71,10 +72,13 @@ def test_the_rendered_line_and_the_engine_call_make_the_same_container(
         one = dataclasses.replace(one, majors=drivers.majors(where.client, tag, labels.new_run(), one.drivers))
     except Unsupported as error:
         pytest.skip(str(error))
+    # No device is opened before a container is started.
+    one = dataclasses.replace(one, groups=("/dev/vfio/7",) if one.vfio else ())
     call = one.engine_call(tag, volumes=one.volumes)
     created.append(where.client.api.create_container_from_config(call)["Id"])  # type: ignore[no-untyped-call]
     line = mode.shell(["docker", "create", *one.docker_run(tag, name=f"conformance-test-{name}")[3:]])
-    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "VFIO_GROUP": "7"}
+    done = subprocess.run(["sh", "-c", line], env=environment, capture_output=True, text=True, check=True)
     created.append(done.stdout.strip())
 
     by_call, by_line = (set_by_mode(where.client.api.inspect_container(one)) for one in created)

@@ -1,0 +1,299 @@
+"""Spare PCI devices of the engine's host: whether guests can be given them, and who has them, host or guest.
+
+A guest gets a device by way of the driver vfio-pci (the kernel's documentation, "VFIO"). libvirt gives it to that
+driver and takes it back by itself (``managed='yes'``), or leaves both to others (``managed='no'``): here, to this
+module.
+"""
+
+import contextlib
+import functools
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import docker
+
+from conformance import throwaway
+from conformance.container import CANNOT_GRANT
+from conformance.engine import engine_errors
+from conformance.errors import EngineError, HarnessError, Unsupported
+from conformance.media import DISK_LENGTH, DISK_OFFSET
+from conformance.mode import BINDING
+
+ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
+"""Domain, bus, slot and function, as in /sys/bus/pci/devices."""
+
+DRIVER = "vfio-pci"
+
+Kind = Literal["card", "disk"]
+
+KINDS: dict[str, Kind] = {"pci:v00001AF4*bc02sc00i*": "card", "pci:*bc01sc06i01": "disk"}
+"""What the probe has drivers for, by modalias (vendor, class): VirtIO network cards, and disk controllers by AHCI."""
+
+NO_IOMMU = "switch it on in the firmware (VT-d, AMD-Vi), and boot an Intel machine's kernel with intel_iommu=on"
+
+REMEDY = "name another one with --pci-device"
+
+SECONDS = 120
+"""For one question to the host, or one change there."""
+
+LOOK = r"""
+for group in /sys/kernel/iommu_groups/*; do [ ! -e "$group" ] || { echo iommu; break; }; done
+for address in "$@"; do
+    at=/sys/bus/pci/devices/$address
+    [ -e "$at" ] || continue
+    echo "$address modalias $(cat "$at/modalias")"
+    for name in driver iommu_group; do
+        [ ! -e "$at/$name" ] || echo "$address $name $(basename "$(readlink "$at/$name")")"
+    done
+    for other in "$at"/iommu_group/devices/*; do
+        case ${other##*/}:$(cat "$other/class") in
+            "$address":* | *:0x06*) ;;
+            *) echo "$address beside ${other##*/}" ;;
+        esac
+    done
+    for link in /sys/class/net/*; do
+        case $(readlink "$link"):$(($(cat "$link/flags") & 1)) in
+            */"$address"/*:1) echo "$address up ${link##*/}" ;;
+        esac
+    done
+    for disk in /sys/block/*; do
+        case $(readlink "$disk") in */"$address"/*) echo "$address disk ${disk##*/}" ;; esac
+    done
+done
+true
+"""
+"""Run in the host's network, with addresses: only there its links are seen. A bridge, of class 06, stays the host's."""
+
+CLAIM = """
+for disk in "$@"; do
+    perl -MFcntl -e 'sysopen(my $disk, $ARGV[0], O_RDONLY | O_EXCL) or print "$ARGV[0]: $!"' "$disk"
+done
+"""
+"""Who opens a disk like that has it for himself (open(2)): where it is mounted, or a part of it, that is refused."""
+
+RETURNING = (
+    'echo >"/sys/bus/pci/devices/$PCI/driver_override"',
+    'echo "$PCI" >"/sys/bus/pci/devices/$PCI/driver/unbind"',
+    'echo "$PCI" >/sys/bus/pci/drivers_probe',
+)
+"""What gives a device back to the driver that the host itself has for it."""
+
+WHOSE = r"""
+tries=300
+while at=$(readlink "/sys/bus/pci/devices/$1/driver"); [ "${at##*/}" != "$2" ] && [ "$tries" -gt 0 ]; do
+    tries=$((tries - 1))
+    sleep 0.1
+done
+echo "${at##*/}"
+"""
+
+APPEARED = r"""
+tries=300
+while [ "$tries" -gt 0 ]; do
+    for disk in /sys/block/*; do
+        case $(readlink "$disk") in */"$1"/*) echo "${disk##*/}"; exit ;; esac
+    done
+    tries=$((tries - 1))
+    sleep 0.1
+done
+"""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A PCI device that a guest can be given.
+
+    Attributes:
+        address: in the host.
+        kind: a network card, or a disk controller.
+        driver: which the host itself has for it.
+        group: number of its IOMMU group, in which it is alone.
+    """
+
+    address: str
+    kind: Kind
+    driver: str
+    group: str
+
+
+class Spare:
+    """The spare devices of an engine's host.
+
+    Args:
+        client: the engine.
+        image: an image with sh, perl and chroot: the image under test has them.
+        run: the run's id, for the label.
+        addresses: of the devices that the user named.
+    """
+
+    def __init__(self, client: docker.DockerClient, image: str, run: str, addresses: Sequence[str]) -> None:
+        self._client = client
+        self._image = image
+        self._run = run
+        self._addresses = addresses
+        self._bound: list[Device] = []
+
+    @property
+    def devices(self) -> list[Device]:
+        """Return the devices.
+
+        Raises:
+            Unsupported: the host has no IOMMU, or no device was named.
+            HarnessError: one that was named cannot be given to a guest; says why.
+            EngineError: the engine refused.
+        """
+        looked = self._looked
+        if "iommu" not in looked:
+            raise Unsupported(f"the host has no IOMMU: {NO_IOMMU}")
+        if not self._addresses:
+            raise Unsupported("no spare PCI device is named: --pci-device ADDRESS")
+        return [_device(address, looked) for address in self._addresses]
+
+    def one(self, kind: Kind) -> Device:
+        """Return the device of a kind; raises as :attr:`devices`, and Unsupported where none of it was named."""
+        found = next((device for device in self.devices if device.kind == kind), None)
+        if found is None:
+            raise Unsupported(f"no spare {'network card' if kind == 'card' else 'disk controller'} is named")
+        return found
+
+    @functools.cached_property
+    def _looked(self) -> list[str]:
+        lines = self._ask(LOOK, *self._addresses, network_mode="host").splitlines()
+        disks = [f"/dev/{line.split()[2]}" for line in lines if " disk " in line]
+        used = self._ask(CLAIM, *disks, devices=[f"{disk}:{disk}:r" for disk in disks]) if disks else ""
+        if used:
+            raise HarnessError(f"a disk behind a PCI device that is to be given to guests is in use: {used}", REMEDY)
+        return lines
+
+    # ------------------------------------------------------------------------------------ who has them
+
+    def bind(self) -> tuple[str, ...]:
+        """Give the devices to vfio-pci, and return the nodes by which programs get at them.
+
+        Raises:
+            Unsupported: as :attr:`devices`, or the host does not do it.
+            HarnessError: as :attr:`devices`.
+        """
+        devices = self.devices
+        for device in devices:
+            if device not in self._bound:
+                self._bound.append(device)
+                self._give(device)
+        return tuple(f"/dev/vfio/{device.group}" for device in devices)
+
+    def give_back(self) -> None:
+        """Give the devices back that were bound; raises EngineError where the host's driver does not take one."""
+        while self._bound:
+            self._return(self._bound.pop())
+
+    @contextlib.contextmanager
+    def back(self, device: Device) -> Iterator[str]:
+        """Wait until the host has a device again, and say which driver that is; for as long as this lasts.
+
+        What libvirt has bound, it gives back by itself. What was bound beforehand, is given back and bound again here.
+        """
+        ours = device in self._bound
+        if ours:
+            self._return(device)
+        try:
+            yield self._ask(WHOSE, device.address, device.driver)
+        finally:
+            if ours:
+                self._give(device)
+
+    def holds(self, device: Device, written: bytes) -> bool:
+        """Say whether the disk behind a controller holds, where a guest writes its pattern, what was written.
+
+        Raises:
+            EngineError: it could not be read.
+        """
+        disk = self._ask(APPEARED, device.address)
+        if not disk:
+            raise EngineError(f"the host finds no disk behind {device.address}")
+        block = 1 << 16
+        place = f"bs={block} skip={DISK_OFFSET // block} count={DISK_LENGTH // block} iflag=direct status=none"
+        said = self._ask(f"dd if=/dev/{disk} {place} | sha256sum", devices=[f"/dev/{disk}:/dev/{disk}:r"])
+        return said.partition(" ")[0] == hashlib.sha256(written).hexdigest()
+
+    def _give(self, device: Device) -> None:
+        said = self._change(device, BINDING)
+        if said != DRIVER:
+            raise Unsupported(f"the host does not give {device.address} to {DRIVER}: {said}")
+
+    def _return(self, device: Device) -> None:
+        said = self._change(device, RETURNING)
+        if said != device.driver:
+            raise EngineError(
+                f"the host's {device.driver} does not take {device.address} back: {said}",
+                f"as root there: export PCI={device.address}; {'; '.join(RETURNING)}",
+            )
+
+    def _change(self, device: Device, lines: Sequence[str]) -> str:
+        """Run lines in a shell of the host's root, and return which driver then has the device, or what was said."""
+        whose = 'basename "$(readlink "/sys/bus/pci/devices/$PCI/driver")"'
+        try:
+            return self._ask(
+                'exec chroot /host sh -c "$1"',
+                "\n".join(["set -e", f"PCI={device.address}", *lines, whose]),
+                privileged=True,
+                binds=["/:/host"],
+            )
+        except EngineError as error:
+            if CANNOT_GRANT.search(str(error)):
+                raise Unsupported(
+                    "the engine lets nobody change its host: it starts no privileged container"
+                ) from error
+            raise
+
+    def _ask(self, script: str, *words: str, **host_config: Any) -> str:
+        """Return what a script writes in a container on the host."""
+        options = {"network_mode": "none"} | host_config
+        command = ["sh", "-c", script, "sh", *words]
+        with engine_errors():
+            return throwaway.output(
+                self._client, self._image, command, run=self._run, seconds=SECONDS, **options
+            ).strip()
+
+
+def address(word: str) -> str:
+    """Return a device's whole address; the domain may be left out, as lspci does.
+
+    Raises:
+        ValueError: it is none.
+    """
+    whole = word.lower() if word.count(":") == 2 else f"0000:{word.lower()}"
+    if not ADDRESS.fullmatch(whole):
+        raise ValueError(f"{word!r} is no address of a PCI device, such as 0000:00:04.0")
+    return whole
+
+
+def _device(address: str, looked: Sequence[str]) -> Device:
+    """Read what was seen of a device.
+
+    Raises:
+        HarnessError: it cannot be given to a guest.
+    """
+    facts: dict[str, str] = {}
+    for line in looked:
+        where, _, rest = line.partition(" ")
+        if where == address:
+            key, _, value = rest.partition(" ")
+            facts[key] = value
+    alias = facts.get("modalias", "")
+    kind = next((kind for pattern, kind in KINDS.items() if fnmatchcase(alias, pattern)), None)
+    objections = {
+        "the host has none there": not alias,
+        f"the probe has no driver for {alias}": not kind,
+        "it is in no IOMMU group": "iommu_group" not in facts,
+        f"it shares its IOMMU group with {facts.get('beside')}": "beside" in facts,
+        f"its link {facts.get('up')} is up, and so in use": "up" in facts,
+        "the host has no driver for it, or has given it away": facts.get("driver", DRIVER) == DRIVER,
+    }
+    why = next((why for why, holds in objections.items() if holds), "")
+    if why or not kind:
+        raise HarnessError(f"the PCI device {address} cannot be given to a guest: {why}", REMEDY)
+    return Device(address, kind, facts["driver"], facts["iommu_group"])

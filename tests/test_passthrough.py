@@ -1,0 +1,269 @@
+"""Spare PCI devices, on a host that is a folder, and in the words of a host that was looked at."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+import pytest
+
+from conformance import passthrough, throwaway
+from conformance.errors import EngineError, HarnessError, Unsupported
+from conformance.passthrough import Device, Spare
+
+CARD, DISK = "0000:00:04.0", "0000:00:05.0"
+
+LOOKED = """\
+iommu
+0000:00:04.0 modalias pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00
+0000:00:04.0 driver virtio-pci
+0000:00:04.0 iommu_group 4
+0000:00:05.0 modalias pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01
+0000:00:05.0 driver ahci
+0000:00:05.0 iommu_group 5
+0000:00:05.0 disk sda
+"""
+
+
+class Host:
+    """A host that answers what it is asked, and notes what is changed there."""
+
+    def __init__(self) -> None:
+        self.looked = LOOKED
+        self.used = ""
+        self.drivers = {CARD: "virtio-pci", DISK: "ahci"}
+        self.obeys = True
+        self.refuses = ""
+        self.asked: list[str] = []
+        self.changed: list[tuple[str, str]] = []
+        self.content = ""
+
+    def output(self, _client: object, _image: str, command: list[str], **options: Any) -> str:
+        _sh, _c, script, _name, *words = command
+        self.asked.append(script)
+        match script:
+            case passthrough.LOOK:
+                return self.looked
+            case passthrough.CLAIM:
+                assert (words, options["devices"]) == (["/dev/sda"], ["/dev/sda:/dev/sda:r"])
+                return self.used
+            case passthrough.WHOSE:
+                return f"{self.drivers[words[0]]}\n"
+            case passthrough.APPEARED:
+                return "sdb\n" if self.content else ""
+        if "sha256sum" in script:
+            assert options["devices"] == ["/dev/sdb:/dev/sdb:r"]
+            done = subprocess.run(["sha256sum"], input=self.content, capture_output=True, text=True, check=True)
+            return done.stdout
+        return self._change(words[0]) if options["privileged"] else ""
+
+    def _change(self, script: str) -> str:
+        if self.refuses:
+            raise docker.errors.APIError("refused", explanation=self.refuses)
+        address = next(line for line in script.splitlines() if line.startswith("PCI="))[4:]
+        own = {CARD: "virtio-pci", DISK: "ahci"}[address]
+        if self.obeys:
+            self.drivers[address] = passthrough.DRIVER if "vfio-pci" in script else own
+        self.changed.append((address, self.drivers[address]))
+        return f"{self.drivers[address]}\n"
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host with a spare card and a spare disk controller."""
+    made = Host()
+    monkeypatch.setattr(throwaway, "output", made.output)
+    return made
+
+
+@pytest.fixture
+def spare(host: Host) -> Spare:
+    """Both devices."""
+    return named(CARD, DISK)
+
+
+def named(*addresses: str) -> Spare:
+    nobody: Any = None
+    return Spare(nobody, "image", "run", addresses)
+
+
+def test_what_is_named_is_told_apart_by_what_it_is(spare: Spare, host: Host) -> None:
+    assert spare.one("card") == Device(CARD, "card", "virtio-pci", "4")
+    assert spare.one("disk") == Device(DISK, "disk", "ahci", "5")
+    assert host.asked == [passthrough.LOOK, passthrough.CLAIM], "the host is looked at once"
+
+
+def test_without_an_iommu_the_kernels_option_is_named(host: Host) -> None:
+    host.looked = LOOKED.partition("\n")[2]
+    for addresses in ((), (CARD,)):
+        with pytest.raises(Unsupported, match=r"no IOMMU: .*intel_iommu=on"):
+            _ = named(*addresses).devices
+
+
+@pytest.mark.usefixtures("host")
+def test_nothing_is_given_to_a_guest_unless_it_is_named(host: Host) -> None:
+    host.looked = "iommu\n"
+    with pytest.raises(Unsupported, match="--pci-device"):
+        _ = named().devices
+    host.looked = LOOKED
+    with pytest.raises(Unsupported, match="no spare disk controller"):
+        named(CARD).one("disk")
+    assert named(CARD).one("card").address == CARD
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (f"{CARD} modalias", "0000:09:00.0 modalias", "has none there"),
+        ("bc02sc00i00", "bc03sc00i00", "the probe has no driver for pci:v00001AF4"),
+        (f"{CARD} iommu_group 4\n", "", "is in no IOMMU group"),
+        ("iommu\n", f"iommu\n{CARD} beside 0000:00:04.1\n", "shares its IOMMU group with 0000:00:04.1"),
+        ("iommu\n", f"iommu\n{CARD} up eth2\n", "its link eth2 is up"),
+        ("driver virtio-pci", "driver vfio-pci", "no driver for it, or has given it away"),
+        (f"{CARD} driver virtio-pci\n", "", "no driver for it, or has given it away"),
+    ],
+)
+def test_what_is_not_spare_is_not_touched(host: Host, before: str, after: str, why: str) -> None:
+    assert before in LOOKED
+    host.looked = LOOKED.replace(before, after)
+    with pytest.raises(HarnessError, match=why):
+        named(CARD, DISK).bind()
+    assert not host.changed
+
+
+def test_a_disk_that_is_mounted_is_not_touched(spare: Spare, host: Host) -> None:
+    host.used = "/dev/sda: Device or resource busy"
+    with pytest.raises(HarnessError, match="in use: /dev/sda: Device or resource busy"):
+        spare.bind()
+    assert not host.changed
+
+
+def test_what_is_bound_is_given_back(spare: Spare, host: Host) -> None:
+    assert spare.bind() == ("/dev/vfio/4", "/dev/vfio/5")
+    assert spare.bind() == ("/dev/vfio/4", "/dev/vfio/5")
+    assert host.changed == [(CARD, "vfio-pci"), (DISK, "vfio-pci")]
+    spare.give_back()
+    spare.give_back()
+    assert host.changed[2:] == [(DISK, "ahci"), (CARD, "virtio-pci")]
+
+
+def test_a_device_that_was_bound_is_bound_again_after_the_host_had_it(spare: Spare, host: Host) -> None:
+    spare.bind()
+    with spare.back(spare.one("disk")) as driver:
+        assert driver == "ahci"
+        assert host.drivers == {CARD: "vfio-pci", DISK: "ahci"}
+    assert host.drivers == {CARD: "vfio-pci", DISK: "vfio-pci"}
+
+
+def test_what_libvirt_bound_libvirt_gives_back(spare: Spare, host: Host) -> None:
+    host.drivers[CARD] = "vfio-pci"
+    with spare.back(spare.one("card")) as driver:
+        assert driver == "vfio-pci", "as it is, and not as it should be"
+    assert not host.changed
+
+
+def test_a_host_that_does_not_obey_is_told(spare: Spare, host: Host) -> None:
+    host.obeys = False
+    with pytest.raises(Unsupported, match=f"does not give {CARD} to vfio-pci: virtio-pci"):
+        spare.bind()
+    host.drivers[CARD] = "vfio-pci"
+    with pytest.raises(EngineError, match=f"does not take {CARD} back: vfio-pci\n  what to do: .*PCI={CARD}; echo"):
+        spare.give_back()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [("unable to apply caps: operation not permitted", Unsupported), ("no space left on device", EngineError)],
+)
+def test_an_engine_that_starts_no_privileged_container_cannot_be_asked(
+    spare: Spare, host: Host, refusal: str, error: type[Exception]
+) -> None:
+    host.refuses = refusal
+    with pytest.raises(error):
+        spare.bind()
+
+
+def test_a_disk_holds_what_was_written_or_something_else(spare: Spare, host: Host) -> None:
+    controller = spare.one("disk")
+    with pytest.raises(EngineError, match="no disk behind"):
+        spare.holds(controller, b"written")
+    host.content = "written"
+    assert spare.holds(controller, b"written")
+    assert not spare.holds(controller, b"something else")
+
+
+@pytest.mark.parametrize(
+    ("word", "address"), [("00:04.0", CARD), (CARD, CARD), ("0000:0A:1F.7", "0000:0a:1f.7"), ("0001:00:00.0", None)]
+)
+def test_an_address_is_whole(word: str, address: str | None) -> None:
+    assert passthrough.address(word) == (address or word)
+
+
+@pytest.mark.parametrize("word", ["", "eth0", "4", "00:04", "00:04.8", "00:24.0", "0000:00:04.0/driver", "../00:04.0"])
+def test_what_is_no_address_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="no address"):
+        passthrough.address(word)
+
+
+# ------------------------------------------------------------------------------------------------- the scripts
+
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path) -> Run:
+    """A host's /sys with a card whose link is up, beside it another device in its group, and a disk; runs a script."""
+    devices = tmp_path / "devices/pci0000:00"
+    for address, class_ in ((CARD, "0x020000"), ("0000:00:04.1", "0x020000"), ("0000:00:01.0", "0x060400")):
+        device = devices / address
+        device.mkdir(parents=True)
+        (device / "class").write_text(f"{class_}\n")
+    card = devices / CARD
+    (card / "modalias").write_text("pci:v00001AF4\n")
+    places = {
+        "bus/pci/drivers/virtio-pci": (),
+        "kernel/iommu_groups/7/devices": (),
+        f"devices/pci0000:00/{CARD}/virtio3/net/eth2": ("class/net/eth2",),
+        "devices/virtual/net/lo": ("class/net/lo",),
+        f"devices/pci0000:00/{CARD}/ata1/block/sda": ("block/sda",),
+        "bus/pci/devices": (),
+    }
+    for place, links in places.items():
+        (tmp_path / place).mkdir(parents=True)
+        if "/net/" in place:
+            (tmp_path / place / "flags").write_text("0x1003\n")
+        for link in links:
+            (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / link).symlink_to(tmp_path / place)
+    for address in (CARD, "0000:00:04.1", "0000:00:01.0"):
+        (tmp_path / "kernel/iommu_groups/7/devices" / address).symlink_to(devices / address)
+    (card / "driver").symlink_to(tmp_path / "bus/pci/drivers/virtio-pci")
+    (card / "iommu_group").symlink_to(tmp_path / "kernel/iommu_groups/7")
+    (tmp_path / "bus/pci/devices" / CARD).symlink_to(card)
+
+    def run(script: str, *words: str) -> str:
+        script = script.replace("/sys/", f"{tmp_path}/").replace("tries=300", "tries=1")
+        return subprocess.run(["sh", "-c", script, "sh", *words], capture_output=True, text=True, check=True).stdout
+
+    return run
+
+
+def test_a_host_is_looked_at(sysfs: Run) -> None:
+    assert sysfs(passthrough.LOOK, CARD, "0000:00:09.0").splitlines() == [
+        "iommu",
+        f"{CARD} modalias pci:v00001AF4",
+        f"{CARD} driver virtio-pci",
+        f"{CARD} iommu_group 7",
+        f"{CARD} beside 0000:00:04.1",
+        f"{CARD} up eth2",
+        f"{CARD} disk sda",
+    ]
+
+
+def test_whose_a_device_is_and_which_disk_it_has_is_waited_for(sysfs: Run) -> None:
+    assert sysfs(passthrough.WHOSE, CARD, "virtio-pci") == "virtio-pci\n"
+    assert sysfs(passthrough.WHOSE, CARD, "other") == "virtio-pci\n"
+    assert sysfs(passthrough.APPEARED, CARD) == "sda\n"
+    assert sysfs(passthrough.APPEARED, "0000:00:09.0") == ""
