@@ -22,7 +22,7 @@ REMOVE_SECONDS = 30
 
 
 def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> list[str]:
-    """Remove a run's containers, networks and volumes, and what its containers left in the host's network.
+    """Remove a run's containers, networks, volumes and images, and what its containers left in the host's network.
 
     What cannot be removed does not keep the rest from being removed. While another run is in the host's network,
     that is not touched: the next run does it.
@@ -63,10 +63,15 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
             take(f"container {name}", *stop, partial(api.remove_container, id_, v=True, force=True))
         for network in api.networks(filters={"label": mark}):
             take(f"network {network['Name']}", partial(api.remove_network, network["Id"]))
-        for volume in api.volumes(filters={"label": mark})["Volumes"] or []:
+        volumes = api.volumes(filters={"label": mark})["Volumes"] or []
+        for volume in volumes:
             # First the host: as long as it is not what it was, the volume remembers that.
             given = [partial(_give_back, client, volume, gone, alone)] if labels.HOST_BEFORE in volume["Labels"] else []
             take(f"volume {volume['Name']}", *given, partial(api.remove_volume, volume["Name"], force=True))
+        # The image is what looks at the host's network, for as long as that has to be given back.
+        waits = [one for one in volumes if labels.HOST_BEFORE in one["Labels"] and f"volume {one['Name']}" not in gone]
+        for image in [] if waits else api.images(filters={"label": mark}):
+            take(f"image {image['Id']}", partial(api.remove_image, image["Id"], force=True, noprune=True))
     if stuck:
         raise EngineError(
             f"the engine does not remove {'; '.join(stuck)}", "remove it by hand; else the next run tries it again"
@@ -140,6 +145,7 @@ def sweep(client: docker.DockerClient, *, alone: bool = False) -> list[str]:
             *client.api.containers(all=True, filters={"label": labels.RUN}),
             *client.api.networks(filters={"label": labels.RUN}),
             *(client.api.volumes(filters={"label": labels.RUN})["Volumes"] or []),
+            *client.api.images(filters={"label": labels.RUN}),
         ]
     return [line for run in dead_runs(found) for line in remove(client, run, alone=alone)]
 

@@ -40,9 +40,12 @@ from conformance.privileges import command, configuration, render
 from conformance.privileges.claims import measured
 from conformance.progress import Progress
 from conformance.run import OUTER
+from conformance.selfcheck import change, outcome, trust
+from conformance.selfcheck import command as selfchecking
 
 EXIT_BEHIND = 1
 EXIT_SOMETHING_LACKS = 1
+EXIT_NOT_SEEN = 1
 EXIT_NOT_COVERED = 1
 EXIT_WORSE = 1
 EXIT_USAGE = 2
@@ -231,6 +234,63 @@ def privileges_(
     typer.echo(command.summary(found, known))
     if results == configuration.FOLDER:
         _write_tables(check=False)
+
+
+@app.command(
+    name="selfcheck",
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance selfcheck": "all of it, half an hour or so",
+                "conformance selfcheck --defect no-dnsmasq": "one defect",
+                "conformance selfcheck --defect untouched --host lab": "ten times nothing, on a virtual machine",
+            },
+            FILES: {
+                "selfcheck/defects/": "a file for each defect, and who has to notice it",
+                "selfcheck/benign/": "a file for each change that makes no difference",
+                "results/selfcheck/": "one record for each that was asked",
+            },
+            STATUS: {
+                "0": "every defect was caught, and nothing else gave an alarm",
+                "1": "something was missed, caught for a wrong reason, or a false alarm",
+            }
+            | COMMON_STATUS,
+        }
+    ),
+)
+def selfcheck_(
+    defect: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="ask about this defect or benign change; repeatable")
+    ] = None,
+    host: Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="a virtual machine")] = None,
+    image: Annotated[str | None, typer.Option(metavar="TAG", help="this image; ours is built by default")] = None,
+    results: Annotated[Path, typer.Option(help="record into this folder")] = outcome.FOLDER,
+) -> None:
+    """Prove that the harness can see: break image, modes, media and harness on purpose, and look who notices.
+
+    Each defect goes into a layer over the image, into what the engine is told, into what guests boot from, or into a
+    copy of the project. Only who has to notice is asked, and has to name the cause. Benign changes, and the untouched
+    image again and again, must give no alarm. Each outcome is recorded at once; what is recorded of the same image on
+    the same host, asked by the same suites, is not asked again. Afterwards the tables are written.
+    """
+    os.chdir(paths.PROJECT)
+    wanted = change.chosen(change.load(), defect or ())
+    definition_ = definition.named(host) if host else None
+    with _engine(definition_) as (name, facts):
+        found = selfchecking.selfcheck(
+            wanted,
+            Progress(),
+            folder=results,
+            tag=image,
+            host_name=name,
+            host_facts=facts,
+            ready_seconds=machine.READY_SECONDS if definition_ else READY_SECONDS,
+        )
+    typer.echo(selfchecking.summary(found))
+    if results == outcome.FOLDER:
+        _write_tables(check=False)
+    if not all(one.result.good for one in found):
+        raise typer.Exit(EXIT_NOT_SEEN)
 
 
 @app.command(
@@ -564,6 +624,8 @@ def _write_tables(*, check: bool, readme: Path = paths.README, results: Path = p
     _replace(readme, lambda before: tables.update(before, claims, record.read(results), makers), check=check)
     if readme == paths.README:
         _replace(paths.PRIVILEGES, lambda before: tables.fill(before, makers), check=check)
+        seen = trust.makers(claims, change.load(), outcome.read(results / outcome.FOLDER.name))
+        _replace(paths.TRUST, lambda before: tables.fill(before, seen), check=check)
 
 
 def _replace(document: Path, made: Callable[[str], str], *, check: bool = False) -> None:

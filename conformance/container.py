@@ -438,6 +438,24 @@ class Container:
             raise ImageFailure(f"{' '.join(command)}: still running after {seconds} s")
         return Done(status, stdout, stderr)
 
+    def health_check(self, *, port: int | None = None) -> Done:
+        """Run the image's own health check, as the engine does.
+
+        Args:
+            port: where it looks for the API, if not where that is.
+
+        Raises:
+            ImageFailure: the image has none, or it outlived its deadline.
+        """
+        check = list((self.inspect()["Config"].get("Healthcheck") or {}).get("Test") or ["NONE"])
+        kind, words = check[0], check[1:]
+        if kind == "NONE":
+            raise ImageFailure("the image has no health check")
+        # "CMD-SHELL" has one word, for a shell (Docker's API, HealthConfig).
+        words = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
+        told = [f"{self.mode.image.port_variable}={port}"] if port else []
+        return self.run("env", *told, *words)
+
     def stale(self) -> list[str]:
         """Return the files in which libvirt keeps the IDs of QEMU's and its own processes that are not there."""
         return self.run("sh", "-c", STALE).text.split()

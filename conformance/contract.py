@@ -40,6 +40,8 @@ class ImageClaims(_Data):
         logs: the folder of QEMU's logs.
         user: who owns images and logs.
         group: the same.
+        extras: whether it has what ours has beside the features: a health check, a user with the numbers of the build
+            parameters, and a start-up that names what is missing.
     """
 
     port: int = Field(ge=1, le=65535)
@@ -51,6 +53,7 @@ class ImageClaims(_Data):
     logs: str = "/var/log/libvirt/qemu"
     user: str = "libvirt"
     group: str = "libvirt"
+    extras: bool = False
 
 
 class Parameter(_Data):
@@ -227,6 +230,8 @@ class Cause(_Data):
     explanation: str
     refusal: str = ""
     """What the kernel's log says of it where AppArmor is the cause; a regular expression, empty for other causes."""
+    foreseen: str = ""
+    """What the image names at its start where this is going to happen; empty where it cannot know."""
 
     @field_validator("pattern", "refusal")
     @classmethod
@@ -348,6 +353,11 @@ class Contract(_Data):
             ):
                 return failure
         return None
+
+    def foreseen(self, mode: str) -> frozenset[str]:
+        """Return what the image has to name at its start in a mode, by what is known to fail there."""
+        causes = {one.cause for one in self.known_failures if mode in one.modes}
+        return frozenset(one.foreseen for one in self.causes if one.id in causes and one.foreseen)
 
     def recognise(self, text: str) -> Cause | None:
         """Return the first cause that is visible in an error's text."""

@@ -18,8 +18,8 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound
 from docker.utils import parse_repository_tag
 
-from conformance import apt, paths
-from conformance.engine import Engine
+from conformance import apt, interrupt, labels, paths
+from conformance.engine import Engine, engine_errors
 from conformance.errors import EngineError, HarnessError
 
 Progress = Callable[[str], None]
@@ -32,6 +32,9 @@ MADE_BASE = f"libvirt-conformance-base:{SUITE}"
 
 KNOWN = (TAG, BASE, MADE_BASE)
 """Images that an engine may have of us, those that can do most first."""
+
+LAYER = "libvirt-conformance-layer"
+"""Images over another one that last as long as somebody asks about them."""
 
 INPUTS_LABEL = "org.libvirt-conformance.inputs"
 BASE_LABEL = "org.libvirt-conformance.base"
@@ -130,6 +133,37 @@ def inputs_hash(folder: Path, base_id: str, buildargs: Mapping[str, str]) -> str
             executable = bool(path.stat().st_mode & 0o100)
             sha.update(json.dumps([path.relative_to(folder).as_posix(), executable, content]).encode())
     return sha.hexdigest()
+
+
+@contextlib.contextmanager
+def layer(engine: Engine, progress: Progress, under: str, instructions: str, run: str) -> Iterator[str]:
+    """Have an image that is another one with a few instructions more, for as long as this lasts.
+
+    Args:
+        engine: where.
+        progress: told in one line what is being done.
+        under: the other image's id.
+        instructions: of a Dockerfile.
+        run: the run's id, for the label: what a killed run leaves is found by it.
+
+    Yields:
+        The image's id.
+
+    Raises:
+        HarnessError: the build failed; with its last lines.
+        EngineError: the engine refused or fell silent.
+    """
+    tag = f"{LAYER}:{run.lower()}"
+    with engine_errors(), tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
+        folder = Path(scratch)
+        (folder / "Dockerfile").write_text(f"FROM {under}\n{instructions}\n", encoding="utf-8")
+        try:
+            _build(engine, progress, folder, tag, {}, {labels.RUN: run}, paths.cache() / "layer-build.log")
+            yield str(engine.client.images.get(tag).id)
+        finally:
+            with interrupt.deferred(), contextlib.suppress(ImageNotFound):
+                # Down to the image below, but for that one, which may have lost its tag to a newer build.
+                engine.client.images.remove(tag, force=True, noprune=not engine.client.images.get(under).tags)
 
 
 # -------------------------------------------------------------------------------------------------------- base

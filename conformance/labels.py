@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 RUN = "org.libvirt-conformance.run"
-"""On every container, network and volume: the id of the run that made it."""
+"""On every container, network, volume and layer over an image: the id of the run that made it."""
 
 HOST_BEFORE = "org.libvirt-conformance.host-before"
 """On a volume that holds nothing: the state of the host's network before the run put a container into it."""

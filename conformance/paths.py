@@ -12,6 +12,8 @@ PACKAGE = PROJECT / "conformance"
 CONTRACT = PROJECT / "contract.toml"
 IMAGE = PROJECT / "image"
 ISOS = PROJECT / "fixtures" / "isos"
+SELFCHECK = PROJECT / "selfcheck"
+SUITES = PROJECT / "suites"
 README = PROJECT / "README.md"
 RESULTS = PROJECT / "results"
 BENCH = RESULTS / "bench"
@@ -19,6 +21,7 @@ ARTEFACTS = PROJECT / "artefacts"
 REPORT = PROJECT / "report.html"
 PERFORMANCE = PROJECT / "docs" / "performance.md"
 PRIVILEGES = PROJECT / "docs" / "privileges.md"
+TRUST = PROJECT / "docs" / "trust.md"
 
 
 def cache() -> Path:

@@ -222,6 +222,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{feature.marker}: {feature.claim}")
     config.addinivalue_line("markers", "host_network: asked only in modes that are in the host's network")
     config.addinivalue_line("markers", "profiled: asked only in modes with an AppArmor profile of this project")
+    config.addinivalue_line("markers", "extras: asked only of images that have what ours has beside the features")
+    config.addinivalue_line(
+        "markers", "foreseen: asked only in modes of which the image knows that something will fail"
+    )
     config.addinivalue_line("markers", "essential: of its feature, what conformance privileges asks")
     config.addinivalue_line("markers", "given_medium: asked only where --iso names a medium")
     config.addinivalue_line("markers", "given_link: asked only where --macvtap-link names a link")
@@ -294,6 +298,11 @@ def _is_asked(config: pytest.Config, marks: Collection[str], asked: Mode) -> boo
     if "given_link" in marks and not config.getoption("macvtap_link"):
         return False
     if "profiled" in marks and not asked.profile:
+        return False
+    claims = _contract(config.getoption("contract"))
+    if "extras" in marks and not claims.image.extras:
+        return False
+    if "foreseen" in marks and not claims.foreseen(asked.id):
         return False
     return "host_network" not in marks or asked.host_network
 

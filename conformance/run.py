@@ -159,6 +159,10 @@ class Run:
         """Return the server beyond the NAT; raises what :meth:`Beyond.start` raises."""
         return Beyond(self.engine.client, self.probe, self.id).start()
 
+    def lend(self, part: "Run") -> None:
+        """Let a run that is a part of this one have its server beyond the NAT, and its way to the engine's host."""
+        vars(part).update(beyond=self.beyond, _relay=self._relay)
+
     @functools.cached_property
     def spare(self) -> Spare:
         """Return the spare PCI devices of the host."""

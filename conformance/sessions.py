@@ -1,11 +1,16 @@
-"""Asking again and again: how often the answer is the same."""
+"""Sessions of pytest that others start: a run again and again, or parts of one run that goes on."""
 
-from collections.abc import Sequence
+import contextlib
+import io
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from conformance import matrix, summary
-from conformance.plugin import RUN
+from conformance.errors import HarnessError
+from conformance.plugin import GIVEN_RUN, QUESTION, RUN
+from conformance.question import Question
+from conformance.record import Record
 from conformance.run import Run
 
 ASKED = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -49,3 +54,57 @@ def together(runs: Sequence[Run], *, color: bool) -> str:
     records = [one for run in runs for one in run.recorder.records]
     drawn = [summary.render(runs[0].contract, one, color=color) for one in matrix.build(runs[0].contract, records)]
     return "\n".join([f"all {len(runs)} runs together", *drawn])
+
+
+NOTHING_TO_ASK = 5
+"""pytest's status of a session that had no test to run, or decided nothing."""
+
+Wanted = Callable[[Question, pytest.Item], bool]
+"""Says whether a test is to be asked."""
+
+
+def within(run: Run, words: Sequence[str], wanted: Wanted = lambda _question, _item: True) -> list[Record]:
+    """Ask in a session that is a part of a run, which goes on after it; nothing of the session is shown.
+
+    Args:
+        run: what the session is given, and its records are added to.
+        words: pytest's options and places.
+        wanted: what of that is asked.
+
+    Returns:
+        The session's records.
+
+    Raises:
+        HarnessError: it asked nothing; with pytest's own words.
+        KeyboardInterrupt: somebody wants it to end.
+    """
+    before = len(run.recorder.records)
+    shown = io.StringIO()
+    given = _Given(run, wanted)
+    with contextlib.redirect_stdout(shown):
+        status = pytest.main([*words, "-qq"], plugins=[given])
+    if given.interrupted:
+        raise KeyboardInterrupt
+    records = run.recorder.records[before:]
+    if not records or status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, NOTHING_TO_ASK):
+        raise HarnessError(f"pytest {' '.join(words)} ended with status {status}: {shown.getvalue()[-2000:]}")
+    return records
+
+
+class _Given:
+    """Hands a run that goes on to a session that is a part of it, and leaves out what is not wanted."""
+
+    def __init__(self, run: Run, wanted: Wanted) -> None:
+        self._run = run
+        self._wanted = wanted
+        self.interrupted = False
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.stash[GIVEN_RUN] = self._run
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [one for one in items if QUESTION not in one.stash or self._wanted(one.stash[QUESTION], one)]
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        # pytest's own status is the same for tests that cannot be collected.
+        self.interrupted = excinfo.errisinstance(KeyboardInterrupt)

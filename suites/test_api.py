@@ -25,3 +25,12 @@ def test_the_api_is_offered_on_the_loopback_address_only(container: Container, e
     evidence["addresses"] = sorted(container.api_addresses)
 
     assert container.api_addresses == {"127.0.0.1"}
+
+
+@pytest.mark.extras
+def test_the_health_check_tells_a_daemon_that_answers_from_one_that_does_not(container: Container) -> None:
+    assert container.health_check().status == 0
+
+    where_nobody_listens = container.health_check(port=1)
+
+    assert where_nobody_listens.status != 0, "the health check says healthy of a daemon that does not answer"

@@ -1,10 +1,13 @@
 """What the mode exposes of its host."""
 
+from typing import Any
+
 import pytest
 from testinfra.host import Host
 
 from conformance.container import Container
 from conformance.errors import Unsupported
+from conformance.run import Run
 
 pytestmark = pytest.mark.exposures
 
@@ -26,6 +29,19 @@ def test_exposed_paths_have_their_documented_permissions(container: Container, i
                 assert inside.run("test -w %s", path).failed, f"{path} is mounted writable"
         else:
             assert inside.run(": <>%s", path).succeeded, f"{path} cannot be opened for reading and writing"
+    if "/dev/kvm" in paths:
+        # Nobody but QEMU opens it, which is not root.
+        opened = container.run("sh", "-c", ": <>/dev/kvm", user=container.mode.image.user)
+        assert opened.status == 0, f"/dev/kvm cannot be opened by {container.mode.image.user}"
+
+
+@pytest.mark.extras
+@pytest.mark.foreseen
+def test_the_start_names_what_is_missing(container: Container, run: Run, evidence: dict[str, Any]) -> None:
+    evidence["warnings"] = container.warnings
+
+    unnamed = [one for one in run.contract.foreseen(container.mode.id) if one not in " ".join(container.warnings)]
+    assert not unnamed, f"the start does not name {', '.join(sorted(unnamed))}"
 
 
 def test_the_daemon_is_confined_as_its_container_is(container: Container) -> None:

@@ -38,7 +38,10 @@ def test_what_is_persistent_is_back_and_autostarted_guests_run_again(
         own = keep(container)
 
         autostarted.forget()
-        container.stop() if end == "stop" else container.kill()
+        if end == "stop":
+            assert container.stop() == 0, f"the container did not end by itself: exit status {container.exit_status}"
+        else:
+            container.kill()
         container.revive()
 
         after = autostarted.wait_until_up()

@@ -11,11 +11,13 @@ pytestmark = pytest.mark.volumes
 
 
 def test_each_volume_has_its_documented_permission_mode(run: Run, inside: Host) -> None:
-    for volume in run.contract.volumes:
-        folder = inside.file(volume.path)
+    folders = {volume.path: inside.file(volume.path) for volume in run.contract.volumes}
+    for path, folder in folders.items():
         assert folder.is_directory
-        assert inside.mount_point(volume.path).exists
-        assert f"{folder.mode:o}" == volume.permission
+        assert inside.mount_point(path).exists
+
+    found = {path: f"{folder.mode:o}" for path, folder in folders.items()}
+    assert found == {volume.path: volume.permission for volume in run.contract.volumes}
 
 
 @pytest.mark.essential
@@ -23,6 +25,14 @@ def test_each_volume_belongs_to_libvirt(run: Run, inside: Host) -> None:
     image = run.contract.image
     for volume in run.contract.volumes:
         assert (inside.file(volume.path).user, inside.file(volume.path).group) == (image.user, image.group)
+
+
+@pytest.mark.extras
+def test_libvirt_has_the_documented_numbers(run: Run, inside: Host) -> None:
+    documented = {one.name: one.default for one in run.contract.parameters}
+    user = inside.user(run.contract.image.user)
+
+    assert {"LIBVIRT_UID": str(user.uid), "LIBVIRT_GID": str(user.gid)}.items() <= documented.items()
 
 
 @pytest.mark.ends("container")
@@ -48,4 +58,6 @@ def test_qemu_logs_into_the_log_volume(connection: libvirt.virConnect, run: Run,
     )
     domain.destroy()
 
-    assert "guest=logged" in inside.file(f"{run.contract.image.logs}/logged.log").content_string
+    log = inside.file(f"{run.contract.image.logs}/logged.log")
+    assert log.is_file, f"{log.path} is not there after its domain was"
+    assert "guest=logged" in log.content_string

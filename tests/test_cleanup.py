@@ -36,6 +36,9 @@ class Api:
     def volumes(self, filters: dict[str, str]) -> dict[str, Any]:
         return {"Volumes": self._of(filters) or None}
 
+    def images(self, filters: dict[str, str]) -> list[dict[str, Any]]:
+        return self._of(filters)
+
     def _of(self, filters: dict[str, Any]) -> list[dict[str, Any]]:
         wanted = filters["label"]
         _, _, run = (wanted if isinstance(wanted, str) else wanted[0]).partition("=")
@@ -54,6 +57,9 @@ class Api:
     def remove_volume(self, volume: str, force: bool) -> None:
         self.calls.append(f"remove volume {volume}")
 
+    def remove_image(self, image: str, force: bool, noprune: bool) -> None:
+        self.calls.append(f"remove image {image}")
+
 
 def client(api: Api) -> Any:
     here = os.uname()
@@ -69,7 +75,7 @@ def dead_run() -> str:
 def test_a_run_takes_only_its_own() -> None:
     api = Api("mine", "others")
     gone = cleanup.remove(client(api), "mine")
-    assert gone == ["container name-mine", "network name-mine", "volume name-mine"]
+    assert gone == ["container name-mine", "network name-mine", "volume name-mine", "image id-mine"]
     # It may end by itself first: in the host's network it takes its links and rules along.
     assert api.calls[:2] == ["stop id-mine", "remove id-mine"]
     assert not any("others" in call for call in api.calls)
@@ -83,7 +89,7 @@ def test_what_dead_runs_left_is_swept_and_the_living_are_left_alone() -> None:
     living, elsewhere = labels.new_run(), f"20260101T000000Z-ffffff-{os.getpid()}0"
     api = Api(dead_run(), living, elsewhere, "")
     gone = cleanup.sweep(client(api))
-    assert len(gone) == 3
+    assert len(gone) == 4
     assert all("4194999" in line for line in gone)
 
 
@@ -123,7 +129,7 @@ def test_what_cannot_be_removed_is_named_and_does_not_keep_the_rest(monkeypatch:
     monkeypatch.setattr(api, "remove_network", refuse)
     with pytest.raises(EngineError, match=r"does not remove network name-mine \(has active endpoints\)"):
         cleanup.remove(client(api), "mine")
-    assert api.calls[-1] == "remove volume name-mine"
+    assert api.calls[-2:] == ["remove volume name-mine", "remove image id-mine"]
 
 
 def test_what_another_run_is_removing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +140,7 @@ def test_what_another_run_is_removing_is_waited_for(monkeypatch: pytest.MonkeyPa
         raise answers.pop(0)
 
     monkeypatch.setattr(api, "remove_container", refuse)
-    assert cleanup.remove(client(api), "mine") == ["network name-mine", "volume name-mine"]
+    assert cleanup.remove(client(api), "mine") == ["network name-mine", "volume name-mine", "image id-mine"]
     assert not answers
 
 
@@ -191,8 +197,8 @@ def test_a_killed_runs_traces_in_the_hosts_network_go_before_what_remembers_them
     api = marked(run)
     gone = cleanup.sweep(client(api))
     assert given_back == [run]
-    assert gone[2:] == ["in the host's network: virbr0", f"volume name-{run}"]
-    assert api.calls[-1] == f"remove volume name-{run}"
+    assert gone[2:4] == ["in the host's network: virbr0", f"volume name-{run}"]
+    assert f"remove volume name-{run}" in api.calls
 
 
 def test_a_network_in_which_another_run_is_stays_untouched_and_remembered(given_back: list[str]) -> None:
@@ -201,9 +207,9 @@ def test_a_network_in_which_another_run_is_stays_untouched_and_remembered(given_
     with host_lock.held(lambda _: None):
         gone = cleanup.sweep(client(api))
         assert not given_back
-        assert gone == [f"container name-{run}", f"network name-{run}"]
+        assert gone == [f"container name-{run}", f"network name-{run}"], "a layer is kept to look at that network"
         assert f"remove volume name-{run}" not in api.calls
-        assert cleanup.sweep(client(api), alone=True)[-1] == f"volume name-{run}"
+        assert cleanup.sweep(client(api), alone=True)[-2:] == [f"volume name-{run}", f"image id-{run}"]
     assert given_back == [run]
 
 

@@ -333,3 +333,33 @@ def test_what_was_logged_before_a_check_says_nothing_of_it(contract: Contract) -
 
     api.output += "\nthe guest is silent"
     assert "newest log lines:\nthe guest is silent" in container.describe()
+
+
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        (["CMD", "/usr/local/bin/healthcheck"], ["env", "TCP_PORT=1", "/usr/local/bin/healthcheck"]),
+        (["CMD-SHELL", "curl -f x || exit 1"], ["env", "TCP_PORT=1", "sh", "-c", "curl -f x || exit 1"]),
+    ],
+)
+def test_the_images_health_check_is_run_as_the_engine_does(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch, test: list[str], words: list[str]
+) -> None:
+    api = FakeApi(status=1)
+    container = of(api, contract).start()
+    asked: list[list[str]] = []
+    inspected = {"Config": {"Healthcheck": {"Test": test}}}
+
+    def exec_create(_container: str, words: list[str], user: str) -> dict[str, str]:
+        asked.append(words)
+        return {"Id": "exec"}
+
+    monkeypatch.setattr(api, "inspect_container", lambda _container: inspected)
+    monkeypatch.setattr(api, "exec_create", exec_create)
+
+    assert container.health_check(port=1).status == 1
+    assert asked[0][4:] == words
+
+    inspected["Config"] = {"Healthcheck": {"Test": ["NONE"]}}
+    with pytest.raises(ImageFailure, match="no health check"):
+        container.health_check()

@@ -151,3 +151,8 @@ def test_only_what_exists_can_be_promised(tmp_path: Path) -> None:
 def test_a_claim_about_an_image_is_checked(tmp_path: Path, change: str) -> None:
     with pytest.raises(ContractError, match="image"):
         load(tmp_path, THEIRS.replace("port = 16000", f"port = 16000\n{change}" if "port" not in change else change))
+
+
+def test_what_an_image_can_foresee_follows_from_what_is_known_to_fail(contract: Contract) -> None:
+    assert contract.foreseen("required-only") == {"/dev/kvm", "/sys/fs/cgroup", "NET_ADMIN"}
+    assert contract.foreseen("unprivileged") == frozenset(), "that macvtap's node is missing shows only when it is used"

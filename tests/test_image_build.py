@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from docker.errors import APIError, ImageNotFound
 
-from conformance import image
+from conformance import image, labels
 from conformance.engine import Engine
 from conformance.errors import EngineError, HarnessError
 
@@ -20,6 +20,7 @@ class FakeDocker:
     def __init__(self) -> None:
         self.tags: dict[str, SimpleNamespace] = {}
         self.calls: list[str] = []
+        self.dockerfile = ""
         self.pulls: list[dict[str, Any]] | Exception = [{"error": "no such host"}]
         self.builds: list[dict[str, Any]] = [{"stream": "Step 1/1 : FROM base\n"}]
         self.images = self.api = self
@@ -32,8 +33,9 @@ class FakeDocker:
     def add(self, tag: str, **labels: str) -> None:
         self.tags[tag] = SimpleNamespace(id=f"sha256:{len(self.calls):064}", labels=labels)
 
-    def remove(self, wanted: str, noprune: bool) -> None:
+    def remove(self, wanted: str, noprune: bool, force: bool = False) -> None:
         self.calls.append("remove")
+        self.tags.pop(wanted, None)
 
     def pull(self, repository: str, tag: str, **_: Any) -> Iterator[dict[str, Any]]:
         self.calls.append(f"pull {repository}:{tag}")
@@ -44,9 +46,10 @@ class FakeDocker:
         return iter(self.pulls)
 
     def build(
-        self, *, tag: str, buildargs: dict[str, str], labels: dict[str, str], **_: Any
+        self, *, path: str, tag: str, buildargs: dict[str, str], labels: dict[str, str], **_: Any
     ) -> Iterator[dict[str, Any]]:
-        self.calls.append(f"build on {buildargs['BASE_IMAGE']}")
+        self.calls.append(f"build on {buildargs.get('BASE_IMAGE', 'another')}")
+        self.dockerfile = Path(path, "Dockerfile").read_text()
         if not any("error" in event for event in self.builds):
             self.tags[tag] = SimpleNamespace(id=f"sha256:{len(self.calls):064}", labels=labels)
         return iter(self.builds)
@@ -182,3 +185,30 @@ def test_no_dockerfile(docker: FakeDocker, ensure: Any, tmp_path: Path) -> None:
     (tmp_path / "image" / "Dockerfile").unlink()
     with pytest.raises(HarnessError, match="no Dockerfile"):
         ensure()
+
+
+@pytest.fixture
+def layer(docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a layer over an image that the engine has."""
+    monkeypatch.setenv("CONFORMANCE_CACHE", str(tmp_path))
+    docker.tags["sha256:under"] = SimpleNamespace(id="sha256:under", labels={}, tags=["libvirt:1"])
+    engine = Engine(docker, "unix:///x", {}, "docker 1")  # type: ignore[arg-type]
+    return lambda: image.layer(engine, lambda line: None, "sha256:under", "RUN rm x", "20260101T000000Z-a-1")
+
+
+def test_a_layer_lasts_as_long_as_somebody_asks_about_it(docker: FakeDocker, layer: Any) -> None:
+    with layer() as made:
+        (tag,) = [tag for tag, one in docker.tags.items() if one.id == made]
+        assert docker.tags[tag].labels == {labels.RUN: "20260101T000000Z-a-1"}
+        assert docker.dockerfile == "FROM sha256:under\nRUN rm x\n"
+    assert list(docker.tags) == ["sha256:under"]
+
+    with pytest.raises(KeyboardInterrupt), layer():
+        raise KeyboardInterrupt
+    assert list(docker.tags) == ["sha256:under"]
+
+
+def test_a_layer_that_cannot_be_built_says_why(docker: FakeDocker, layer: Any) -> None:
+    docker.builds = [{"stream": "Step 2/2 : RUN rm x\n"}, {"error": "returned a non-zero code: 1"}]
+    with pytest.raises(HarnessError, match="non-zero code: 1"), layer():
+        pass

@@ -52,7 +52,7 @@ class NoEngine:
         def containers(**_: Any) -> list[Any]:
             return []
 
-        networks = containers
+        networks = images = containers
 
         @staticmethod
         def volumes(**_: Any) -> dict[str, Any]:
@@ -547,3 +547,15 @@ def test_what_an_image_does_not_promise_cannot_be_required(ask: Ask, tmp_path: P
     contract.write_text(THEIRS)
     outcome = ask("def test_it(mode): pass", f"--contract={contract}", "--require", "nat")
     assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_what_only_ours_has_is_asked_only_of_images_that_have_it(ask: Ask, tmp_path: Path) -> None:
+    body = """
+@pytest.mark.extras
+def test_extra(mode): pass
+@pytest.mark.foreseen
+def test_foreseen(mode): pass
+def test_other(mode): pass
+"""
+    assert set(ask(body).verdicts) == {"test_extra", "test_other"}, "of nothing that will fail there the image knows"
+    assert set(ask(body, mode="required-only").verdicts) == {"test_extra", "test_foreseen", "test_other"}

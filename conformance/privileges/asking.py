@@ -1,15 +1,11 @@
 """Asking: starts a configuration, and lets the suites say what works in it."""
 
-import contextlib
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pytest
-
-from conformance.errors import EngineError, HarnessError
-from conformance.plugin import GIVEN_RUN
+from conformance import sessions
+from conformance.errors import EngineError
 from conformance.privileges.configuration import Answer, Configuration
 from conformance.record import Record
 from conformance.run import Run
@@ -17,9 +13,6 @@ from conformance.verdict import Verdict, gravest
 
 ERROR_CHARACTERS = 700
 """As much of an error as a configuration's record keeps."""
-
-NOTHING_TO_ASK = 5
-"""pytest's status of a session that had no test to run, or decided nothing."""
 
 
 @dataclass(frozen=True)
@@ -65,37 +58,13 @@ class Asking:
     def _session(self, without: Sequence[str], features: Sequence[str]) -> list[Record]:
         markers = [self.run.contract.feature(one).marker for one in features]
         wanted = "essential" + (f" and ({' or '.join(markers)})" if markers else "")
-        words = ["suites", "-qq", "-m", wanted, f"--mode={self.mode}", *(f"--without={one}" for one in without)]
-        before = len(self.run.recorder.records)
+        words = ["suites", "-m", wanted, f"--mode={self.mode}", *(f"--without={one}" for one in without)]
         self.run.warnings.clear()
-        said = io.StringIO()
-        given = _Given(self.run)
-        with contextlib.redirect_stdout(said):
-            status = pytest.main(words, plugins=[given])
-        if given.interrupted:
-            raise KeyboardInterrupt
-        records = self.run.recorder.records[before:]
+        records = sessions.within(self.run, words)
         broken = next((one for one in records if one.verdict is Verdict.ERROR), None)
         if broken:
             raise EngineError(f"{broken.check}: {broken.reason}")
-        if not records or status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, NOTHING_TO_ASK):
-            raise HarnessError(f"pytest {' '.join(words)} ended with status {status}: {said.getvalue()[-2000:]}")
         return records
-
-
-class _Given:
-    """Hands a run that goes on to a session that is a part of it."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self.interrupted = False
-
-    def pytest_configure(self, config: pytest.Config) -> None:
-        config.stash[GIVEN_RUN] = self._run
-
-    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        # pytest's own status is the same for tests that cannot be collected.
-        self.interrupted = excinfo.errisinstance(KeyboardInterrupt)
 
 
 def answer(records: Sequence[Record]) -> Answer:

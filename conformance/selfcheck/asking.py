@@ -1,0 +1,104 @@
+"""Asking: what the suites, or a command of the harness, say of a change."""
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conformance import paths, sessions
+from conformance.contract import Contract
+from conformance.question import Question, digest
+from conformance.run import Run
+from conformance.selfcheck import seeding
+from conformance.selfcheck.change import HARNESS, Change
+from conformance.selfcheck.outcome import TEXT_CHARACTERS, Outcome, Result, Said, judge, said
+from conformance.verdict import Verdict
+
+COMMAND_SECONDS = 300
+"""For a command in a copy of the project; such as are worth asking take seconds."""
+
+
+def suites(contract: Contract, change: Change) -> tuple[Path, ...]:
+    """Return the files of the suites that are asked."""
+    markers = dict.fromkeys(contract.feature(one.feature).marker for one in change.asks)
+    return tuple(paths.SUITES / f"test_{marker}.py" for marker in markers)
+
+
+def question(contract: Contract, change: Change) -> str:
+    """Return what changes with the suites that are asked."""
+    return digest(paths.CONTRACT, *suites(contract, change))
+
+
+def ask(run: Run, change: Change, turn: int, progress: Callable[[str], None]) -> Outcome:
+    """Ask about a change once, and leave nothing of it behind.
+
+    Raises:
+        HarnessError: the change cannot be made, or the engine went away.
+        KeyboardInterrupt: somebody wants it to end.
+    """
+    started = time.monotonic()
+    answers: tuple[Said, ...] = ()
+    if change.needs_kvm and not run.kvm.usable:
+        result, why = Result.NOT_RUN, run.kvm.seen
+    else:
+        with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
+            answers = _command(change, Path(folder)) if change.command else _suites(run, change, Path(folder), progress)
+        result, why = judge(change, answers)
+    return Outcome(
+        run=run.id,
+        host=run.host,
+        image=run.image,
+        mode=change.mode,
+        change=change.id,
+        digest=change.digest,
+        suites=question(run.contract, change),
+        turn=turn,
+        result=result,
+        why=why,
+        said=answers,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _suites(run: Run, change: Change, scratch: Path, progress: Callable[[str], None]) -> tuple[Said, ...]:
+    def wanted(question: Question, item: pytest.Item) -> bool:
+        essential = item.get_closest_marker("essential") is not None
+        return any(one.includes(question.feature.id, question.check, essential=essential) for one in change.asks)
+
+    with seeding.seeded(run, change, scratch, progress) as (part, contract):
+        places = [str(file) for file in suites(run.contract, change)]
+        records = sessions.within(part, [*places, f"--mode={change.mode}", f"--contract={contract}"], wanted)
+    run.require()  # an engine that went away is nobody's defect
+    return said(records)
+
+
+def _command(change: Change, scratch: Path) -> tuple[Said, ...]:
+    """Run a change's command in a copy of the project that has it, and say whether it noticed."""
+    copy = seeding.copy_of_project(change, scratch)
+    words = [sys.executable, "-m", *change.command]
+    output = f"still running after {COMMAND_SECONDS} s"
+    noticed = False
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            words,
+            cwd=copy,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        output, noticed = done.stdout + done.stderr, done.returncode != 0
+    return (
+        Said(
+            feature=HARNESS,
+            check=" ".join(change.command),
+            verdict=Verdict.FAILS if noticed else Verdict.WORKS,
+            text=output[-TEXT_CHARACTERS:],
+        ),
+    )

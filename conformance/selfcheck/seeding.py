@@ -1,0 +1,139 @@
+"""Seeding: from a change to what is asked in place of the untouched, for as long as it is asked."""
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from conformance import contract as contracts
+from conformance import image, media, paths
+from conformance.container import Container
+from conformance.errors import ContractError, HarnessError
+from conformance.media import Probe
+from conformance.mode import Mode
+from conformance.record import Recorder
+from conformance.run import Run
+from conformance.selfcheck.change import Change, Edit
+
+LEFT_OUT = (".git", ".venv", ".tox", ".*_cache", "__pycache__", "*.egg-info", "artefacts", "report.html")
+"""What a copy of the project does not need."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _MisledMode(Mode):
+    """A mode of which the engine is told something else."""
+
+    call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def engine_call(self, image: str, **how: Any) -> dict[str, Any]:
+        """Render the container as :meth:`Mode.engine_call` does, and change that."""
+        return dict(merged(super().engine_call(image, **how), self.call))
+
+
+@dataclasses.dataclass(frozen=True)
+class _SeededRun(Run):
+    """A part of another run, with its server beyond the NAT, whose containers are not as their mode says."""
+
+    call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def container(self, mode: Mode, *, network: str) -> Container:
+        """Return a container as :meth:`Run.container` does, of which the engine is told something else."""
+        made = super().container(mode, network=network)
+        made.mode = _MisledMode(**_fields(made.mode), call=self.call)
+        return made
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """Return a JSON merge patch's result (RFC 7396)."""
+    if not isinstance(patch, Mapping):
+        return patch
+    whole = dict(target) if isinstance(target, Mapping) else {}
+    return whole | {key: merged(whole.get(key), value) for key, value in patch.items()}
+
+
+@contextlib.contextmanager
+def seeded(run: Run, change: Change, scratch: Path, progress: Callable[[str], None]) -> Iterator[tuple[Run, Path]]:
+    """Have a run that is a part of another one and asks about a change, and the contract's file that it is judged by.
+
+    Args:
+        run: the whole.
+        change: the change.
+        scratch: an empty folder.
+        progress: told what is being done.
+
+    Raises:
+        ContractError: the contract does not take the change, or an edit finds nothing to replace.
+        HarnessError: image or media cannot be built.
+    """
+    claims, file = run.contract, paths.CONTRACT
+    if change.contract:
+        file = scratch / "contract.toml"
+        file.write_text(f"schema = 1\nextends = true\n{change.contract}")
+        claims = contracts.load(file)
+    judged, probe = run.image, run.probe
+    if change.medium:
+        progress(f"{change.id}: building the media")
+        probe = _media(run.probe, change, scratch)
+    with contextlib.ExitStack() as undo:
+        if change.dockerfile:
+            layer = undo.enter_context(image.layer(run.engine, progress, judged.id, change.dockerfile, run.id))
+            judged = judged.model_copy(update={"id": layer})
+        part = _SeededRun(
+            **_fields(run)
+            | {
+                "call": change.call,
+                "contract": claims,
+                "image": judged,
+                "probe": probe,
+                "ready_seconds": change.ready_seconds or run.ready_seconds,
+                "recorder": Recorder(scratch / "records", run.host_name, run.id),
+                "thrifty": change.benign,
+                "warnings": {},
+            }
+        )
+        run.lend(part)
+        yield part, file
+
+
+def _fields(one: Any) -> dict[str, Any]:
+    return {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+
+
+def _media(before: Probe, change: Change, scratch: Path) -> Probe:
+    """Build the probe's media from a changed recipe, beside those that are kept."""
+    recipe, cache = scratch / "recipe", scratch / "cache"
+    shutil.copytree(media.RECIPE, recipe)
+    edit(recipe, change.medium)
+    downloads = paths.cache() / "downloads"
+    downloads.mkdir(exist_ok=True)
+    cache.mkdir()
+    (cache / downloads.name).symlink_to(downloads)
+    made = media.probe(folder=recipe, cache=cache)
+    return dataclasses.replace(made, recipe=before.recipe) if change.stale else made
+
+
+def edit(folder: Path, edits: Iterable[Edit]) -> None:
+    """Change files of a folder.
+
+    Raises:
+        ContractError: a file has nothing of what is to be replaced: the change is about what is no longer there.
+    """
+    for one in edits:
+        files = [file for file in folder.glob(one.file) if one.old in file.read_text(encoding="utf-8")]
+        if not files:
+            raise ContractError(f"{one.file} has no {one.old!r} to put {one.new!r} in place of")
+        for file in files:
+            file.write_text(file.read_text(encoding="utf-8").replace(one.old, one.new), encoding="utf-8")
+
+
+def copy_of_project(change: Change, folder: Path) -> Path:
+    """Return a changed copy of the project in a folder; raises what :func:`edit` raises."""
+    copy = folder / "project"
+    try:
+        shutil.copytree(paths.PROJECT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    except (OSError, shutil.Error) as error:
+        raise HarnessError(f"the project cannot be copied: {error}", "make room in the folder of $TMPDIR") from error
+    edit(copy, change.project)
+    return copy
