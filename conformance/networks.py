@@ -1,6 +1,7 @@
 """NAT networks beside the default one."""
 
 import contextlib
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
 import libvirt
@@ -28,6 +29,18 @@ def nat(name: str, subnet: str) -> str:
         f"<network><name>{name}</name><forward mode='nat'/><ip address='{subnet}.1' netmask='255.255.255.0'>"
         f"<dhcp><range start='{subnet}.2' end='{subnet}.254'/></dhcp></ip></network>"
     )
+
+
+def subnet(network: "libvirt.virNetwork") -> str:
+    """Return the first three numbers of a network's addresses, as it is defined.
+
+    Raises:
+        ValueError: it has no address.
+    """
+    gateway = ET.fromstring(network.XMLDesc()).find("ip[@address]")  # noqa: S314  - libvirt's own words
+    if gateway is None:
+        raise ValueError(f"network {network.name()} has no address")
+    return gateway.attrib["address"].rpartition(".")[0]
 
 
 @contextlib.contextmanager

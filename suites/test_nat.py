@@ -84,10 +84,11 @@ def test_a_second_network_stands_beside_the_first(
 
 
 def test_a_subnet_that_is_taken_is_refused(container: Container) -> None:
-    require_started(container.connection.networkLookupByName("default"))
+    default = container.connection.networkLookupByName("default")
+    require_started(default)
 
     with pytest.raises(libvirt.libvirtError, match=networks.TAKEN):
-        container.connection.networkCreateXML(networks.nat("colliding", "192.168.122"))
+        container.connection.networkCreateXML(networks.nat("colliding", networks.subnet(default)))
 
 
 def test_after_a_restart_of_its_network_a_guest_is_plugged_in_again(

@@ -80,3 +80,12 @@ def test_a_lease_that_is_noted_late_is_known() -> None:
 def test_a_lease_that_is_never_noted_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "LEASE_SECONDS", 0.2)
     assert not networks.knows_lease(Leases(["192.168.123.9"]), "192.168.123.7")
+
+
+def test_a_subnet_is_read_from_the_definition() -> None:
+    def defined(xml: str) -> Any:
+        return type("Defined", (), {"XMLDesc": lambda _: xml, "name": lambda _: "odd"})()
+
+    assert networks.subnet(defined(networks.nat("any", "10.77.0"))) == "10.77.0"
+    with pytest.raises(ValueError, match="network odd has no address"):
+        networks.subnet(defined("<network><name>odd</name></network>"))
