@@ -9,8 +9,9 @@ import functools
 import sys
 import time
 from collections.abc import Collection, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, get_args
 
 import libvirt
 import pytest
@@ -97,6 +98,21 @@ class Medium(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Assignment:
+    """What a session asks of a run that another process leads; what ``--require`` names, that one looks at.
+
+    Attributes:
+        run: what records call the whole run.
+        mode: of the chosen modes, the session's own.
+        progress: where to say what is waited for, a line each.
+    """
+
+    run: str
+    mode: str
+    progress: TextIO
+
+
 QUESTION = pytest.StashKey[Question]()
 RUN = pytest.StashKey[Run]()
 PROGRESS = pytest.StashKey[Progress]()
@@ -105,7 +121,9 @@ GIVEN = pytest.StashKey[Given | None]()
 REQUIRED = pytest.StashKey[require.Required]()
 SELECTED = pytest.StashKey[bool]()
 GIVEN_RUN = pytest.StashKey[Run]()
-"""A run that somebody else has prepared, and closes: several sessions are then parts of it."""
+"""A run that somebody else has prepared, and closes: several sessions then ask in it."""
+ASSIGNMENT = pytest.StashKey[Assignment]()
+"""Of a session that is only a part of a run."""
 
 # ------------------------------------------------------------------------------------------ options
 
@@ -232,12 +250,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "ends(what): ends the running 'guest' or the 'container'; asked after those that go on with it"
     )
+    part = config.stash.get(ASSIGNMENT, None)
     try:
         config.stash[GIVEN] = given_.given(*map(config.getoption, ("iso", "iso_expect", "iso_firmware")))
-        config.stash[REQUIRED] = require.parse(claims, config.getoption("required"))
+        config.stash[REQUIRED] = require.parse(claims, () if part else config.getoption("required"))
         wanted = config.getoption("modes") or [one.id for one in claims.modes]
         config.stash[MODES] = [
-            modes_.of(claims, mode_id, config.getoption("without")) for mode_id in dict.fromkeys(wanted)
+            modes_.of(claims, mode_id, config.getoption("without"))
+            for mode_id in dict.fromkeys(wanted)
+            if part is None or mode_id == part.mode
         ]
     except (ContractError, MediaError) as error:
         raise pytest.UsageError(str(error)) from error
@@ -261,7 +282,11 @@ def _require_settings(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Let progress go where pytest's own goes, past the capturing of a test's output."""
+    """Let progress go where pytest's own goes, past the capturing of a test's output; a part's, where it is told."""
+    quiet = session.config.getoption("verbose") < 0
+    if part := session.config.stash.get(ASSIGNMENT, None):
+        session.config.stash[PROGRESS] = Progress(part.progress, quiet=quiet)
+        return
     plugins = session.config.pluginmanager
     reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
 
@@ -274,7 +299,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
     session.config.stash[PROGRESS] = Progress(
         reporter._tw._file if reporter else sys.stderr,
-        quiet=session.config.getoption("verbose") < 0,
+        quiet=quiet,
         around=uncaptured,
     )
 
@@ -392,6 +417,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if GIVEN_RUN in config.stash:
         config.stash[RUN] = config.stash[GIVEN_RUN]
         return
+    part = config.stash.get(ASSIGNMENT, None)
     try:
         config.stash[RUN] = prepare(
             _contract(config.getoption("contract")),
@@ -403,6 +429,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             host_facts=dict(config.getoption("host_facts")),
             ready_seconds=config.getoption("ready_seconds"),
             pci_devices=config.getoption("pci_devices"),
+            recorded_as=part.run if part else None,
         )
     except HarnessError as error:
         pytest.exit(f"error: {error}", returncode=EXIT_CANNOT_RUN)
@@ -746,9 +773,9 @@ def _missing(config: pytest.Config, run: Run) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
-    """Show the table of this run, and what of the required it lacks."""
+    """Show the table of this run, and what of the required it lacks; of all parts of one, who leads them does."""
     run = config.stash.get(RUN, None)
-    if run is None:
+    if run is None or ASSIGNMENT in config.stash:
         return
     if run.recorder.records:
         _show(terminalreporter, run)

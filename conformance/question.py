@@ -86,7 +86,7 @@ class Question:
         if verdict not in (Verdict.WORKS, Verdict.FIXED) and error is not None:
             evidence["error"] = str(error)[-ERROR_CHARACTERS:]
         return Record(
-            run=run.id,
+            run=run.recorder.run,
             host=run.host,
             image=run.image,
             mode=self.mode,

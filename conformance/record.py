@@ -1,5 +1,6 @@
 """Records: one JSON line for each verdict, written as it falls."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -128,9 +129,13 @@ class Recorder:
         folder: where the records are kept, for example ``results/``.
         host: the host's name, part of the file's name.
         run: the run's id, part of the file's name.
+
+    Attributes:
+        records: what was appended by this process; others may write to the same file.
     """
 
     def __init__(self, folder: Path, host: str, run: str) -> None:
+        self.run = run
         self.path = folder / file_name(host, run)
         self.records: list[Record] = []
 
@@ -145,7 +150,7 @@ class Recorder:
 
 
 def append(path: Path, record: BaseModel) -> None:
-    """Write one record to the end of a file, whole and on disk.
+    """Write one record to the end of a file, whole and on disk; other processes may do so at the same time.
 
     Raises:
         HarnessError: it cannot be written; nothing of it is left in the file, and the error carries it.
@@ -155,7 +160,8 @@ def append(path: Path, record: BaseModel) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: what a buffer still holds after an error would be written at the end all the same.
         with path.open("ab", buffering=0) as file:
-            whole = file.tell()
+            fcntl.flock(file, fcntl.LOCK_EX)  # else another's record could be cut off with half of this one
+            whole = file.seek(0, os.SEEK_END)
             try:
                 rest = written.encode()
                 while rest:

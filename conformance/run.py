@@ -37,7 +37,7 @@ class Run:
     """What one run has.
 
     Attributes:
-        id: part of every record, and of the label of everything made on the engine.
+        id: part of the label of everything made on the engine.
         contract: the documentation's claims.
         engine: where containers run.
         fingerprint: the engine's host.
@@ -47,7 +47,7 @@ class Run:
         probe: the media that guests boot from.
         host_name: the host as records name it.
         host_facts: what records say of the host beside what its engine tells.
-        recorder: where verdicts go.
+        recorder: where verdicts go, and what they call the run.
         ready_seconds: how long libvirt may take to answer after a container's start.
         thrifty: one boot answers for as many features as it can, although their failures are then told apart later.
         warnings: by a mode's id, what the image's start-up said of what the mode does not allow.
@@ -212,8 +212,11 @@ def prepare(
     ready_seconds: float = READY_SECONDS,
     pci_devices: Sequence[str] = (),
     address: str | None = None,
+    recorded_as: str | None = None,
 ) -> Run:
     """Reach the engine, the user's unless an address is given, get image and media, and begin to ask the host's KVM.
+
+    Records call the run by its id, unless they are to call it otherwise, as a part of a greater one.
 
     Raises:
         HarnessError: something is missing; says what, and what to do.
@@ -241,6 +244,7 @@ def prepare(
             host_facts=host_facts,
             ready_seconds=ready_seconds,
             pci_devices=pci_devices,
+            recorded_as=recorded_as or run,
         )
         undo.callback(ready.asking.withdraw)
         if ready.disposable and "apparmor" in ready.fingerprint.security:
@@ -272,11 +276,12 @@ def _prepare(
     host_facts: Mapping[str, str],
     ready_seconds: float,
     pci_devices: Sequence[str],
+    recorded_as: str,
 ) -> Run:
     judged = _image(where, tag, run, progress)
     probe = media.probe(progress)
     fingerprint = where.fingerprint(judged.id, run)
-    name = host_name or _name(fingerprint)
+    name = host_name or named(fingerprint)
     return Run(
         id=run,
         contract=contract,
@@ -288,7 +293,7 @@ def _prepare(
         probe=probe,
         host_name=name,
         host_facts=host_facts,
-        recorder=Recorder(results, name, run),
+        recorder=Recorder(results, name, recorded_as),
         ready_seconds=ready_seconds,
         pci_devices=pci_devices,
     )
@@ -314,7 +319,7 @@ def _image(where: Engine, tag: str | None, run: str, progress: Callable[[str], N
     return record.Image(tag=info.tag, id=info.id, base=info.base, versions=versions)
 
 
-def _name(fingerprint: HostFingerprint) -> str:
+def named(fingerprint: HostFingerprint) -> str:
     """Name a host by what changes verdicts: engine, cgroup version, security module."""
     version = re.match(r"(\w+) (\d+\.\d+)", fingerprint.engine)
     parts = [

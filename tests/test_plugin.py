@@ -1,7 +1,10 @@
 """The way from an outcome to a verdict, in sessions of pytest's own, without an engine."""
 
+import io
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from conformance import plugin, throwaway
 from conformance.accel import Asking, HostKvm
 from conformance.engine import Engine, HostFingerprint
 from conformance.errors import EngineError, HarnessError
+from conformance.part import Told
 from conformance.record import Image, Recorder
 from conformance.run import Run
 
@@ -80,18 +84,20 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             image=Image(tag="libvirt:1", id="sha256:0", base="debian"),
             probe=None,  # type: ignore[arg-type]
             host_name="host",
-            recorder=Recorder(results, "host", "run"),
+            recorder=Recorder(results, "host", given["recorded_as"] or "run"),
             pci_devices=given["pci_devices"],
         )
 
     monkeypatch.setattr(plugin, "prepare", prepare)
     monkeypatch.setattr(throwaway, "output", lambda *_, **__: "")
 
-    def ask(body: str, *options: str, marker: str = "api", mode: str = "unprivileged") -> Outcome:
+    def ask(
+        body: str, *options: str, marker: str = "api", mode: str = "unprivileged", plugins: Sequence[object] = ()
+    ) -> Outcome:
         pytester.makepyfile(PREAMBLE.format(marker=marker) + body)
         results = tmp_path / "results"
         result = pytester.runpytest_inprocess(
-            "--mode", mode, "--results", str(results), *options, no_reraise_ctrlc=True
+            "--mode", mode, "--results", str(results), *options, no_reraise_ctrlc=True, plugins=plugins
         )
         files = list(results.glob("*.jsonl")) if results.exists() else []
         return Outcome(result, [json.loads(line) for file in files for line in file.read_text().splitlines()])
@@ -517,6 +523,70 @@ def test_nothing_unknown_can_be_required(ask: Ask) -> None:
         ["*nothing that can be required is called 'kvmm'*", "*secure_boot*unprivileged*apparmor*"]
     )
     assert not outcome.records
+
+
+# ------------------------------------------------------------------------------------- a part of a run
+
+
+@pytest.fixture
+def part() -> Callable[[str], tuple[io.StringIO, list[object]]]:
+    """Makes a part of a run: where it says what it waits for, and the plugins that tell pytest of it."""
+
+    def part(mode: str) -> tuple[io.StringIO, list[object]]:
+        progress = io.StringIO()
+        return progress, [Told(plugin.Assignment("whole", mode, progress))]
+
+    return part
+
+
+SAYS = """
+@pytest.fixture
+def say(request):
+    from conformance.plugin import PROGRESS
+    return request.config.stash[PROGRESS]
+def test_it(mode, say): say(f"looking into {mode.id}")
+"""
+
+
+def test_a_part_asks_its_mode_of_the_chosen_ones_and_is_recorded_as_the_whole(
+    ask: Ask, part: Callable[[str], tuple[io.StringIO, list[object]]]
+) -> None:
+    progress, plugins = part("privileged")
+    outcome = ask(SAYS, "--mode", "privileged", plugins=plugins)
+    (record,) = outcome.records
+    assert (record["mode"], record["run"]) == ("privileged", "whole")
+    assert progress.getvalue() == "… looking into privileged\n"
+    said = str(outcome.result.stdout)
+    assert "looking into" not in said
+    assert "libvirt API over TCP" not in said, "the table is drawn by who has all of it"
+
+
+def test_a_quiet_part_says_nothing(ask: Ask, part: Callable[[str], tuple[io.StringIO, list[object]]]) -> None:
+    progress, plugins = part("unprivileged")
+    assert ask(SAYS, "-q", plugins=plugins).verdicts == {"test_it": "works"}
+    assert progress.getvalue() == ""
+
+
+def test_what_is_required_of_the_whole_is_not_of_a_part(
+    ask: Ask, part: Callable[[str], tuple[io.StringIO, list[object]]]
+) -> None:
+    _, plugins = part("unprivileged")
+    outcome = ask("def test_it(mode): pass", "--require", "kvm", "--require", "privileged", plugins=plugins)
+    assert outcome.result.ret == 0
+    assert "required, and not there" not in str(outcome.result.stdout)
+
+
+def test_a_part_is_ended_by_sigterm_as_by_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest]\n")
+    (tmp_path / "test_it.py").write_text(
+        "import pytest, signal\n"
+        "@pytest.fixture\ndef thing():\n    yield\n    print('cleaned up')\n"
+        "def test_it(thing): signal.raise_signal(signal.SIGTERM)\n"
+    )
+    command = [sys.executable, "-m", "conformance.part", "whole", "least", str(tmp_path / "progress"), "-s"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == pytest.ExitCode.INTERRUPTED, done.stdout + done.stderr
+    assert "cleaned up" in done.stdout
 
 
 # ------------------------------------------------------------------------------------- another image's contract

@@ -1,9 +1,12 @@
 import errno
+import fcntl
 import json
 import os
 import resource
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,3 +107,39 @@ def test_an_invented_verdict_is_refused(tmp_path: Path, make_record: Make) -> No
     recorder.path.write_text(recorder.path.read_text().replace('"works"', '"mostly"'))
     with pytest.raises(HarnessError, match="verdict"):
         list(record.read(tmp_path))
+
+
+def test_what_another_process_writes_to_the_same_file_stays_whole(
+    tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes while this one waits for the file, which then turns out to be on a full disk."""
+    recorder = Recorder(tmp_path, "host", "run")
+
+    def locked(file: Any, how: int) -> None:
+        assert how == fcntl.LOCK_EX
+        with recorder.path.open("a") as other:
+            other.write(record.line(make_record(check="other")))
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fcntl, "flock", locked)
+    recorder.append(make_record(check="own"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(HarnessError):
+            recorder.append(make_record(check="lost"))
+    assert [one.check for one in record.read(tmp_path)] == ["other", "own", "other"]
+
+
+def test_a_record_waits_for_another_processes_one(tmp_path: Path, make_record: Make) -> None:
+    recorder = Recorder(tmp_path, "host", "run")
+    with recorder.path.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=recorder.append, args=(make_record(check="own"),))
+        waiting.start()
+        other.write(record.line(make_record(check="other")))
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_UN)
+    waiting.join(60)
+    assert [one.check for one in record.read(tmp_path)] == ["other", "own"]

@@ -1,0 +1,35 @@
+"""A part of a run: ``python -m conformance.part RUN MODE FILE WORDS``, a session in a process that another one leads.
+
+RUN is what records call the whole run, MODE is what this part asks, FILE is where it says what it is waiting for, and
+WORDS are pytest's.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from conformance import interrupt
+from conformance.plugin import ASSIGNMENT, Assignment
+
+
+class Told:
+    """Lets the conformance plugin know of it."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Say so before that plugin looks."""
+        config.stash[ASSIGNMENT] = self._assignment
+
+
+def main(run: str, mode: str, file: str, *words: str) -> int:
+    """Ask one mode, and return pytest's exit status; SIGTERM ends it as ctrl-C would."""
+    with Path(file).open("w", encoding="utf-8") as progress, interrupt.as_ctrl_c():
+        return int(pytest.main([*words], plugins=[Told(Assignment(run, mode, progress))]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
