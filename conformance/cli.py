@@ -5,9 +5,8 @@ import dataclasses
 import json
 import os
 import shlex
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ import pytest
 import typer
 
 from conformance import (
+    asked,
     bench,
     contract,
     diff,
@@ -24,6 +24,7 @@ from conformance import (
     merge,
     mode,
     page,
+    parts,
     paths,
     private_engine,
     record,
@@ -42,6 +43,7 @@ from conformance.progress import Progress
 from conformance.run import OUTER
 from conformance.selfcheck import change, outcome, trust
 from conformance.selfcheck import command as selfchecking
+from conformance.spread import Place, Spread, colored
 
 EXIT_BEHIND = 1
 EXIT_SOMETHING_LACKS = 1
@@ -109,15 +111,19 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 )
 def matrix(
     context: typer.Context,
-    host: Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="a virtual machine")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(metavar="lab[:NAME]|here", help="a virtual machine, or this one; repeatable")
+    ] = None,
+    at_once: Annotated[int, typer.Option("-n", metavar="N", min=1, help="ask so many modes of a host at once")] = 1,
     repeat: Annotated[int, typer.Option(metavar="N", min=1, help="ask so often, each time as a run of its own")] = 1,
 ) -> None:
     """Run the matrix on an engine, record it, and write the README's tables; takes pytest's options.
 
-    With --repeat what answers differently from run to run is shown as flaky, with counts.
+    With -n modes are asked side by side, each by a session in a process of its own; those in the host's network one
+    after another. With --repeat what answers differently from run to run is shown as flaky, with counts.
 
-    With --host lab the engine is a virtual machine's. Where none answers otherwise, a private one is started, and
-    stopped at the end.
+    With --host lab the engine is a virtual machine's. Several hosts are asked side by side, each of them everything.
+    Where no engine answers otherwise, a private one is started, and stopped at the end.
     """
     os.chdir(paths.PROJECT)
     words = context.args
@@ -125,65 +131,82 @@ def matrix(
         typer.echo(context.get_help())
         typer.echo('\npytest\'s options, those of the matrix under "libvirt in a container":\n')
         raise typer.Exit(pytest.main(["suites", "--help"]))
-    definition_ = definition.named(host) if host else None
-    _require_good_options(words)
-    with _engine(definition_) as (name, facts):
-        given = [f"--host-fact={key}={value}" for key, value in facts.items()]
-        given += [f"--host-name={name}"] if name else []
-        given += _of_lab() if definition_ else []
-        status = _sessions([*given, *words], repeat)
+    hosts = dict.fromkeys(definition.named(one) for one in host or [definition.HERE])
+    only_lists = bool({"--collect-only", "--co"} & set(words))
+    in_parts = (at_once > 1 or len(hosts) > 1) and not only_lists
+    selection = _selection([*parts.NO_CACHE, *words] if in_parts else words)
+    if len(hosts) > 1 and selection and selection.host_name:
+        raise typer.BadParameter("--host-name is one host's, and several are asked")
+    with contextlib.ExitStack() as stack:
+        places = [stack.enter_context(_engine(one)) for one in hosts]
+        if in_parts and selection and selection.questions:
+            status = _in_parts(places, words, selection, at_once, repeat)
+        else:
+            os.environ["DOCKER_HOST"] = places[0].address
+            status = _sessions([*places[0].words, *words], selection, repeat)
     # Records that went elsewhere, as the benchmark's do, are not what the README's tables are made from.
-    if not {"--collect-only", "--co"} & set(words) and not any(word.startswith("--results") for word in words):
+    if not only_lists and not any(word.startswith("--results") for word in words):
         _write_tables(check=False)
     raise typer.Exit(status)
 
 
-def _of_lab() -> list[str]:
+def _of_lab() -> tuple[str, ...]:
     """Return the options that fit any lab."""
-    spare = [f"--pci-device={address}" for address in machine.SPARE]
-    return [f"--macvtap-link={machine.BEYOND}", *spare, f"--ready-seconds={machine.READY_SECONDS}"]
+    spare = (f"--pci-device={address}" for address in machine.SPARE)
+    return f"--macvtap-link={machine.BEYOND}", *spare, f"--ready-seconds={machine.READY_SECONDS}"
 
 
-def _sessions(words: list[str], repeat: int) -> int:
-    """Run pytest so often; after more than once, show what all runs together say."""
-    status, runs = sessions.ask(words, repeat)
-    if len(runs) > 1:
-        typer.echo("\n" + sessions.together(runs, color=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+def _sessions(words: list[str], selection: asked.Selection | None, repeat: int) -> int:
+    """Run pytest so often in this process."""
+    status, runs = sessions.ask(lambda: sessions.session(words), repeat)
+    _show_together(selection, runs)
     return status
 
 
+def _in_parts(places: Sequence[Place], words: list[str], selection: asked.Selection, at_once: int, repeat: int) -> int:
+    """Run pytest so often, each time in a process for each mode on each host."""
+    spread = Spread(selection, tuple(words), at_once, Progress(), typer.echo)
+    spread.get_ready(places)
+    status, runs = sessions.ask(spread.ask, repeat)
+    _show_together(selection, runs)
+    return status
+
+
+def _show_together(selection: asked.Selection | None, runs: Sequence[Sequence[record.Record]]) -> None:
+    """Show what several runs together say."""
+    if selection and len(runs) > 1:
+        records = [one for run in runs for one in run]
+        claims = contract.load(selection.contract)
+        typer.echo("\n" + sessions.together(claims, f"all {len(runs)} runs together", records, color=colored()))
+
+
 @contextlib.contextmanager
-def _on_lab(host: definition.Host) -> Iterator[tuple[str, dict[str, str]]]:
-    """Have a lab's engine for as long as this lasts, and what records say of it: its name, and facts.
+def _engine(host: definition.Host | None) -> Iterator[Place]:
+    """Have an engine for as long as this lasts: a lab's, the one that answers, or a private one.
 
     Raises:
-        LabError: it broke meanwhile; its console is beside it.
+        LabError: the lab broke meanwhile; its console is beside it.
+        EngineError: there is none, and none can be started.
     """
+    if host is None:
+        with private_engine.engine(Progress()) as address:
+            yield Place(address)
+        return
     with machine.engine(host, Progress()) as (lab, tunnel):
-        os.environ["DOCKER_HOST"] = f"unix://{tunnel.socket}"
-        yield f"lab-{host.name}", {OUTER: lab.accel}
+        yield Place(f"unix://{tunnel.socket}", f"lab-{host.name}", {OUTER: lab.accel}, _of_lab())
         lab.check()
 
 
-@contextlib.contextmanager
-def _engine(host: definition.Host | None) -> Iterator[tuple[str | None, dict[str, str]]]:
-    """Have an engine for as long as this lasts: a lab's, the one that answers, or a private one."""
-    if host:
-        with _on_lab(host) as names:
-            yield names
-    else:
-        with private_engine.engine(Progress()) as address:
-            os.environ["DOCKER_HOST"] = address
-            yield None, {}
+def _selection(words: list[str]) -> asked.Selection | None:
+    """Return what pytest's options select, if anything.
 
-
-def _require_good_options(words: list[str]) -> None:
-    """End with pytest's own words where an option is bad, before an engine is started for nothing."""
-    command = [sys.executable, "-m", "pytest", "suites", *words, "--collect-only"]
-    tried = subprocess.run(command, capture_output=True, text=True, check=False)
-    if tried.returncode == pytest.ExitCode.USAGE_ERROR:
-        typer.echo(tried.stderr, err=True, nl=False)
-        raise typer.Exit(tried.returncode)
+    It ends with pytest's own words where it does not take them, before an engine is started for nothing.
+    """
+    looked = asked.look(words)
+    if looked.status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+        typer.echo(looked.said, err=True, nl=False)
+        raise typer.Exit(looked.status)
+    return looked.selection
 
 
 @app.command(
@@ -220,15 +243,16 @@ def privileges_(
     os.chdir(paths.PROJECT)
     command.require(contract.load(), mode_id, feature or ())
     definition_ = definition.named(host) if host else None
-    with _engine(definition_) as (name, facts):
+    with _engine(definition_) as place:
+        os.environ["DOCKER_HOST"] = place.address
         found, known = command.search(
             mode_id,
             Progress(),
             features=feature or (),
             folder=results,
             tag=image,
-            host_name=name,
-            host_facts=facts,
+            host_name=place.name,
+            host_facts=place.facts,
             ready_seconds=machine.READY_SECONDS if definition_ else READY_SECONDS,
         )
     typer.echo(command.summary(found, known))
@@ -276,14 +300,15 @@ def selfcheck_(
     os.chdir(paths.PROJECT)
     wanted = change.chosen(change.load(), defect or ())
     definition_ = definition.named(host) if host else None
-    with _engine(definition_) as (name, facts):
+    with _engine(definition_) as place:
+        os.environ["DOCKER_HOST"] = place.address
         found = selfchecking.selfcheck(
             wanted,
             Progress(),
             folder=results,
             tag=image,
-            host_name=name,
-            host_facts=facts,
+            host_name=place.name,
+            host_facts=place.facts,
             ready_seconds=machine.READY_SECONDS if definition_ else READY_SECONDS,
         )
     typer.echo(selfchecking.summary(found))
@@ -299,7 +324,7 @@ def selfcheck_(
         {
             EXAMPLES: {
                 "conformance bench": "all, minutes",
-                "conformance bench --only image --results /tmp/b": "one part, kept out of the documented results",
+                "conformance bench --only engine --results /tmp/b": "one part, kept out of the documented results",
                 "conformance bench --render": "write the newest result's table again",
             },
             STATUS: {"0": "measured"} | COMMON_STATUS,
@@ -308,7 +333,9 @@ def selfcheck_(
 )
 def bench_(
     repeat: Annotated[int, typer.Option(min=1, help="how often to repeat what is short")] = 5,
-    matrices: Annotated[int, typer.Option(min=0, help="how often to run the whole matrix in one mode; minutes")] = 1,
+    matrices: Annotated[
+        int, typer.Option(min=0, help="how often to run what takes minutes: the matrix in one mode, two modes at once")
+    ] = 1,
     results: Annotated[Path, typer.Option(help="write the result into this folder")] = paths.BENCH,
     host_name: Annotated[str | None, typer.Option(help="what the result calls this host")] = None,
     only: Annotated[
@@ -324,9 +351,9 @@ def bench_(
     """Measure what the image and the harness cost beside targets, record it, and write docs/performance.md's table.
 
     Container start, domain start, a probe guest through libvirt beside the same one under bare QEMU, and the matrix
-    in one mode as ./run runs it: what its time goes into, its first container, its guests, its memory. A lab: its
-    starts, its disk, its memory, and what it takes while it is idle. Leave the machine alone meanwhile. Where no
-    engine answers, a private one is started, and stopped at the end.
+    in one mode as ./run runs it: what its time goes into, its first container, its guests, its memory. Two modes one
+    after the other and side by side. A lab: its starts, its disk, its memory, and what it takes while it is idle.
+    Leave the machine alone meanwhile. Where no engine answers, a private one is started, and stopped at the end.
     """
     if not render:
         progress = Progress()

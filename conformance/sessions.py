@@ -2,11 +2,12 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
 from conformance import matrix, summary
+from conformance.contract import Contract
 from conformance.errors import HarnessError
 from conformance.plugin import GIVEN_RUN, QUESTION, RUN
 from conformance.question import Question
@@ -17,43 +18,59 @@ ASKED = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.OK, pytest.ExitCode.NO_TE
 """How a session ends that could ask, the worst first; after any other there is no use in asking again."""
 
 
-class _Runs:
-    """A plugin of pytest that keeps what its sessions had."""
+class _Recorded:
+    """A plugin of pytest that keeps what its session recorded."""
 
-    def __init__(self) -> None:
-        self.all: list[Run] = []
+    records: Sequence[Record] | None = None
 
     def pytest_unconfigure(self, config: pytest.Config) -> None:
-        """Keep a session's run, if it came to one."""
+        """Keep it, if the session came to a run."""
         if run := config.stash.get(RUN, None):
-            self.all.append(run)
+            self.records = run.recorder.records
 
 
-def ask(words: Sequence[str], times: int) -> tuple[int, list[Run]]:
-    """Run the suites so often, each time as a run of its own: with new containers and new guests.
+Ask = Callable[[], tuple[int, Sequence[Record] | None]]
+"""Asks once; returns an exit status and what was recorded, or none where it came to no run."""
+
+
+def session(words: Sequence[str]) -> tuple[int, Sequence[Record] | None]:
+    """Run the suites in this process with pytest's options."""
+    recorded = _Recorded()
+    status = pytest.main(["suites", *words], plugins=[recorded])
+    return int(status), recorded.records
+
+
+def ask(once: Ask, times: int) -> tuple[int, list[Sequence[Record]]]:
+    """Ask so often, each time as a run of its own: with new containers and new guests.
 
     Args:
-        words: pytest's options.
+        once: asks once.
         times: how often; fewer where a session is interrupted, or cannot ask.
 
     Returns:
-        The exit status, which is the worst of the sessions', and their runs.
+        The exit status, which is the worst of the sessions', and what each run recorded.
     """
-    runs = _Runs()
-    statuses = set()
+    runs = []
+    statuses: list[int] = []
     for _ in range(times):
-        status = pytest.main(["suites", *words], plugins=[runs])
+        status, records = once()
+        if records is not None:
+            runs.append(records)
+        statuses.append(status)
         if status not in ASKED:
-            return int(status), runs.all
-        statuses.add(status)
-    return int(min(statuses, key=ASKED.index)), runs.all
+            break
+    return worst(statuses), runs
 
 
-def together(runs: Sequence[Run], *, color: bool) -> str:
-    """Draw what runs of one contract say together; what answers differently is flaky, with counts."""
-    records = [one for run in runs for one in run.recorder.records]
-    drawn = [summary.render(runs[0].contract, one, color=color) for one in matrix.build(runs[0].contract, records)]
-    return "\n".join([f"all {len(runs)} runs together", *drawn])
+def worst(statuses: Collection[int]) -> int:
+    """Return the worst of some exit statuses: first one of who could not ask."""
+    unasked = [status for status in statuses if status not in ASKED]
+    return unasked[0] if unasked else int(min(statuses, key=lambda status: ASKED.index(pytest.ExitCode(status))))
+
+
+def together(contract: Contract, title: str, records: Sequence[Record], *, color: bool) -> str:
+    """Draw what records of several sessions say together; what answers differently is flaky, with counts."""
+    return "\n".join([title, *(summary.render(contract, one, color=color) for one in matrix.build(contract, records))])
 
 
 NOTHING_TO_ASK = 5

@@ -1,18 +1,24 @@
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conformance import cli, paths, private_engine
+from conformance import asked, cli, parts, paths, private_engine, sessions
 from conformance import contract as contracts
 from conformance.errors import ContractError, EngineError, HarnessError
+from conformance.lab import definition
 from conformance.manual import manual
 from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.record import Record
+from conformance.spread import Place
 
 runner = CliRunner()
 
@@ -88,6 +94,103 @@ def test_a_cache_that_cannot_be_made_is_said(
         cli.main()
     assert ended.value.code == EXIT_CANNOT_RUN
     assert "Not a directory\n  what to do: set CONFORMANCE_CACHE" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------- side by side
+
+
+class Spread:
+    """A matrix that is said to be spread."""
+
+    made: ClassVar[list["Spread"]] = []
+
+    def __init__(self, selection: asked.Selection, words: tuple[str, ...], at_once: int, *_: object) -> None:
+        self.selection, self.words, self.at_once = selection, words, at_once
+        self.places: list[Place] = []
+        self.asked = 0
+        self.made.append(self)
+
+    def get_ready(self, places: list[Place]) -> None:
+        self.places = places
+
+    def ask(self) -> tuple[int, list[Record]]:
+        self.asked += 1
+        return 1, []
+
+
+@pytest.fixture
+def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Engines, sessions and their spreading are only told of; returns the words that pytest looked at."""
+    looked: list[list[str]] = []
+
+    def look(words: list[str]) -> asked.Looked:
+        looked.append(words)
+        selection = asked.Selection(
+            questions=frozenset() if "none" in words else frozenset({("api", "least")}),
+            modes=("least",),
+            without=(),
+            contract=paths.CONTRACT,
+            required=(),
+            image=None,
+            host_name="mine" if "--host-name=mine" in words else None,
+            results=paths.RESULTS,
+            junit=None,
+            pci_devices=(),
+            giving=frozenset(),
+            failures=0,
+        )
+        return asked.Looked(0, "", selection)
+
+    @contextlib.contextmanager
+    def engine(host: definition.Host | None) -> Iterator[Place]:
+        yield Place(f"unix:///{host.name}.sock", host.name) if host else Place("unix:///here.sock")
+
+    Spread.made.clear()
+    monkeypatch.setattr(cli, "Spread", Spread)
+    monkeypatch.setattr(cli, "_engine", engine)
+    monkeypatch.setattr(asked, "look", look)
+    monkeypatch.setattr(sessions, "session", lambda words: (7, None))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///before.sock")
+    monkeypatch.chdir(Path.cwd())
+    return looked
+
+
+ELSEWHERE = "--results=/nowhere"
+
+
+def test_one_mode_at_a_time_is_one_session_in_this_process(selected: list[list[str]]) -> None:
+    assert runner.invoke(cli.app, ["matrix", "-m", "api", ELSEWHERE]).exit_code == 7
+    assert os.environ["DOCKER_HOST"] == "unix:///here.sock"
+    assert not Spread.made
+
+
+def test_modes_at_once_are_spread(selected: list[list[str]]) -> None:
+    assert runner.invoke(cli.app, ["matrix", "-m", "api", "-n", "3", ELSEWHERE]).exit_code == 1
+    (made,) = Spread.made
+    assert (made.words, made.at_once, made.asked) == (("-m", "api", ELSEWHERE), 3, 1)
+    assert [place.address for place in made.places] == ["unix:///here.sock"]
+    assert selected == [[*parts.NO_CACHE, "-m", "api", ELSEWHERE]], "what parts do not take is said at once"
+
+
+def test_several_hosts_are_spread_each_once_and_each_time(selected: list[list[str]]) -> None:
+    hosts = ["--host", "lab", "--host", "here", "--host=lab:debian-13"]
+    assert runner.invoke(cli.app, ["matrix", *hosts, "--repeat", "2", ELSEWHERE]).exit_code == 1
+    (made,) = Spread.made
+    assert [place.address for place in made.places] == ["unix:///debian-13.sock", "unix:///here.sock"]
+    assert (made.at_once, made.asked) == (1, 2)
+
+
+@pytest.mark.parametrize("words", [["--collect-only"], ["--co"], ["-k", "none"]])
+def test_what_asks_nothing_is_not_spread(selected: list[list[str]], words: list[str]) -> None:
+    assert runner.invoke(cli.app, ["matrix", "-n", "2", *words, ELSEWHERE]).exit_code == 7
+    assert not Spread.made
+
+
+def test_several_hosts_do_not_have_one_name(selected: list[list[str]]) -> None:
+    result = runner.invoke(cli.app, ["matrix", "--host", "lab", "--host", "here", "--host-name=mine"])
+    assert result.exit_code == cli.EXIT_USAGE
+    assert "one host's" in result.stderr
+    assert not Spread.made
 
 
 @pytest.fixture

@@ -31,14 +31,20 @@ def test_the_projects_own_hosts_are_whole() -> None:
     ("word", "name"), [("lab", definition.DEFAULT), ("lab:", definition.DEFAULT), ("lab:debian-12", "debian-12")]
 )
 def test_a_word_names_a_host(word: str, name: str) -> None:
-    assert definition.named(word).name == name
+    host = definition.named(word)
+    assert host
+    assert host.name == name
+
+
+def test_a_word_names_this_machine() -> None:
+    assert definition.named("here") is None
 
 
 @pytest.mark.parametrize("word", ["", "nosuch", "labs", "LAB", "debian-13", "docker:debian-13"])
 def test_a_word_that_names_none_is_told_beside_those_that_do(word: str) -> None:
     with pytest.raises(ContractError, match=f"no host is called '{word}'") as caught:
         definition.named(word)
-    assert "lab, lab:debian-12, lab:debian-13" in caught.value.remedy
+    assert "here, lab, lab:debian-12, lab:debian-13" in caught.value.remedy
     assert "DOCKER_HOST" in caught.value.remedy
 
 

@@ -337,6 +337,26 @@ def test_a_lab_needs_no_engine_that_may_not_be_opened(machine: Machine) -> None:
     assert (done.returncode, done.stderr.count("docker")) == (0, 0)
 
 
+BOTH = [["matrix", "--host", "lab", "--host", "here"], ["matrix", "--host=here", "--host=lab:debian-12", "-m", "kvm"]]
+
+
+@pytest.mark.parametrize("words", BOTH)
+def test_a_lab_beside_this_machine_takes_what_both_do(machine: Machine, words: list[str]) -> None:
+    machine.stub("dpkg-query")
+    (machine.bin / "dockerd").unlink()
+    assert machine.run(*words, DOCKER_HOST="").returncode == 0
+    assert {"docker.io", *LAB_PACKAGES} <= set(machine.called("apt-get")[-1].split())
+
+
+@pytest.mark.parametrize("words", BOTH)
+def test_this_machine_beside_a_lab_needs_an_engine(machine: Machine, words: list[str]) -> None:
+    machine.user()
+    (machine.bin / "dockerd").unlink()
+    done = machine.run(*words, MISSING="docker.io", DOCKER_HOST="")
+    assert done.returncode == 1
+    assert "docker.io" in done.stderr
+
+
 def test_root_has_an_engine_for_the_labs_image(machine: Machine) -> None:
     (machine.bin / "dockerd").unlink()
     assert machine.run("matrix", "--host", "lab", MISSING="docker.io", DOCKER_HOST="").returncode == 0

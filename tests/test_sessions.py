@@ -12,16 +12,8 @@ from conformance.verdict import Verdict
 Make = Callable[..., Record]
 
 
-class Ended:
-    """What a session had: a run with one record."""
-
-    def __init__(self, contract: Contract, record: Record) -> None:
-        self.contract = contract
-        self.recorder = type("Recorder", (), {"records": [record]})()
-
-
 @pytest.fixture
-def end(monkeypatch: pytest.MonkeyPatch, contract: Contract, make_record: Make) -> Callable[..., list[Sequence[str]]]:
+def end(monkeypatch: pytest.MonkeyPatch, make_record: Make) -> Callable[..., list[Sequence[str]]]:
     """Lets pytest's sessions end with these statuses; 4 is one that came to no run."""
 
     def end(*statuses: int) -> list[Sequence[str]]:
@@ -33,7 +25,9 @@ def end(monkeypatch: pytest.MonkeyPatch, contract: Contract, make_record: Make) 
             verdict = Verdict.FAILS if status == pytest.ExitCode.TESTS_FAILED else Verdict.WORKS
             config: Any = type("Config", (), {"stash": pytest.Stash()})()
             if status != pytest.ExitCode.USAGE_ERROR:
-                run: Any = Ended(contract, make_record(run=str(len(asked)), asked="q", verdict=verdict))
+                records = [make_record(run=str(len(asked)), asked="q", verdict=verdict)]
+                recorder = type("Recorder", (), {"records": records})()
+                run: Any = type("Run", (), {"recorder": recorder})()
                 config.stash[RUN] = run
             plugins[0].pytest_unconfigure(config)
             return status
@@ -42,6 +36,10 @@ def end(monkeypatch: pytest.MonkeyPatch, contract: Contract, make_record: Make) 
         return asked
 
     return end
+
+
+def ask(times: int) -> tuple[int, list[Sequence[Record]]]:
+    return sessions.ask(lambda: sessions.session(["-m", "kvm"]), times)
 
 
 @pytest.mark.parametrize(
@@ -61,15 +59,15 @@ def test_each_session_is_a_run_and_the_worst_status_counts(
     end: Callable[..., list[Sequence[str]]], statuses: list[int], status: int, runs: int
 ) -> None:
     asked = end(*statuses)
-    found, had = sessions.ask(["-m", "kvm"], 3)
+    found, had = ask(3)
     assert found == status
     assert len(had) == runs
     assert set(map(tuple, asked)) == {("suites", "-m", "kvm")}
 
 
-def test_all_runs_together_say_what_is_flaky(end: Callable[..., list[Sequence[str]]]) -> None:
+def test_all_runs_together_say_what_is_flaky(end: Callable[..., list[Sequence[str]]], contract: Contract) -> None:
     end(0, 1, 0)
-    _, runs = sessions.ask([], 3)
-    drawn = sessions.together(runs, color=False)
-    assert drawn.startswith("all 3 runs together\ndocker-1: libvirt:1\n")
+    _, runs = ask(3)
+    drawn = sessions.together(contract, "all 3 runs", [one for run in runs for one in run], color=False)
+    assert drawn.startswith("all 3 runs\ndocker-1: libvirt:1\n")
     assert "flaky: works 2 of 3" in drawn

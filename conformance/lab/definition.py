@@ -17,6 +17,9 @@ DEFAULT = "debian-13"
 KEY_LENGTH = 12
 """Of what names a host's disk, in hex digits."""
 
+HERE = "here"
+"""``--host here`` means this machine's engine, or the one that DOCKER_HOST names."""
+
 PREFIX = "lab"
 """``--host lab`` and ``--host lab:NAME`` mean a lab host."""
 
@@ -107,15 +110,17 @@ def load(name: str = DEFAULT) -> Host:
         raise ContractError(f"lab/hosts/{path.name} defines no lab host: {error}") from error
 
 
-def named(word: str) -> Host:
-    """Return the host that a ``--host`` names: ``lab`` or ``lab:NAME``.
+def named(word: str) -> Host | None:
+    """Return the lab that a ``--host`` names by ``lab`` or ``lab:NAME``; none for :data:`HERE`.
 
     Raises:
         ContractError: it names none.
     """
+    if word == HERE:
+        return None
     prefix, _, name = word.partition(":")
     if prefix != PREFIX:
-        known = ", ".join([PREFIX, *(f"{PREFIX}:{one}" for one in names())])
+        known = ", ".join([HERE, PREFIX, *(f"{PREFIX}:{one}" for one in names())])
         raise ContractError(
             f"no host is called {word!r}", f"choose one of: {known}; DOCKER_HOST names an engine anywhere else"
         )

@@ -5,12 +5,15 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 
-from conformance import engine, labels, media, paths, record
+from conformance import cleanup, engine, labels, media, paths, record
 from conformance.media.others import others
 from conformance.verdict import Verdict
 from conformance.wait import wait_for
@@ -27,20 +30,30 @@ def client() -> docker.DockerClient:
 
 def left_by(client: docker.DockerClient, process: int) -> list[str]:
     """Return what a run of this machine left on the engine; its label ends with its process."""
-    found = [
-        *client.api.containers(all=True, filters={"label": labels.RUN}),
-        *client.api.networks(filters={"label": labels.RUN}),
-        *(client.api.volumes(filters={"label": labels.RUN})["Volumes"] or []),
+    return [str(one) for one in labelled(client) if str(one["Labels"][labels.RUN]).endswith(f"-{process}")]
+
+
+def left_since(client: docker.DockerClient, began: str) -> list[str]:
+    """Return what runs of this machine left on the engine that began no earlier and have ended."""
+    return [run for run in cleanup.dead_runs(labelled(client)) if run >= began]
+
+
+def labelled(client: docker.DockerClient) -> list[dict[str, Any]]:
+    mark = {"label": labels.RUN}
+    return [
+        *client.api.containers(all=True, filters=mark),
+        *client.api.networks(filters=mark),
+        *(client.api.volumes(filters=mark)["Volumes"] or []),
     ]
-    return [str(one) for one in found if str(one["Labels"][labels.RUN]).endswith(f"-{process}")]
 
 
 class Run:
     """A run of the matrix in a process of its own."""
 
-    def __init__(self, *options: str, **environment: str) -> None:
+    def __init__(self, *options: str, matrix: Sequence[str] = MATRIX, **environment: str) -> None:
+        self.began = time.strftime(labels.TIME, time.gmtime())
         self.process = subprocess.Popen(
-            [*MATRIX, *options],
+            [*matrix, *options],
             cwd=paths.PROJECT,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -137,6 +150,52 @@ def test_ctrl_c_in_the_middle_leaves_nothing_and_keeps_what_was_recorded(
     assert status == 2, output
     assert list(record.read(tmp_path))
     assert left_by(client, run.process.pid) == []
+
+
+# --------------------------------------------------------------------------------- side by side
+
+SIDE_BY_SIDE = [
+    sys.executable,
+    "-m",
+    "conformance.cli",
+    "matrix",
+    "-n",
+    "2",
+    "--mode",
+    "unprivileged",
+    "--mode",
+    "least",
+]
+
+
+def test_modes_side_by_side_say_what_they_say_one_after_the_other(client: docker.DockerClient, tmp_path: Path) -> None:
+    junit = tmp_path / "junit.xml"
+    run = Run("-m", "api", f"--results={tmp_path}", f"--junit-xml={junit}", "--require", "api", matrix=SIDE_BY_SIDE)
+    status, output = run.end()
+
+    assert status == 0, output
+    (file,) = tmp_path.glob("*.jsonl")
+    records = list(record.read(file))
+    assert {one.run for one in records} == {records[0].run}
+    asked = {(mode, check) for mode in ("unprivileged", "least") for check in records[0].checks}
+    assert {(one.mode, one.check) for one in records} == asked
+    assert {one.verdict for one in records} == {Verdict.WORKS}
+    assert junit.read_text().count("<testcase ") == len(asked)
+    assert re.search(r"unprivileged +least *\n.*\n *libvirt API over TCP +works +works", output), output
+    assert left_since(client, run.began) == []
+
+
+def test_ctrl_c_ends_all_that_is_side_by_side(client: docker.DockerClient, tmp_path: Path) -> None:
+    run = Run("-m", "api or iso", f"--results={tmp_path}", matrix=SIDE_BY_SIDE)
+    try:
+        wait_for("the first record", lambda: any(tmp_path.glob("*.jsonl")), seconds=120)
+    finally:
+        run.process.send_signal(signal.SIGINT)
+    status, output = run.end()
+
+    assert status == 2, output
+    assert list(record.read(tmp_path))
+    assert left_since(client, run.began) == []
 
 
 def test_no_engine_is_said_with_what_to_do(tmp_path: Path) -> None:

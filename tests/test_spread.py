@@ -1,0 +1,232 @@
+"""One matrix spread over sessions, which are only told of: what all of them come to."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance import engine, image, media, paths, spread
+from conformance.asked import Selection
+from conformance.engine import HostFingerprint
+from conformance.errors import HarnessError
+from conformance.parts import Part, Shared
+from conformance.progress import Progress
+from conformance.record import Host, Record, Recorder
+from conformance.spread import Place, Spread
+from conformance.verdict import Verdict
+
+Make = Callable[..., Record]
+
+FINGERPRINT = HostFingerprint("6.1", 2, ("seccomp",), "docker 26.1.5", "Debian", "x86_64", "CPU", 2)
+
+HERE = Place("unix:///here.sock")
+LAB = Place("unix:///lab.sock", "lab-1", {"outer": "TCG"}, ("--ready-seconds=240",))
+
+
+class Engine:
+    """An engine on which nothing is made."""
+
+    client = None
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def fingerprint(self) -> HostFingerprint:
+        return FINGERPRINT
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The engines on which our image was built."""
+    done: list[str] = []
+    monkeypatch.setattr(engine, "connect", Engine)
+    monkeypatch.setattr(image, "ensure_image", lambda where, _progress: done.append(where.address))
+    monkeypatch.setattr(media, "probe", lambda _progress: None)
+    monkeypatch.setattr(spread, "peer_image", lambda _client, _probe: "peer")
+    return done
+
+
+@pytest.fixture
+def led(monkeypatch: pytest.MonkeyPatch, make_record: Make, tmp_path: Path) -> list[tuple[list[Part], Shared]]:
+    """What was led; each part records that it works, unless a test says otherwise by `verdicts`."""
+    done: list[tuple[list[Part], Shared]] = []
+
+    class Parts:
+        def __init__(self, parts: Sequence[Part], shared: Shared, *_: Any) -> None:
+            done.append((list(parts), shared))
+
+        def ask(self) -> int:
+            parts, shared = done[-1]
+            for part in parts:
+                verdict = verdicts.get((part.host.name, part.mode), Verdict.WORKS)
+                host = Host(name=part.host.name, fingerprint={})
+                record = make_record(run=shared.run, host=host, mode=part.mode, feature="api", verdict=verdict)
+                Recorder(tmp_path, part.host.name, shared.run).append(record)
+            return statuses.pop() if statuses else 0
+
+    monkeypatch.setattr(spread, "Parts", Parts)
+    return done
+
+
+verdicts: dict[tuple[str, str], Verdict] = {}
+statuses: list[int] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said() -> None:
+    verdicts.clear()
+    statuses.clear()
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What people read."""
+    return []
+
+
+Ready = Callable[..., Spread]
+
+
+@pytest.fixture
+def ready(built: list[str], led: object, said: list[str], tmp_path: Path) -> Ready:
+    """Makes a spread that is ready on some places."""
+
+    def ready(*places: Place, words: tuple[str, ...] = (), at_once: int = 2, **changes: Any) -> Spread:
+        given: dict[str, Any] = {
+            "questions": {("api", "unprivileged"), ("api", "least")},
+            "modes": ("unprivileged", "least"),
+            "without": (),
+            "contract": paths.CONTRACT,
+            "required": (),
+            "image": None,
+            "host_name": None,
+            "results": tmp_path,
+            "junit": None,
+            "pci_devices": (),
+            "giving": (),
+            "failures": 0,
+        }
+        made = Spread(Selection(**(given | changes)), words, at_once, Progress(quiet=True), said.append)
+        made.get_ready(places)
+        return made
+
+    return ready
+
+
+def test_each_mode_on_each_host_is_a_part_and_all_are_one_run(
+    ready: Ready, led: list[tuple[list[Part], Shared]], said: list[str]
+) -> None:
+    status, records = ready(HERE, LAB, words=("-m", "api"), at_once=3).ask()
+    ((parts, shared),) = led
+    assert status == 0
+    assert {(part.host.name, part.host.address, part.mode) for part in parts} == {
+        (name, address, mode)
+        for name, address in (("docker-26.1-cgroup2", HERE.address), ("lab-1", LAB.address))
+        for mode in ("unprivileged", "least")
+    }
+    assert (shared.words, shared.at_once, shared.failing_ends) == (("-m", "api"), 3, False)
+    assert {one.run for one in records} == {shared.run}
+    assert len(records) == 4
+    assert said[0].startswith("all of it together\ndocker-26.1-cgroup2: libvirt:1\n")
+    assert "lab-1: libvirt:1" in said[0]
+
+
+def test_a_mode_in_which_nothing_is_asked_has_no_session(ready: Ready, led: list[tuple[list[Part], Shared]]) -> None:
+    ready(HERE, questions={("api", "least")}).ask()
+    assert [part.mode for part in led[0][0]] == ["least"]
+
+
+def test_a_host_has_its_own_options_and_its_name(ready: Ready, led: list[tuple[list[Part], Shared]]) -> None:
+    ready(HERE).ask()
+    ready(HERE, host_name="mine").ask()
+    ready(HERE, LAB).ask()
+    words = [{part.host.words for part in parts} for parts, _ in led]
+    assert words[0] == {("--host-name=docker-26.1-cgroup2",)}
+    assert words[1] == {("--host-name=mine",)}
+    lab = ("--host-name=lab-1", "--host-fact=outer=TCG", "--ready-seconds=240")
+    assert (*lab, "--host-name=lab-1", "-o", "junit_suite_name=lab-1") in words[2]
+
+
+NETWORK, DEVICES = frozenset({"the host's network"}), frozenset({"the host's devices"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "named", "alone"),
+    [
+        ("least", (), frozenset()),
+        ("unprivileged-hostnet", (), NETWORK),
+        ("unprivileged-hostnet", ("0000:00:04.0",), NETWORK | DEVICES),
+        ("least", ("0000:00:04.0",), frozenset()),
+        ("unprivileged-passthrough", ("0000:00:04.0",), DEVICES),
+        ("unprivileged-passthrough", (), frozenset()),
+    ],
+)
+def test_the_hosts_network_and_its_spare_devices_are_had_alone(
+    ready: Ready, led: list[tuple[list[Part], Shared]], asked: str, named: tuple[str, ...], alone: frozenset[str]
+) -> None:
+    asks = {"questions": {("api", asked)}, "modes": (asked,), "giving": {"unprivileged-hostnet"}}
+    ready(HERE, pci_devices=named, **asks).ask()
+    lab = Place("unix:///lab.sock", "lab-1", {}, tuple(f"--pci-device={address}" for address in named))
+    ready(lab, **asks).ask()
+    assert [part.alone for parts, _ in led for part in parts] == [alone, alone]
+
+
+def test_the_image_is_built_once_on_each_host_before_any_session(ready: Ready, built: list[str]) -> None:
+    ready(HERE, LAB)
+    assert built == [HERE.address, LAB.address]
+    built.clear()
+    ready(HERE, image="theirs:1")
+    assert not built, "theirs is taken as it is"
+
+
+def test_a_host_on_which_nothing_can_be_made_is_told_at_once(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_where: object, _progress: object) -> None:
+        raise HarnessError("the build failed")
+
+    monkeypatch.setattr(image, "ensure_image", refuse)
+    with pytest.raises(HarnessError, match="the build failed"):
+        ready(HERE)
+
+
+def test_only_the_first_failure_ends_all(ready: Ready, led: list[tuple[list[Part], Shared]]) -> None:
+    for failures in (0, 1, 2):
+        ready(HERE, failures=failures).ask()
+    assert [shared.failing_ends for _, shared in led] == [False, True, False]
+
+
+# ------------------------------------------------------------------------------------- what is required
+
+
+def test_what_is_required_and_decided_is_well(ready: Ready, said: list[str]) -> None:
+    assert ready(HERE, LAB, required=("api", "least", "seccomp")).ask()[0] == 0
+    assert not any(text.startswith("required") for text in said)
+
+
+def test_what_is_required_is_looked_for_in_each_mode_on_each_host(ready: Ready, said: list[str]) -> None:
+    verdicts["lab-1", "least"] = Verdict.UNSUPPORTED
+    assert ready(HERE, LAB, required=("api",)).ask()[0] == 1
+    assert [text for text in said if text.startswith("required")] == [
+        "required, and not there: lab-1: api in least: unsupported: "
+    ]
+
+
+@pytest.mark.parametrize(
+    ("required", "told"),
+    [
+        ("privileged", "mode privileged: nothing was asked in it"),
+        ("cgroup1", "cgroup1: the host's engine does not have it"),
+        ("kvm", "kvm in unprivileged: not run: it was not asked"),
+    ],
+)
+def test_what_no_session_was_asked_is_missing(ready: Ready, said: list[str], required: str, told: str) -> None:
+    statuses.append(5)
+    assert ready(HERE, required=(required,)).ask()[0] == 1
+    assert f"required, and not there: {told}" in said
+
+
+@pytest.mark.parametrize("status", [2, 6])
+def test_a_run_that_did_not_come_to_its_end_keeps_its_status(ready: Ready, said: list[str], status: int) -> None:
+    statuses.append(status)
+    assert ready(HERE, required=("kvm",)).ask()[0] == status
+    assert any(text.startswith("required") for text in said) is (status != 2)
