@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import libvirt
+import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance import contract, guest, mode, paths, record, tables
@@ -40,8 +41,8 @@ from conformance.report import Report
 from conformance.run import Run, prepare
 from conformance.verdict import Verdict
 
-Part = Literal["engine", "lab", "extra"]
-"""What concerns the engine, what concerns the lab, or nothing but what is asked for beside them."""
+Part = Literal["engine", "parallel", "lab", "extra"]
+"""What concerns the engine, sessions side by side, or the lab, or nothing but what is asked for beside them."""
 
 MODE = "unprivileged"
 """The mode that is measured: the documented one that every engine grants."""
@@ -60,6 +61,9 @@ LAB_STARTS = 3
 
 SMALL = ("-m", "api")
 """A matrix in small, as pytest's options."""
+
+BESIDE = ("-m", "defaults or virtio_disk or virtio_net", "--mode", MODE, "--mode", "least")
+"""Two modes that every engine grants, and so much of each that guests are most of it, as pytest's options."""
 
 END_SECONDS = 120
 """What an interrupted command has to clean up."""
@@ -125,6 +129,12 @@ TARGETS = (
         why="what is asked is often a start itself: by each firmware, from each medium, after each end of a container,"
         " a second time with what it kept; a third of the starts are of domains without a guest system in"
         " them, which the life of a definition needs and which take half a second each",
+    ),
+    Target(
+        id="side-by-side",
+        what="Two modes side by side (`-n 2`) beside one after the other: wall time",
+        most=0.75,
+        unit="ratio",
     ),
     Target(id="memory", what="Memory of the harness at its peak", most=150, unit="MB"),
     Target(id="lab-start", what="Lab: later start to an engine that answers", most=15, unit="s"),
@@ -243,7 +253,7 @@ def measure(
     Args:
         progress: told what is being measured.
         repeat: how often to repeat what is short.
-        matrices: how often to run the whole matrix of :data:`MODE`.
+        matrices: how often to run the whole matrix of :data:`MODE`, and two modes side by side.
         host_name: what the result calls this host; made from its engine if not given.
         only: measure only this part.
         lab_build: measure a lab's first build as well; minutes.
@@ -266,6 +276,8 @@ def measure(
             run.close()
         if only in (None, "engine"):
             measurements += _matrices(Path(folder), progress, matrices, repeat)
+        if only in (None, "parallel") and matrices:
+            measurements.append(_side_by_side(Path(folder), progress, matrices))
         if only in (None, "lab"):
             measurements += _lab(Path(folder), progress, min(repeat, LAB_STARTS))
         if lab_build:
@@ -489,6 +501,34 @@ def _matrix(
     if account["first_container"] is None:
         raise HarnessError("the matrix started no container", f"look at what it wrote:\n{_tail(log)}")
     return cost(account, began, wall, list(record.read(results)))
+
+
+def _side_by_side(folder: Path, progress: Callable[[str], None], count: int) -> Measurement:
+    """Ask two modes one after the other and side by side, taking turns, so that the machine's moods hit both.
+
+    Raises:
+        HarnessError: one did not get to its end, or they do not say the same.
+    """
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for number in range(count):
+        said = []
+        for how, words in {"one after the other": (), "side by side": ("-n", "2")}.items():
+            progress(f"two modes {how}, {number + 1} of {count}; this takes minutes")
+            results = folder / f"{how}-{number}"
+            log = folder / f"{how}-{number}.log"
+            with _timed(seconds[how]):
+                status = _command(["matrix", *BESIDE, *words, f"--results={results}"], log, MATRIX_SECONDS, {})
+            if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+                raise HarnessError(
+                    f"two modes {how} did not get to their end", f"look at what was written:\n{_tail(log)}"
+                )
+            said.append({(one.mode, one.check): str(one.verdict) for one in record.read(results)})
+        if said[0] != said[1]:
+            differ = sorted(set(said[0].items()) ^ set(said[1].items()))
+            raise HarnessError(f"side by side, two modes do not say what they say one after the other: {differ}")
+    one, other = seconds.values()
+    ratios = [round(beside / apart, 3) for apart, beside in zip(one, other, strict=True)]
+    return Measurement(id="side-by-side", values=ratios, detail={"seconds": seconds, "options": BESIDE})
 
 
 def _command(words: Sequence[str], log: Path, seconds: float, environment: Mapping[str, str]) -> int:

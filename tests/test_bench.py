@@ -16,7 +16,7 @@ from conformance.bench import Measurement, Result, Target
 from conformance.errors import HarnessError
 from conformance.guest import Shape, domain_xml
 from conformance.lab import cost, definition
-from conformance.record import Host, Image, Record
+from conformance.record import Host, Image, Record, Recorder
 from conformance.verdict import Verdict
 
 MAIN = ("__main__", "<module>")
@@ -161,6 +161,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(bench, "prepare", lambda *_, **__: run)
     monkeypatch.setattr(bench, "_containers", lambda *_: (part("containers")(), "tcg"))
     monkeypatch.setattr(bench, "_matrices", part("matrices"))
+    monkeypatch.setattr(bench, "_side_by_side", lambda *_: part("parallel")()[0])
     monkeypatch.setattr(bench, "_lab", part("lab"))
     monkeypatch.setattr(bench, "_lab_build", lambda *_: part("build")()[0])
     monkeypatch.setattr(bench, "_lab_boots", lambda *_: part("boots")()[0])
@@ -170,7 +171,9 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "expected", "accel"),
     [
-        ({}, ["containers", "closed", "matrices", "lab"], "tcg"),
+        ({}, ["containers", "closed", "matrices", "parallel", "lab"], "tcg"),
+        ({"matrices": 0}, ["containers", "closed", "matrices", "lab"], "tcg"),
+        ({"only": "parallel", "matrices": 2}, ["closed", "parallel"], "kvm"),
         ({"only": "engine"}, ["containers", "closed", "matrices"], "tcg"),
         ({"only": "lab"}, ["closed", "lab"], "kvm"),
         ({"only": "lab", "lab_build": True}, ["closed", "lab", "build"], "kvm"),
@@ -178,10 +181,53 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 def test_what_is_asked_for_is_measured(parts: list[str], options: Any, expected: list[str], accel: str) -> None:
-    result = bench.measure(lambda _: None, repeat=1, matrices=1, **options)
+    result = bench.measure(lambda _: None, repeat=1, **({"matrices": 1} | options))
     assert parts == expected
     assert [one.id for one in result.measurements] == [one for one in expected if one != "closed"]
     assert result.accel == accel
+
+
+Asks = Callable[..., None]
+
+
+@pytest.fixture
+def matrices(monkeypatch: pytest.MonkeyPatch, make_record: Callable[..., Record]) -> Asks:
+    """Lets ./run matrix end with a status and record verdicts, another one side by side if that is given."""
+
+    def asks(status: int = 0, *, beside: Verdict = Verdict.WORKS) -> None:
+        def command(words: list[str], log: Path, _seconds: float, _environment: object) -> int:
+            log.write_text("what it wrote")
+            verdict = beside if "-n" in words else Verdict.WORKS
+            folder = Path(words[-1].removeprefix("--results="))
+            Recorder(folder, "docker-1", "1").append(make_record(verdict=verdict))
+            return status
+
+        monkeypatch.setattr(bench, "_command", command)
+
+    return asks
+
+
+def test_two_modes_are_measured_one_after_the_other_and_side_by_side(matrices: Asks, tmp_path: Path) -> None:
+    matrices(status=1)
+    measured = bench._side_by_side(tmp_path, lambda _: None, 2)
+    assert measured.id in {target.id for target in bench.TARGETS}
+    assert len(measured.values) == 2
+    assert {how: len(seconds) for how, seconds in measured.detail["seconds"].items()} == {
+        "one after the other": 2,
+        "side by side": 2,
+    }
+
+
+def test_side_by_side_nothing_may_be_said_that_is_not_said_one_after_the_other(matrices: Asks, tmp_path: Path) -> None:
+    matrices(beside=Verdict.FAILS)
+    with pytest.raises(HarnessError, match=r"do not say what they say one after the other: .*'fails'.*'works'"):
+        bench._side_by_side(tmp_path, lambda _: None, 1)
+
+
+def test_a_matrix_that_does_not_get_to_its_end_is_not_measured(matrices: Asks, tmp_path: Path) -> None:
+    matrices(status=6)
+    with pytest.raises(HarnessError, match=r"did not get to their end(.|\n)*what it wrote"):
+        bench._side_by_side(tmp_path, lambda _: None, 1)
 
 
 def test_a_lab_is_measured_beside_its_targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
