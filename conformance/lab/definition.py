@@ -59,6 +59,12 @@ class Host(BaseModel):
         return DEFINITIONS / "hosts" / f"{self.name}.pins"
 
     @property
+    def overlays(self) -> list[Path]:
+        """Return the folders of files that are laid over what packages bring: every lab's, and the host's own."""
+        own = DEFINITIONS / "hosts" / self.name
+        return [DEFINITIONS / "overlay", *([own] if own.is_dir() else [])]
+
+    @property
     def folder(self) -> str:
         """Return the name of the folder in the cache that holds the host's disk."""
         return f"{self.name}-{self.key}"
@@ -83,8 +89,8 @@ class Host(BaseModel):
         """Return what names the host's disk: a hash of all that it is made of; raises what :attr:`pinned` raises."""
         _ = self.pinned
         digest = hashlib.sha256(self.model_dump_json().encode() + self.pins.read_bytes())
-        overlay = DEFINITIONS / "overlay"
-        for path in (*sorted(overlay.rglob("*")), DEFINITIONS / "assemble"):
+        files = [path for folder in self.overlays for path in sorted(folder.rglob("*"))]
+        for path in (*files, DEFINITIONS / "assemble"):
             if path.is_file():
                 digest.update(f"{path.relative_to(DEFINITIONS)}\n".encode() + path.read_bytes())
         return digest.hexdigest()[:KEY_LENGTH]

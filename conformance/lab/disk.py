@@ -113,7 +113,8 @@ def _make(host: Host, work: Path, downloads: Path, log: Path, progress: Progress
     repository = _repository(host, work / "packages", downloads, progress)
     progress(f"{host.name}: making the root file system from {len(host.pinned)} packages")
     overlay = work / "overlay"
-    shutil.copytree(DEFINITIONS / "overlay", overlay)
+    for folder in host.overlays:
+        shutil.copytree(folder, overlay, dirs_exist_ok=True)
     made = work / "made"
     made.mkdir(mode=0o700)
     _keys(host, overlay, made)
