@@ -377,6 +377,8 @@ class Running:
         self._screen = Screen(connection, domain) if guest.shape.screen else None
         self._started = time.monotonic()
         self._asked = 0
+        self.silent = False
+        """Whether it owes an answer: whoever asks it next would wait in vain, and be blamed for it."""
         self._next_look = 0.0
         self._past = Report("", guest.nonce)
         """What it reported over earlier consoles, and the number with which it went on over this one."""
@@ -685,6 +687,7 @@ class Running:
 
         trouble = self._wait(what, seen, seconds)
         if not found:
+            self.silent = True
             raise self._failure(trouble or f"guest {self.guest.name} ended instead of {what}")
         return found[0]
 

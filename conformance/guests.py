@@ -186,7 +186,7 @@ class Guests:
             GuestFailure: it started, and never got so far as to take orders.
         """
         wanted = frozenset(needs)
-        there = {have: guest for have, guest in self._residents.items() if guest.alive}
+        there = {have: guest for have, guest in self._residents.items() if guest.alive and not guest.silent}
         # The one that has least beside what is needed: the others stay for those who need more.
         for have in sorted(there, key=len):
             if wanted <= have and there[have] is not beside:

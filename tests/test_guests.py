@@ -108,7 +108,7 @@ class Resident:
     """A guest that stays."""
 
     def __init__(self, needs: frozenset[str]) -> None:
-        self.needs, self.alive = needs, True
+        self.needs, self.alive, self.silent = needs, True, False
 
 
 Residents = tuple[Guests, list[frozenset[str]]]
@@ -153,9 +153,10 @@ def test_a_neighbour_is_another_guest_and_the_one_with_least_is_used_up_first(st
     assert boots == [A, B]
 
 
-def test_a_guest_that_ended_is_replaced(stay: Any) -> None:
+@pytest.mark.parametrize("how", [{"alive": False}, {"silent": True}])
+def test_a_guest_that_ended_or_owes_an_answer_is_replaced(stay: Any, how: dict[str, bool]) -> None:
     guests, boots = stay()
-    guests.running("disk").alive = False
+    vars(guests.running("disk")).update(how)
     guests.running("disk")
     assert boots == [A, A]
 

@@ -1,6 +1,7 @@
 """What tries the powers over a host, in a shell of this machine."""
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,3 +33,12 @@ def test_without_its_tool_a_power_is_not_taken_for_one_that_is_lacking(power: st
     shell: Any = Shell("/nowhere")
     with pytest.raises(HarnessError, match="could not be tried"):
         POWERS[power](shell)
+
+
+@pytest.mark.parametrize(("mknod", "reached"), [("exit 1", ""), (': >"$1"', "244")])
+def test_a_device_that_cannot_be_made_is_not_reached(tmp_path: Path, mknod: str, reached: str) -> None:
+    for tool, does in (("awk", "echo 244"), ("mknod", mknod)):
+        (tmp_path / tool).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / tool).chmod(0o755)
+    shell: Any = Shell(f"{tmp_path}:/usr/bin:/bin")
+    assert POWERS["host-macvtap"](shell) == reached
