@@ -146,6 +146,19 @@ def test_each_change_asks_what_there_is(one: Change, contract: Contract) -> None
         assert not named or named in checks()[contract.feature(ask.feature).marker]
 
 
+@pytest.mark.parametrize("one", KNOWN, ids=[one.id for one in KNOWN])
+def test_each_change_finds_what_it_changes(one: Change) -> None:
+    for folder, edits in ((paths.PROJECT, one.project), (paths.ISOS / "probe", one.medium)):
+        for each in edits:
+            assert any(each.old in file.read_text(encoding="utf-8") for file in folder.glob(each.file)), each
+
+
+def test_there_are_enough_defects_over_every_layer() -> None:
+    defects = [one for one in KNOWN if not one.benign]
+    assert len(defects) >= 40
+    assert {one.layer for one in defects} == {"image", "mode", "medium", "harness"}
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
