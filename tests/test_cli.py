@@ -291,7 +291,7 @@ def test_sections_of_help_stay_within_a_terminal() -> None:
     [
         ("conformance do", ["doctor"]),
         ("conformance modes unprivileged-un", ["unprivileged-unconfined"]),
-        ("conformance lab up debian-13", ["debian-13"]),
+        ("conformance lab up debian-12", ["debian-12"]),
     ],
 )
 def test_the_shell_completes_commands_modes_and_labs(words: str, completed: list[str]) -> None:

@@ -13,7 +13,7 @@ from conformance.selfcheck.outcome import Result
 
 pytestmark = pytest.mark.timeout(300)
 
-SEEDED = ("defaults-overwritten", "published-everywhere")
+SEEDED = ("logs-of-root", "published-everywhere")
 """One in the image, and one in what the engine is told; neither needs a guest."""
 
 
