@@ -5,6 +5,7 @@ import dataclasses
 import re
 import secrets
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -467,7 +468,7 @@ class Container:
         done = self.run("sh", "-c", effective.SCRIPT, "sh", *asked)
         return effective.parse(done.text, self.id)
 
-    def verify(self, *, cgroup_version: int, apparmor: bool) -> None:
+    def verify(self, *, cgroup_version: int, security: Collection[str]) -> None:
         """Compare the container with its mode before any cell counts.
 
         Raises:
@@ -477,7 +478,7 @@ class Container:
         found = [
             difference
             for difference in effective.compare(
-                self.mode, self.state(), cgroup_version=cgroup_version, apparmor=apparmor
+                self.mode, self.state(), cgroup_version=cgroup_version, security=security
             )
             if difference.what not in self.absent
         ]

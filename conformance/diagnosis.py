@@ -15,7 +15,7 @@ from conformance import apt, image, paths, private_engine
 from conformance.engine import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
 from conformance.finding import Finding, Patient
-from conformance.mode import without_apparmor
+from conformance.mode import MODULES, without_module
 from conformance.passthrough import NO_IOMMU
 from conformance.wait import DeadlineExpired, within
 
@@ -94,30 +94,27 @@ def _cgroup(patient: Patient) -> Finding:
 
 
 def _security(patient: Patient) -> Finding:
-    found = Finding(
-        "security",
-        "Security modules",
-        "yes",
-        "",
-        modes=patient.those(lambda one: bool(without_apparmor(patient.contract, one))),
-    )
+    found = Finding("security", "Security modules", "yes", "")
     if patient.engine:
         names = sorted(patient.engine.fingerprint().security)
     elif patient.survey:
         names = ["apparmor"] if patient.survey.apparmor else []
     else:
         return replace(found, state="unknown", seen="there is no engine to ask")
+    absent = [module for module in MODULES if module not in names]
+    equal = patient.those(lambda one: any(without_module(patient.contract, one, module) for module in absent))
     seen = ", ".join(names) or "none"
-    if "apparmor" in names:
-        return replace(
-            found, seen=seen, means="containers are confined by the engine's profile unless a mode says otherwise"
-        )
+    if len(absent) < len(MODULES):
+        # A kernel has one of them: what only the other one obeys is asked on another machine.
+        means = f"containers are confined unless a mode says otherwise; not modes of their own here: {', '.join(equal)}"
+        return replace(found, seen=seen, means=means)
     return replace(
         found,
         state="no",
-        seen=f"{seen}; no AppArmor",
-        means="no mode differs from another by its profile alone",
+        seen=f"{seen}; neither {' nor '.join(MODULES.values())}",
+        means="no mode differs from another by its confinement alone",
         remedy=f"boot a kernel with AppArmor, install the package apparmor, and start the engine again; {LAB}",
+        modes=equal,
     )
 
 

@@ -4,11 +4,12 @@ No cell is trusted before the two agree: an engine that grants less than it was 
 verdicts about another mode.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from conformance.contract import UNCONFINED
-from conformance.mode import Mode
+from conformance.mode import UNLABELLED, Mode
 
 CAPABILITIES = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
@@ -28,6 +29,9 @@ MASKED_PATHS = (
 ).split()
 READ_ONLY_PATHS = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
 """Docker's defaults (moby, oci/defaults.go); what does not exist on a kernel is left out by the runtime."""
+
+NOT_CONFINED = ("spc_t", "unconfined_t")
+"""SELinux's types of containers that it does not confine ("super privileged": the reference policy's container.te)."""
 
 CONTROL_GROUPS = "/sys/fs/cgroup"
 
@@ -155,14 +159,14 @@ def parse(output: str, container_id: str) -> State:
     )
 
 
-def compare(mode: Mode, state: State, *, cgroup_version: int, apparmor: bool) -> list[Difference]:
+def compare(mode: Mode, state: State, *, cgroup_version: int, security: Collection[str]) -> list[Difference]:
     """Compare a container with its mode.
 
     Args:
         mode: what was asked for.
         state: what is there.
         cgroup_version: the host's, 1 or 2: it decides the engine's own choice of a cgroup namespace.
-        apparmor: whether the engine confines containers by AppArmor.
+        security: the modules by which the engine confines containers.
 
     Returns:
         The differences; empty when the container is what the mode declares.
@@ -181,7 +185,11 @@ def compare(mode: Mode, state: State, *, cgroup_version: int, apparmor: bool) ->
             Difference("seccomp", f"system calls are {'' if state.seccomp else 'not '}filtered", lacking=state.seccomp)
         )
 
-    if apparmor:
+    if "selinux" in security:
+        free = mode.privileged or UNLABELLED in mode.security_options
+        if free != any(kind in state.label.split(":") for kind in NOT_CONFINED):
+            found.append(Difference("selinux", f"the container's SELinux label is {state.label!r}", free))
+    if "apparmor" in security:
         confined = not (mode.privileged or mode.apparmor == UNCONFINED)
         label = state.label.partition(" ")[0]
         if confined != (label not in ("", "unconfined")) or (mode.profile and label != mode.profile):

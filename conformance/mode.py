@@ -43,6 +43,14 @@ DEFAULT_CAPABILITIES = frozenset(
 SYSTEM_PATHS = "systempaths=unconfined"
 """Only Docker's command line knows this option; the API is told by empty lists of masked and read-only paths."""
 
+MODULES = {"apparmor": "AppArmor", "selinux": "SELinux"}
+"""Security modules of which a kernel has one at most, by the engine's names for them."""
+
+OBEYED = {"apparmor": "apparmor=", "selinux": "label="}
+"""How the security options begin that only one module obeys."""
+
+UNLABELLED = "label=disable"
+
 RULE = "c {major}:* rwm"
 """A rule for all character devices of a driver (the kernel's documentation, "Device Whitelist Controller")."""
 
@@ -351,11 +359,18 @@ def of(contract: Contract, mode_id: str, without: Iterable[str] = ()) -> Mode:
     )
 
 
-def without_apparmor(contract: Contract, one: Mode) -> str:
-    """Return the id of the mode that another one is where there is no AppArmor; empty if that is none, or itself."""
-    if not one.apparmor:
+def without_module(contract: Contract, one: Mode, module: str) -> str:
+    """Return the id of the mode that another one is where a security module is missing; empty where that is no other.
+
+    Args:
+        contract: for the modes.
+        one: the other one.
+        module: one of :data:`MODULES`.
+    """
+    options = [option for option in one.security_options if option.startswith(OBEYED[module])]
+    if not options:
         return ""
-    rest = [exposure for exposure in one.exposures if getattr(exposure, "option", None) != one.apparmor]
+    rest = [exposure for exposure in one.exposures if getattr(exposure, "option", None) not in options]
     for claims in contract.modes:
         other = of(contract, claims.id)
         if (
@@ -365,6 +380,11 @@ def without_apparmor(contract: Contract, one: Mode) -> str:
         ):
             return other.id
     return ""
+
+
+def needs_module(contract: Contract, one: Mode) -> bool:
+    """Say whether a mode is another one wherever some security module is missing."""
+    return any(without_module(contract, one, module) for module in MODULES)
 
 
 def removable(contract: Contract, claims: ModeClaims) -> tuple[str, ...]:

@@ -104,9 +104,7 @@ class Run:
 
     def verify(self, container: Container) -> None:
         """Compare a container with its mode; raises what :meth:`Container.verify` raises."""
-        container.verify(
-            cgroup_version=self.fingerprint.cgroup_version, apparmor="apparmor" in self.fingerprint.security
-        )
+        container.verify(cgroup_version=self.fingerprint.cgroup_version, security=self.fingerprint.security)
 
     def container(self, mode: Mode, *, network: str) -> Container:
         """Return a container of the image in a mode; not started yet.
@@ -120,11 +118,15 @@ class Run:
         """
         if self.contract.image.auth != "none":
             raise Unsupported(f"the image asks who comes, by {self.contract.image.auth.upper()}: nothing here can say")
-        apparmor_ = "apparmor" in self.fingerprint.security
-        if not apparmor_ and (equal := modes.without_apparmor(self.contract, mode)):
-            raise Unsupported(f"the engine has no AppArmor: there the mode is {equal}")
+        for module, title in modes.MODULES.items():
+            if module not in self.fingerprint.security and (equal := modes.without_module(self.contract, mode, module)):
+                raise Unsupported(f"the engine has no {title}: there the mode is {equal}")
         client = self.engine.client
-        if apparmor_ and mode.profile and apparmor.load(client, self.image.id, self.id, mode.profile):
+        if (
+            "apparmor" in self.fingerprint.security
+            and mode.profile
+            and apparmor.load(client, self.image.id, self.id, mode.profile)
+        ):
             self.profiles.add(mode.profile)
         if not mode.vfio:
             self.spare.give_back()

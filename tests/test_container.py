@@ -169,13 +169,13 @@ def test_less_than_declared_is_unsupported_and_more_is_an_error(contract: Contra
     api.output = state_output
     container = of(api, contract).start()
     with pytest.raises(Unsupported, match="capability NET_ADMIN was not granted"):
-        container.verify(cgroup_version=2, apparmor=False)
+        container.verify(cgroup_version=2, security=())
 
     known = effective.CAPABILITIES
     everything = f"{(1 << len(known)) - 1:016x}"
     api.output = state_output.replace("00000000a82425fb", everything)
     with pytest.raises(EngineError, match="granted unasked"):
-        of(api, contract).start().verify(cgroup_version=2, apparmor=False)
+        of(api, contract).start().verify(cgroup_version=2, security=())
 
 
 def test_a_device_that_the_host_lacks_is_no_difference(
@@ -187,7 +187,7 @@ def test_a_device_that_the_host_lacks_is_no_difference(
     container.absent = ["/dev/net/tun"]
     lacking = [effective.Difference("/dev/net/tun", "device /dev/net/tun is not in the container", True)]
     monkeypatch.setattr(effective, "compare", lambda *_, **__: lacking)
-    container.verify(cgroup_version=2, apparmor=False)
+    container.verify(cgroup_version=2, security=())
 
 
 def test_a_container_that_is_gone_is_told(contract: Contract) -> None:

@@ -101,7 +101,7 @@ PRIVILEGED = "privileged privileged-passthrough"
             "no",
             "",
             f"unprivileged unprivileged-hostnet unprivileged-unconfined privileged required-only {MACVTAP}"
-            " unprivileged-apparmor least unprivileged-passthrough privileged-passthrough",
+            " unprivileged-unlabelled unprivileged-apparmor least unprivileged-passthrough privileged-passthrough",
             "root",
         ),
         ({"lacking": None}, "privileged", "unknown", "", PRIVILEGED, "./run matrix"),
@@ -154,8 +154,8 @@ def test_without_apparmor_there_is_nothing_to_be_unconfined_by(patient: Patient)
     assert patient.engine
     bare = dataclasses.replace(patient, engine=dataclasses.replace(patient.engine, info={"CgroupVersion": "1"}))
     one = find(bare, "security")
-    assert (one.state, one.seen) == ("no", "none; no AppArmor")
-    assert one.modes == ("unprivileged-unconfined", "unprivileged-apparmor")
+    assert (one.state, one.seen) == ("no", "none; neither AppArmor nor SELinux")
+    assert one.modes == ("unprivileged-unconfined", "unprivileged-unlabelled", "unprivileged-apparmor")
 
 
 def test_without_an_iommu_no_device_can_be_given_to_a_guest(patient: Patient) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Collection
 
 from conformance import effective, mode
 from conformance.contract import Contract
@@ -29,8 +30,8 @@ def made(contract: Contract, name: str) -> Mode:
     return dataclasses.replace(one, majors=dict.fromkeys(one.drivers, 246), groups=("/dev/vfio/7",) if one.vfio else ())
 
 
-def differences(one: Mode, state: State, *, apparmor: bool = False) -> list[tuple[str, bool]]:
-    return [(found.what, found.lacking) for found in effective.compare(one, state, cgroup_version=2, apparmor=apparmor)]
+def differences(one: Mode, state: State, *, security: Collection[str] = ()) -> list[tuple[str, bool]]:
+    return [(found.what, found.lacking) for found in effective.compare(one, state, cgroup_version=2, security=security)]
 
 
 def test_the_scripts_output_is_read(state_output: str) -> None:
@@ -128,16 +129,26 @@ def test_a_container_is_confined_by_the_profile_that_was_asked_for(contract: Con
     one = mode.of(contract, "unprivileged-apparmor")
     for label, found in (("libvirt-container (enforce)", []), ("docker-default (enforce)", [("apparmor", False)])):
         state = dataclasses.replace(state_of(one), label=label)
-        assert differences(one, state, apparmor=True) == found
+        assert differences(one, state, security=["apparmor"]) == found
 
 
 def test_apparmor_is_looked_at_only_where_the_engine_uses_it(contract: Contract) -> None:
     one = mode.of(contract, "unprivileged")
-    assert differences(one, state_of(one), apparmor=True) == [("apparmor", False)]
+    assert differences(one, state_of(one), security=["apparmor"]) == [("apparmor", False)]
     confined = dataclasses.replace(state_of(one), label="docker-default (enforce)")
-    assert differences(one, confined, apparmor=True) == []
+    assert differences(one, confined, security=["apparmor"]) == []
     assert differences(
         mode.of(contract, "privileged"),
         dataclasses.replace(state_of(mode.of(contract, "privileged")), label="docker-default (enforce)"),
-        apparmor=True,
+        security=["apparmor"],
     ) == [("apparmor", True)]
+
+
+def test_selinux_confines_what_is_not_told_otherwise(contract: Contract) -> None:
+    confined, free = "system_u:system_r:container_t:s0:c1,c2", "system_u:system_r:spc_t:s0"
+    for mode_id, label, other in (("unprivileged", confined, free), ("unprivileged-unlabelled", free, confined)):
+        one = mode.of(contract, mode_id)
+        assert differences(one, dataclasses.replace(state_of(one), label=label), security=["selinux"]) == []
+        wrong = dataclasses.replace(state_of(one), label=other)
+        assert differences(one, wrong, security=["selinux"]) == [("selinux", label == free)]
+        assert differences(one, wrong) == []

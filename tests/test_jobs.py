@@ -79,7 +79,10 @@ def test_the_projects_own_jobs_ask_every_feature_in_every_mode_on_every_host(con
     known = jobs.load()
     assert jobs.check(contract, known) == []
     assert {job.host for job in known} >= {"kvm", "debian-12", "debian-13"}
-    assert len(known) == len({job.host for job in known}) * len(contract.modes)
+    asked = {(job.host, job.mode) for job in known}
+    assert ("debian-13-selinux", "unprivileged-unlabelled") in asked
+    assert ("debian-13", "unprivileged-unlabelled") not in asked
+    assert len(known) == len(asked)
 
 
 @pytest.mark.usefixtures("quickly")
@@ -91,6 +94,15 @@ def test_a_job_is_read_as_it_will_run(contract: Contract, write: Write) -> None:
     assert job.runs_on == ("self-hosted", "kvm")
     assert job.command == ("./run", "matrix", "--mode", "unprivileged", "--results=cell", "--require", "kvm")
     assert job.selection == ("--require", "kvm")
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_mode_of_a_security_module_need_not_be_asked_everywhere_but_somewhere(
+    contract: Contract, write: Write
+) -> None:
+    others = [one.id for one in contract.modes if one.id != "unprivileged-unlabelled"]
+    found = wrong(contract, write(modes=", ".join(others)))
+    assert found == ["no job asks unprivileged-unlabelled on any host"]
 
 
 @pytest.mark.usefixtures("quickly")

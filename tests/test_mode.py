@@ -218,13 +218,15 @@ def test_least_has_less_than_what_is_documented(contract: Contract) -> None:
     assert least.granted < documented.granted
 
 
-def test_a_mode_that_differs_only_where_there_is_apparmor_is_known(contract: Contract) -> None:
-    def equal(mode_id: str) -> str:
-        return mode.without_apparmor(contract, mode.of(contract, mode_id))
+def test_a_mode_that_differs_only_where_there_is_a_security_module_is_known(contract: Contract) -> None:
+    def equal(mode_id: str, module: str) -> str:
+        return mode.without_module(contract, mode.of(contract, mode_id), module)
 
-    assert equal("unprivileged-unconfined") == equal("unprivileged-apparmor") == "unprivileged"
-    assert equal("unprivileged") == ""
-    assert equal("least") == ""
+    assert equal("unprivileged-unconfined", "apparmor") == equal("unprivileged-apparmor", "apparmor") == "unprivileged"
+    assert equal("unprivileged-unlabelled", "selinux") == "unprivileged"
+    assert equal("unprivileged-unlabelled", "apparmor") == equal("unprivileged-unconfined", "selinux") == ""
+    assert equal("unprivileged", "apparmor") == ""
+    assert equal("least", "apparmor") == ""
 
 
 def test_an_images_start_command_is_in_all_renderings(contract: Contract) -> None:
