@@ -52,7 +52,7 @@ def test_a_word_that_names_none_is_told_beside_those_that_do(word: str) -> None:
 def test_a_lab_that_does_not_exist_is_told_beside_those_that_do(name: str) -> None:
     with pytest.raises(ContractError, match="no lab host is called") as caught:
         definition.named(f"lab:{name}")
-    assert caught.value.remedy == "choose one of: debian-12, debian-13"
+    assert caught.value.remedy == f"choose one of: {', '.join(definition.names())}"
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,12 @@ def test_what_apt_shows_is_read() -> None:
         "pool/main/t/two/two_2+deb13u1_all.deb": "bb",
     }
     assert pins.parse("") == {}
+
+
+def test_a_hosts_own_files_are_laid_over_every_labs_and_make_another_disk(definitions: Path) -> None:
+    host = definition.load("debian-13-selinux")
+    assert host.overlays == [definitions / "overlay", definitions / "hosts" / host.name]
+    assert definition.load("debian-13").overlays == [definitions / "overlay"]
+    before = host.key
+    (definitions / "hosts" / host.name / "etc/selinux/config").write_text("SELINUX=permissive\n")
+    assert host.key != before

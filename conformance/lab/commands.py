@@ -77,13 +77,17 @@ def _described(name: str, found: Sequence[machine.Machine]) -> dict[str, Any]:
 
 
 def _list(found: Sequence[machine.Machine]) -> None:
+    width = max(map(len, definition.names())) + 3
     for name in definition.names():
         host = definition.load(name)
-        typer.echo(f"{name:<12}{host.summary}")
+        typer.echo(f"{name:<{width}}{host.summary}")
         for lab in (one for one in found if one.host.name == name):
             use = "kept up" if lab.kept else "of a run"
-            typer.echo(f"{'':<12}{lab.state()}, {use}, process {lab.pid}, ssh on 127.0.0.1:{lab.port}, {lab.accel}")
-            typer.echo(f"{'':<12}console: {lab.console}")
+            for line in (
+                f"{lab.state()}, {use}, process {lab.pid}, ssh on 127.0.0.1:{lab.port}, {lab.accel}",
+                f"console: {lab.console}",
+            ):
+                typer.echo(" " * width + line)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

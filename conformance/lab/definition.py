@@ -34,6 +34,7 @@ class Host(BaseModel):
         packages: what is installed beside the essential packages.
         fallback: archives that keep superseded packages, asked last.
         kernel_arguments: beside those that every lab has.
+        setup: commands that its root file system runs once, when it is made.
         cpus: processors. One, because the QEMU that emulates (before 8.1) may go on with code that another processor
             has just patched: with two, the lab's kernel, which patches itself as the first guest comes and the last
             one goes, died of it within the hour ("Oops: int3" in __schedule).
@@ -49,6 +50,7 @@ class Host(BaseModel):
     packages: tuple[str, ...]
     fallback: tuple[Annotated[str, Field(pattern=r"^https?://.+/$")], ...]
     kernel_arguments: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
     cpus: int = Field(default=1, ge=1)
     memory_mib: int = Field(default=2800, ge=1024)
     disk_gib: int = Field(default=8, ge=2)

@@ -134,6 +134,7 @@ def _make(host: Host, work: Path, downloads: Path, log: Path, progress: Progress
                 f"--customize-hook=sync-in {overlay} /",
                 '--customize-hook=chroot "$1" systemctl enable systemd-networkd',
                 '--customize-hook=chroot "$1" systemctl mask systemd-networkd-wait-online.service',
+                *(f'--customize-hook=chroot "$1" {one}' for one in host.setup),
                 *(host.suite, str(work / "root.tar"), f"deb [trusted=yes] copy://{repository} ./"),
             ]
         ),
