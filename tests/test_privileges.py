@@ -167,16 +167,29 @@ def test_the_benchmark_counts_a_finished_searchs_starts(contract: Contract, whol
 def test_an_unfinished_search_says_so(contract: Contract, whole: list[Configuration]) -> None:
     (half,) = claims.measured(contract, whole[:5])
     assert "The search is not finished." in render.details(contract, [half])
-    assert render.details(contract, []) == render.documented(contract, []) == render.NOTHING
+    unasked = next(one for one in half.parts if not one.asked)
+    assert (unasked.holds, unasked.breaks) in ((Holds.OPEN, {}), (Holds.SILENT, {}))
+    assert "| *not run* |" in render.details(contract, [half])
+    assert "| *not run* |" in render.documented(contract, [half])
 
 
 def test_an_older_images_answers_are_not_mixed_with_the_newest_ones(
     contract: Contract, whole: list[Configuration]
 ) -> None:
     older = [one.model_copy(update={"image": Image(tag="libvirt:0", id="sha256:0", base="debian")}) for one in whole]
-    (one,) = claims.measured(contract, [*older, whole[0]])
+    (one,) = claims.measured(contract, [*older[:5], whole[0]])
     assert one.findings.starts == 1
     assert not one.findings.complete
+
+
+def test_an_older_images_finished_search_stands_until_the_newest_ones_is(
+    contract: Contract, whole: list[Configuration]
+) -> None:
+    older = [one.model_copy(update={"image": Image(tag="libvirt:0", id="sha256:0", base="debian")}) for one in whole]
+    (one,) = claims.measured(contract, [*older, *whole[:5]])
+    assert (one.image.id, one.findings.complete) == ("sha256:0", True)
+    (one,) = claims.measured(contract, [*older, *whole])
+    assert one.image.id != "sha256:0"
 
 
 def test_two_hosts_stand_side_by_side(contract: Contract, whole: list[Configuration]) -> None:

@@ -28,6 +28,7 @@ class Part:
 
     Attributes:
         id: the exposure's, capability's or switch's.
+        asked: whether every feature that works in the whole mode was asked without it.
         breaks: what each feature that does not work without it said.
         confirmed: whether that was seen twice, and was mended by putting it back.
         named: whether the image's start-up named it where it was missing and broke something.
@@ -36,6 +37,7 @@ class Part:
     """
 
     id: str
+    asked: bool
     breaks: dict[str, Answer]
     confirmed: bool
     named: bool
@@ -69,7 +71,10 @@ class Measured:
 
 
 def measured(contract: Contract, configurations: Sequence[Configuration]) -> list[Measured]:
-    """Say what the newest image's configurations of each host and mode show, in the order of hosts and modes."""
+    """Say what the configurations of each host and mode show, in the order of hosts and modes.
+
+    Of several images the newest one counts whose search is finished; where none is, the newest.
+    """
     groups: dict[tuple[str, str], list[Configuration]] = {}
     for one in configurations:
         groups.setdefault((one.host.name, one.mode), []).append(one)
@@ -79,8 +84,10 @@ def measured(contract: Contract, configurations: Sequence[Configuration]) -> lis
 
 
 def _measured(contract: Contract, mode: str, configurations: list[Configuration]) -> Measured:
-    newest = configurations[-1]
-    known = [one for one in configurations if one.image.id == newest.image.id]
+    images = dict.fromkeys(one.image.id for one in reversed(configurations))
+    searched = [[one for one in configurations if one.image.id == image] for image in images]
+    known = next((one for one in searched if _finished(contract, mode, one)), searched[0])
+    newest = known[-1]
     search = configuration.search(contract, mode, known)
     findings = search.findings()
     unasked = {
@@ -98,6 +105,10 @@ def _measured(contract: Contract, mode: str, configurations: list[Configuration]
     return Measured(mode, newest.host, newest.image, search, findings, parts, unasked, left_out)
 
 
+def _finished(contract: Contract, mode: str, known: Sequence[Configuration]) -> bool:
+    return configuration.search(contract, mode, known).wants() is None
+
+
 def things(contract: Contract) -> list[Exposure | Switch]:
     """Return all that can be part of a mode, in the contract's order."""
     return [*contract.exposures, *contract.switches]
@@ -107,6 +118,7 @@ def _part(
     one: Exposure | Switch, search: Search, findings: Findings, known: Sequence[Configuration], *, whole: bool
 ) -> Part:
     alone = [start for start in known if start.without == (one.id,)]
+    asked = set(findings.needs) <= {feature for start in alone for feature in start.answers}
     breaks = {
         feature: next(said for start in alone if (said := start.answers[feature]).verdict == "fails")
         for feature in search.features
@@ -115,11 +127,12 @@ def _part(
     broke = [start for start in alone if _fails(start, breaks)]
     return Part(
         id=one.id,
+        asked=asked,
         breaks=breaks,
         confirmed=all(findings.confirmed[feature, one.id] for feature in breaks),
         named=all(any(word in line for line in start.warnings for word in names(one)) for start in broke),
         kept=None if findings.least is None else one.id in findings.least,
-        holds=holds(one, needed=bool(breaks), whole=whole),
+        holds=holds(one, needed=bool(breaks), whole=whole and asked),
     )
 
 

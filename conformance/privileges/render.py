@@ -12,6 +12,7 @@ LEAST = "least"
 """The mode that is recommended."""
 
 NOTHING = "Nothing has been recorded yet."
+NOT_RUN = "*not run*"
 
 WORDS = {
     Holds.HOLDS: "holds",
@@ -47,6 +48,8 @@ def documented(contract: Contract, found: Sequence[Measured]) -> str:
 def _measured(contract: Contract, part: Part | None) -> str:
     if part is None:
         return ""
+    if not part.asked and not part.breaks:
+        return NOT_RUN
     if part.holds is Holds.OPEN:
         return "not needed by what was asked"
     need = f"needed: {_features(contract, part.breaks)}" if part.breaks else "not needed"
@@ -92,7 +95,7 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
             if note not in notes:
                 notes.append(note)
             marks.append(notes.index(note) + 1)
-        broken = _features(contract, part.breaks) or "nothing"
+        broken = _features(contract, part.breaks) or ("nothing" if part.asked else NOT_RUN)
         where = f" <sup>{', '.join(map(str, sorted({*marks})))}</sup>" if marks else ""
         rows.append(
             [
