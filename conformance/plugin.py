@@ -120,6 +120,8 @@ MODES = pytest.StashKey[list[Mode]]()
 GIVEN = pytest.StashKey[Given | None]()
 REQUIRED = pytest.StashKey[require.Required]()
 SELECTED = pytest.StashKey[bool]()
+JUDGED = pytest.StashKey[Container]()
+"""The newest container, whether it came up or not."""
 GIVEN_RUN = pytest.StashKey[Run]()
 """A run that somebody else has prepared, and closes: several sessions then ask in it."""
 ASSIGNMENT = pytest.StashKey[Assignment]()
@@ -510,6 +512,7 @@ def _container(
 ) -> Iterator[Container]:
     progress = request.config.stash[PROGRESS]
     container = run.container(mode, network=beyond.network)
+    request.config.stash[JUDGED] = container
     try:
         progress(f"{mode.id}: starting the container, waiting for libvirt to answer")
         container.start()
@@ -677,9 +680,9 @@ def _translated(item: pytest.Item) -> Generator[None, None, None]:
 
 
 def _note_refusals(item: pytest.Item, question: Question) -> None:
-    """Keep what AppArmor refused during a test that failed: a daemon tells of "Permission denied" only."""
-    container = getattr(item, "funcargs", {}).get("container")
-    if isinstance(container, Container):
+    """Keep what a security module refused during a test that failed: a daemon tells of "Permission denied" only."""
+    container = item.config.stash.get(JUDGED, None)
+    if container is not None and container.id:
         with contextlib.suppress(EngineError):  # the verdict stands without it
             refused = item.config.stash[RUN].refusals(container)
             question.evidence |= {"refused": refused} if refused else {}

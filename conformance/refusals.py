@@ -1,7 +1,7 @@
-"""What AppArmor refused a container, as the kernel of the engine's host logged it.
+"""What AppArmor or SELinux refused a container, as the kernel of the engine's host logged it.
 
-What a profile denies in so many words (``deny``) is not logged, and so Docker's denies mounts and /proc/sys. The kernel
-logs it all the same while AppArmor's parameter ``audit`` is ``noquiet`` (security/apparmor/audit.c).
+What an AppArmor profile denies in so many words (``deny``) is not logged, and so Docker's denies mounts and /proc/sys.
+The kernel logs it all the same while AppArmor's parameter ``audit`` is ``noquiet`` (security/apparmor/audit.c).
 """
 
 import re
@@ -16,6 +16,9 @@ from conformance.engine import engine_errors
 ENGINES_OWN = "docker-default"
 """The profile by which Docker confines a container that asks for no other."""
 
+CONTAINERS = "container_t"
+"""The type by which SELinux confines a container that is not told otherwise (the reference policy's container.te)."""
+
 MOST = 8
 """As many as a record keeps."""
 
@@ -23,7 +26,9 @@ PARAMETER = "/host/sys/module/apparmor/parameters/audit"
 
 REFUSAL = re.compile(r'audit\((?P<time>\d+\.\d+):\d+\): apparmor="DENIED" (?P<fields>.*)')
 
-FIELD = re.compile(r'(\w+)="([^"]*)"')
+AVC = re.compile(r"audit\((?P<time>\d+\.\d+):\d+\): avc:  denied  { (?P<what>[^}]*) } for (?P<fields>.*)")
+
+FIELD = re.compile(r'(\w+)=(?:"([^"]*)"|(\S+))')
 
 NUMBERED = re.compile(r"(?<=virbr)\d+|(?<=vnet)\d+|(?<=macvtap)\d+|(?<=qemu/)\d+-[^./]*")
 """The numbers of links, and the domains' names: the same rule refuses the next one, too."""
@@ -48,15 +53,15 @@ def log_all(client: docker.DockerClient, image: str, run: str) -> None:
         )
 
 
-def since(client: docker.DockerClient, image: str, run: str, stamp: str, profile: str) -> list[str]:
-    """Return what was refused to whom a profile confines, each once, oldest first.
+def since(client: docker.DockerClient, image: str, run: str, stamp: str, who: str) -> list[str]:
+    """Return what was refused to a container, each once, oldest first.
 
     Args:
         client: the engine.
         image: an image with dmesg: the image under test has it.
         run: the run's id, for the label.
         stamp: from when on, as the engine writes times; everything if empty.
-        profile: the profile's name.
+        who: the AppArmor profile or the SELinux type by which it is confined.
 
     Raises:
         EngineError: the engine refused.
@@ -72,7 +77,8 @@ def since(client: docker.DockerClient, image: str, run: str, stamp: str, profile
             security_opt=["apparmor=unconfined"],
         )
     after = datetime.fromisoformat(_microseconds(stamp)).timestamp() if stamp else 0.0
-    return list(dict.fromkeys(_lines(logged, after, profile)))[:MOST]
+    found = [*_by_apparmor(logged, after, who), *_by_selinux(logged, after, who)]
+    return list(dict.fromkeys(found))[:MOST]
 
 
 def _microseconds(stamp: str) -> str:
@@ -80,11 +86,26 @@ def _microseconds(stamp: str) -> str:
     return re.sub(r"(\.\d{6})\d+", r"\1", stamp)
 
 
-def _lines(logged: str, after: float, profile: str) -> Iterator[str]:
+def _by_apparmor(logged: str, after: float, profile: str) -> Iterator[str]:
     for refusal in REFUSAL.finditer(logged):
-        fields = dict(FIELD.findall(refusal["fields"]))
-        if float(refusal["time"]) <= after or fields.get("profile") != profile:
-            continue
-        name = NUMBERED.sub("N", fields.get("name", ""))
-        how = fields.get("flags") or fields.get("denied_mask") or fields.get("peer") or fields.get("capname", "")
-        yield f"{profile} refuses {fields.get('operation')} {name}".strip() + (f" ({how})" if how else "")
+        fields = _fields(refusal)
+        if float(refusal["time"]) > after and fields.get("profile") == profile:
+            how = fields.get("flags") or fields.get("denied_mask") or fields.get("peer") or fields.get("capname", "")
+            yield _line(profile, fields.get("operation", ""), fields.get("name", ""), how)
+
+
+def _by_selinux(logged: str, after: float, kind: str) -> Iterator[str]:
+    for refusal in AVC.finditer(logged):
+        fields = _fields(refusal)
+        # A context is user, role, type and level.
+        if float(refusal["time"]) > after and kind in fields.get("scontext", "").split(":"):
+            name = fields.get("path") or fields.get("name", "")
+            yield _line(kind, refusal["what"], name, fields.get("tclass", ""))
+
+
+def _fields(refusal: re.Match[str]) -> dict[str, str]:
+    return {key: quoted or bare for key, quoted, bare in FIELD.findall(refusal["fields"])}
+
+
+def _line(who: str, what: str, name: str, how: str) -> str:
+    return f"{who} refuses {what} {NUMBERED.sub('N', name)}".strip() + (f" ({how})" if how else "")

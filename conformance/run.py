@@ -145,16 +145,20 @@ class Run:
         )
 
     def refusals(self, container: Container) -> list[str]:
-        """Return what AppArmor refused a container during the present question.
+        """Return what AppArmor or SELinux refused a container during the present question.
 
         Raises:
             EngineError: the engine refused.
         """
         mode = container.mode
-        if "apparmor" not in self.fingerprint.security or mode.privileged or mode.apparmor == UNCONFINED:
+        security = self.fingerprint.security
+        if "apparmor" in security and not mode.privileged and mode.apparmor != UNCONFINED:
+            who = mode.profile or refusals.ENGINES_OWN
+        elif "selinux" in security and not mode.privileged and modes.UNLABELLED not in mode.security_options:
+            who = refusals.CONTAINERS
+        else:
             return []
-        profile = mode.profile or refusals.ENGINES_OWN
-        return refusals.since(self.engine.client, self.image.id, self.id, container.marked, profile)
+        return refusals.since(self.engine.client, self.image.id, self.id, container.marked, who)
 
     @functools.cached_property
     def beyond(self) -> Beyond:

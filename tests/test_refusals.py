@@ -9,6 +9,10 @@ from conformance import refusals, throwaway
 NOBODY: Any = None
 
 HEAD = '[ 60.7] audit: type=1400 audit({}): apparmor="DENIED" operation="{}" profile="{}" name="{}" comm="x" {}'
+AVC = (
+    '[ 60.8] audit: type=1400 audit({}): avc:  denied  {{ {} }} for  pid=7 comm="x" {}'
+    "scontext=system_u:system_r:{} tcontext=system_u:object_r:sysctl_t:s0 tclass={} permissive=0"
+)
 SYSCTL = "/proc/sys/net/ipv6/conf/virbr{}/disable_ipv6"
 WRITE = 'requested_mask="wc" denied_mask="wc" fsuid=0'
 MOUNT = 'info="failed perms check" flags="rw, rslave"'
@@ -20,6 +24,9 @@ LOG = "\n".join(
         HEAD.format("1795529886.379:107", "mount", "docker-default", "/", MOUNT),
         HEAD.format("1795529886.607:108", "open", "docker-default", SYSCTL.format(1), WRITE),
         HEAD.format("1795529886.700:109", "open", "rsyslogd", "/x", WRITE),
+        AVC.format("1795529886.800:110", "chown", "capability=0 ", "container_t:s0:c70,c512", "capability"),
+        AVC.format("1795529886.801:111", "mounton", 'path="/proc/sys" ', "container_t:s0:c70,c512", "dir"),
+        AVC.format("1795529886.802:112", "read", 'name="x" ', "spc_t:s0", "file"),
     ]
 )
 
@@ -56,3 +63,11 @@ def test_before_the_first_question_everything_counts() -> None:
 def test_another_profiles_refusals_say_nothing_of_the_container() -> None:
     assert refusals.since(NOBODY, "image", "run", "2026-11-24T14:30:00Z", "docker-default") == []
     assert refusals.since(NOBODY, "image", "run", "", "libvirt-container") == []
+
+
+@pytest.mark.usefixtures("asked")
+def test_selinux_is_heard_as_well() -> None:
+    assert refusals.since(NOBODY, "image", "run", "", "container_t") == [
+        "container_t refuses chown (capability)",
+        "container_t refuses mounton /proc/sys (dir)",
+    ]
