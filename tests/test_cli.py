@@ -290,7 +290,7 @@ def test_sections_of_help_stay_within_a_terminal() -> None:
     ("words", "completed"),
     [
         ("conformance do", ["doctor"]),
-        ("conformance modes unprivileged-un", ["unprivileged-unconfined"]),
+        ("conformance modes unprivileged-unc", ["unprivileged-unconfined"]),
         ("conformance lab up debian-12", ["debian-12"]),
     ],
 )

@@ -121,6 +121,11 @@ def test_what_a_command_says_is_noticed_by_the_harness_itself(tmp_path: Path) ->
     assert judge(cut, [said.model_copy(update={"text": "no module"})])[0] is Result.WRONG
     assert judge(cut, [said.model_copy(update={"verdict": Verdict.WORKS})])[0] is Result.MISSED
 
+    comment = made(tmp_path, f"quiet = ['harness']\n{text.partition('[[notice]]')[0]}", "comment")
+    assert comment.benign
+    assert judge(comment, [said])[0] is Result.ALARM
+    assert judge(comment, [said.model_copy(update={"verdict": Verdict.WORKS})])[0] is Result.QUIET
+
 
 # ------------------------------------------------------------------------------------------------------ changes
 
@@ -166,6 +171,7 @@ def test_there_are_enough_defects_over_every_layer() -> None:
         (NO_DNS.replace("cause = 'dns: .* refused'", "cause = '('"), "not a regular expression"),
         (NO_DNS.replace("quiet", "loud"), "loud"),
         (f"command = ['pytest']\n{NO_DNS}", "project and command go together"),
+        (NO_DNS.replace("nat::test_dns", "harness"), "a command is asked alone"),
         ("title =", "is not a change"),
     ],
 )

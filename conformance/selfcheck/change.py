@@ -112,7 +112,7 @@ class Change(_Data):
         ready_seconds: how long libvirt may take to answer: a container that never does is not waited for longer.
         needs_kvm: whether it can be seen only where KVM works.
         notice: who has to notice it; nobody, if it is benign.
-        quiet: ``feature`` or ``feature::check``: what is asked as well, and has nothing to say against it.
+        quiet: what is asked as well, by the same words, and has nothing to say against it.
         repeat: how often it is asked.
     """
 
@@ -135,14 +135,13 @@ class Change(_Data):
 
     @model_validator(mode="after")
     def _asks_what_it_can(self) -> "Change":
+        asked = [*(one.by for one in self.notice), *self.quiet]
         if bool(self.project) != bool(self.command):
             raise ValueError("project and command go together")
-        if self.command and self.quiet:
-            raise ValueError("where a command is asked, no suite is")
         if not self.notice and not self.quiet:
             raise ValueError("nobody is asked: notice and quiet are empty")
-        if self.command and [one.by for one in self.notice] != [HARNESS]:
-            raise ValueError(f"what a command says is noticed once, by {HARNESS}")
+        if bool(self.command) != (HARNESS in asked) or (self.command and len(asked) > 1):
+            raise ValueError(f"a command is asked alone, as {HARNESS}")
         return self
 
     @property
@@ -162,7 +161,8 @@ class Change(_Data):
     @property
     def asks(self) -> tuple[Ask, ...]:
         """Return all that suites are asked."""
-        return (*(one.ask for one in self.notice if one.by != HARNESS), *map(_ask, self.quiet))
+        asked = (*(one.by for one in self.notice), *self.quiet)
+        return tuple(_ask(one) for one in asked if one != HARNESS)
 
     @property
     def features(self) -> tuple[str, ...]:
