@@ -86,8 +86,7 @@ def test_a_keeper_that_is_told_to_end_takes_everything_along() -> None:
     wait_for("the program", lambda: bool(kept.log), seconds=20)
     process = int(kept.log)
     kept._keeper.send_signal(signal.SIGTERM)
-    wait_for("the end", lambda: not kept.path.exists() and not runs(process), seconds=20)
-    assert not kept.alive
+    wait_for("the end", lambda: not kept.path.exists() and not runs(process) and not kept.alive, seconds=20)
     kept.close()
 
 
