@@ -223,6 +223,7 @@ class Parts:
             self._progress.clear()
             if self._shared.junit:
                 merge_junit(sorted(Path(folder).glob("*/junit.xml")), self._shared.junit)
+                self._show(f"all sessions' JUnit reports: {self._shared.junit}\n")  # each has told of its own
         return int(pytest.ExitCode.INTERRUPTED) if interrupted else worst(self._statuses)
 
     @contextlib.contextmanager

@@ -186,13 +186,14 @@ echo "<testsuites name='pytest tests'><testsuite name='pytest'><testcase name='x
 """
 
 
-def test_all_parts_are_in_one_report_for_junit(lead: Led, tmp_path: Path) -> None:
+def test_all_parts_are_in_one_report_for_junit(lead: Led, tmp_path: Path, shown: list[str]) -> None:
     wanted = tmp_path / "folder" / "junit.xml"
     killed = "kill -9 $$"
     lead({part("least"): WRITES_JUNIT, part("unprivileged"): WRITES_JUNIT, part("privileged"): killed}, junit=wanted)
     root = ElementTree.parse(wanted).getroot()
     assert root.tag == "testsuites"
     assert [len(suite.findall("testcase")) for suite in root] == [1, 1]
+    assert shown[-1] == f"all sessions' JUnit reports: {wanted}\n"
 
 
 def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
