@@ -118,8 +118,28 @@ def test_what_is_no_answer(folder: Path, serve: Callable[..., Qemu]) -> None:
         asked.ask("cont")
 
 
+def test_one_that_does_not_listen_yet_is_waited_for(
+    folder: Path, serve: Callable[..., Qemu], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(folder / "monitor"))
+        looked: list[bool] = []
+
+        def wait_for(_what: str, ask: Callable[[], bool], **_options: float) -> None:
+            looked.append(ask())
+            (folder / "monitor").unlink()
+            serve(OK, OK)
+            looked.append(ask())
+
+        monkeypatch.setattr(monitors, "wait_for", wait_for)
+        with monitor(folder / "monitor") as asked:
+            assert asked.ask("cont") == {}
+    assert looked == [False, True]
+
+
 @pytest.mark.parametrize("there", [False, True])
-def test_none_at_all(folder: Path, there: bool) -> None:
+def test_none_at_all(folder: Path, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitors, "LISTEN_SECONDS", 0)
     if there:  # of a QEMU that was killed
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(folder / "monitor"))

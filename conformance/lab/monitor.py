@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import LabError
+from conformance.wait import DeadlineExpired, wait_for
 
 ANSWER_SECONDS = 10
+
+LISTEN_SECONDS = 5
+"""From the socket's appearance, when it is bound, to QEMU listening on it: microseconds, but for a busy machine."""
 
 
 class Monitor:
@@ -26,13 +30,20 @@ class Monitor:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(ANSWER_SECONDS)
         try:
-            self._socket.connect(str(path))
+            wait_for("QEMU to listen", lambda: self._connects(path), seconds=LISTEN_SECONDS, interval=0.02)
             self._lines = self._socket.makefile("rb")
             self._lines.readline()  # the greeting
-        except OSError as error:
+        except (OSError, DeadlineExpired) as error:
             self._socket.close()
             raise LabError(f"the lab's QEMU does not answer its monitor: {error}") from error
         self.ask("qmp_capabilities")
+
+    def _connects(self, path: Path) -> bool:
+        try:
+            self._socket.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        return True
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """Give an order, and return its answer.
