@@ -156,6 +156,22 @@ class Beyond:
             raise EngineError(f"no route to {host} by way of {by_way_of} could be made: {said.strip()}")
         return "reached" in said
 
+    def output(self, script: str, *arguments: str, seconds: int = 60) -> str:
+        """Return what a shell script writes that is run on this network, as containers of the image are.
+
+        Raises:
+            EngineError: it could not be run, or not to its end within so many seconds.
+        """
+        with engine_errors():
+            return throwaway.output(
+                self._client,
+                peer_image(self._client, self._probe),
+                ["/bin/busybox", "sh", "-c", script, "sh", *arguments],
+                run=self._run,
+                seconds=seconds,
+                network_mode=self.network,
+            )
+
 
 def serving(subnet: ipaddress.IPv4Network) -> str:
     """Return the script of the server: it leases the last addresses of its network, and answers as the probe's peer."""

@@ -82,6 +82,8 @@ class Feature(_Data):
     claim: str
     pending: str = ""
     """Why nothing can be asked yet; empty for a feature with a suite."""
+    on_request: str = Field(default="", alias="on-request")
+    """Why it is asked only where it is asked for by name, and how; empty for what every run asks."""
     searched: bool = True
     """Whether a search for privileges asks it: some of its checks are marked ``essential``."""
 
@@ -89,6 +91,11 @@ class Feature(_Data):
     def marker(self) -> str:
         """Return the pytest marker that selects this feature."""
         return self.id.replace("-", "_")
+
+    @property
+    def unasked(self) -> str:
+        """Say why a run asked nothing of it; empty where only the user can know."""
+        return self.pending or self.on_request
 
 
 class _Exposure(_Data):

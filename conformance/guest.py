@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 import xml.etree.ElementTree as ET
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from conformance.container import Container
 from conformance.errors import ImageFailure
 from conformance.media import CMDLINE
 from conformance.report import Event, Report
-from conformance.screen import Reading, Screen, small_png
+from conformance.screen import Reading, Screen, save, small_png
 from conformance.verdict import FULL_DISK
 from conformance.wait import DeadlineExpired, wait_for
 
@@ -49,6 +50,9 @@ ANSWER_SECONDS = 150
 
 LOOK_SECONDS = 1
 """Between two looks at a screen."""
+
+PICTURES = 12
+"""So many screenshots of a guest are kept, the newest ones that differ."""
 
 DRAIN_SECONDS = 5
 
@@ -91,6 +95,7 @@ class Shape:
         screen: whether there is a video card.
         tpm: whether there is an emulated TPM 2.0.
         memory_mib: how much memory there is, in MiB.
+        installs: it boots from its disk as soon as that can be booted, until then from the CD-ROM, and may reboot.
     """
 
     firmware: Firmware
@@ -114,6 +119,7 @@ class Shape:
     screen: bool = False
     tpm: bool = False
     memory_mib: int = MEMORY_MIB
+    installs: bool = False
 
 
 @dataclass
@@ -128,7 +134,7 @@ class Guest:
         report: what the guest said.
         console: everything on the serial console.
         screen: what was read on the screen when it was last looked at.
-        picture: where a screenshot of a screen that did not show what was waited for was put.
+        picture: where screenshots of a screen that did not show what was waited for were put.
         screenshot: of the screen that was judged, an image file; empty where none was.
         mac: address of its network card.
         kvm: QEMU's own answer to ``query-kvm``: ``enabled`` and ``present``.
@@ -208,7 +214,8 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
         ET.SubElement(firmware, "initrd").text = shape.initrd
         ET.SubElement(firmware, "cmdline").text = CMDLINE
     else:
-        ET.SubElement(firmware, "boot", dev="cdrom")
+        for device in ("hd", "cdrom") if shape.installs else ("cdrom",):
+            ET.SubElement(firmware, "boot", dev=device)
     ET.SubElement(firmware, "smbios", mode="sysinfo")
 
     strings = ET.SubElement(ET.SubElement(domain, "sysinfo", type="smbios"), "oemStrings")
@@ -223,9 +230,9 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
         ET.SubElement(features, "smm", state="on")
     if shape.accel == "kvm":
         ET.SubElement(domain, "cpu", mode="host-passthrough", migratable="off")
-    # A guest that reboots or crashes has not done what it was asked for.
+    # A guest that crashes has not done what it was asked for, nor has one that reboots, but for an installer.
     for event in ("on_poweroff", "on_reboot", "on_crash"):
-        ET.SubElement(domain, event).text = "destroy"
+        ET.SubElement(domain, event).text = "restart" if shape.installs and event == "on_reboot" else "destroy"
 
     devices = ET.SubElement(domain, "devices")
     if shape.iso or shape.drive:
@@ -380,6 +387,7 @@ class Running:
         self.silent = False
         """Whether it owes an answer: whoever asks it next would wait in vain, and be blamed for it."""
         self._next_look = 0.0
+        self._pictures: deque[bytes] = deque(maxlen=PICTURES)
         self._past = Report("", guest.nonce)
         """What it reported over earlier consoles, and the number with which it went on over this one."""
         self._heard = ""
@@ -396,16 +404,59 @@ class Running:
             self._console.drain()
         self.read()
         if not self.guest.report.complete:
+            self._keep_pictures()
             raise self._failure(trouble or f"guest {self.guest.name} ended without finishing its report")
         return self.guest
 
-    def wait_for_event(self, name: str, seconds: float = BOOT_SECONDS) -> Event:
+    def wait_for_event(
+        self, name: str, seconds: float = BOOT_SECONDS, *, meanwhile: Callable[[], str] = lambda: ""
+    ) -> Event:
         """Wait until the guest has reported an event, and return it.
+
+        Args:
+            name: the event's.
+            seconds: deadline.
+            meanwhile: called again and again; a text that it returns is why there is no use in waiting any longer.
 
         Raises:
             GuestFailure: it did not, or it has ended.
         """
-        return self._wait_for_report(f"to report {name!r}", lambda report: report.last(name), seconds)
+
+        def look(report: Report) -> Event | None:
+            if trouble := meanwhile():
+                raise _Stopped(trouble)
+            return report.last(name)
+
+        return self._wait_for_report(f"to report {name!r}", look, seconds)
+
+    def shut_down(self, seconds: float = BOOT_SECONDS) -> Guest:
+        """Press the power button, and wait until the guest has obeyed and ended its report.
+
+        Raises:
+            libvirt.libvirtError: the daemon refused.
+            GuestFailure: the guest did not obey within ``seconds``.
+        """
+        self.domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        return self.wait_for_end(seconds)
+
+    @property
+    def last_line(self) -> str:
+        """Return the newest line on the console that has something in it."""
+        lines = [line for line in plain(self.read().console).splitlines() if line.strip()]
+        return lines[-1].strip() if lines else ""
+
+    def activity(self) -> tuple[int, ...]:
+        """Return numbers that change with what the guest writes to its console, and does with its disk."""
+        moved: tuple[int, ...] = ()
+        with contextlib.suppress(libvirt.libvirtError):  # it may end at any moment
+            moved = tuple(self.domain.blockStats("vda")[:4]) if self.guest.shape.disk else ()
+        return (len(self._console.text), *moved)
+
+    def picture(self) -> None:
+        """Take a screenshot, of which the newest are kept for whoever has to find out why the guest failed."""
+        self._look()
+        if self._screen and self._screen.picture and self._screen.picture not in self._pictures:
+            self._pictures.append(self._screen.picture)
 
     def ask(self, what: str, *, seconds: float = ANSWER_SECONDS, **arguments: str) -> Event:
         """Ask a guest that stays for one more thing, and return the event of that name.
@@ -638,7 +689,7 @@ class Running:
             self._console.drain()
             matches()
         if not found:
-            self._keep_picture()
+            self._keep_pictures()
             raise self._failure(trouble or f"guest {self.guest.name} ended without showing {pattern!r}")
         return found
 
@@ -654,13 +705,19 @@ class Running:
             self._next_look = time.monotonic() + LOOK_SECONDS
         return self.guest.screen
 
-    def _keep_picture(self) -> None:
-        """Put the newest screenshot where a reader of the failure can look at it."""
-        if self._screen and self._screen.picture:
-            self.guest.screenshot = self._screen.picture
-            with contextlib.suppress(OSError):
-                kept = self._screen.save(paths.ARTEFACTS / f"{self.guest.name}.png")
-                self.guest.picture = f"{kept.parent.name}/{kept.name}"
+    def _keep_pictures(self) -> None:
+        """Put the screenshots where a reader of the failure can look at them."""
+        if not self._screen or not self._screen.picture:
+            return
+        self.guest.screenshot = self._screen.picture
+        pictures = list(self._pictures) or [self._screen.picture]
+        ends = [""] if len(pictures) == 1 else [f"-{number}" for number in range(1, len(pictures) + 1)]
+        with contextlib.suppress(OSError):
+            kept = [
+                save(picture, paths.ARTEFACTS / f"{self.guest.name}{end}.png")
+                for picture, end in zip(pictures, ends, strict=True)
+            ]
+            self.guest.picture = ", ".join(f"{path.parent.name}/{path.name}" for path in kept)
 
     def read(self) -> Guest:
         """Bring what is known of the guest up to date."""
@@ -688,6 +745,7 @@ class Running:
         trouble = self._wait(what, seen, seconds)
         if not found:
             self.silent = True
+            self._keep_pictures()
             raise self._failure(trouble or f"guest {self.guest.name} ended instead of {what}")
         return found[0]
 

@@ -19,6 +19,7 @@ from conformance.errors import HarnessError, ImageFailure
 from conformance.guest import Accel, Autostarted, Defined, Direct, DiskFormat, Firmware, Guest, Running, Shape
 from conformance.media import Probe
 from conformance.passthrough import Device
+from conformance.watch import STALL_SECONDS, Watch
 
 Need = Literal["iso", "disk", "network", "macvtap", "tpm"]
 """What a boot can be asked for."""
@@ -35,6 +36,24 @@ NETWORK = "default"
 DISK_BYTES = 16 * 2**20
 
 MEDIUM_BYTES = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Installation:
+    """What is installed, and what it is given; by default what a small Linux needs.
+
+    Attributes:
+        medium: which is booted.
+        orders: what the guest is told.
+        disk_bytes: of the disk; only what is written takes room.
+        memory_mib: in MiB.
+    """
+
+    medium: Path
+    orders: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    disk_bytes: int = 4 * 2**30
+    memory_mib: int = 1024
+
 
 RESIDENTS: tuple[frozenset[Part], ...] = (
     frozenset({"disk", "network", "drive"}),
@@ -327,12 +346,52 @@ class Guests:
             libvirt.libvirtError: the domain did not start.
         """
         self._progress(f"{self.container.mode.id}: {path.name} by {firmware.upper()} under {self.accel}")
-        # Of a name of its own: a user's medium may be called as one of ours is.
-        name = f"medium-{hashlib.sha256(bytes(path.resolve())).hexdigest()[:16]}.iso"
-        self._upload(name, path)
+        name = self._upload_given(path)
         shape = Shape(firmware, self.accel, POOL, iso=name, firmware_on_serial=True, screen=True, memory_mib=memory_mib)
         with guests.started(self.container, shape, {}) as running:
             yield running
+
+    @contextlib.contextmanager
+    def installing(self, what: Installation, *, firmware: Firmware) -> Iterator[Watch]:
+        """Start an installation from a medium onto an empty disk, with a network, for as long as this lasts.
+
+        Args:
+            what: is installed.
+            firmware: how the medium is booted.
+
+        Raises:
+            libvirt.libvirtError: the domain did not start, or the network is not.
+        """
+        require_started(self.container.connection.networkLookupByName(NETWORK))
+        name = f"disk-{time.monotonic_ns()}.raw"
+        volume = self._volume(name, what.disk_bytes)
+        shape = Shape(
+            firmware,
+            self.accel,
+            POOL,
+            iso=self._upload_given(what.medium),
+            disk=name,
+            network=NETWORK,
+            firmware_on_serial=True,
+            screen=True,
+            memory_mib=what.memory_mib,
+            installs=True,
+        )
+        try:
+            with guests.started(self.container, shape, {"peer": self._beyond.server, **what.orders}) as running:
+                where = f"{self.container.mode.id}, {firmware.upper()}"
+                yield Watch(running, self._progress, where, stall_seconds=STALL_SECONDS[self.accel])
+        finally:
+            # Gigabytes, which nobody asks for any more.
+            with contextlib.suppress(libvirt.libvirtError):
+                volume.delete()
+
+    def _upload_given(self, path: Path) -> str:
+        """Put a medium that need not be the probe's into the pool, and return its volume's name."""
+        # Of a name of its own: a user's medium may be called as one of ours is.
+        name = f"medium-{hashlib.sha256(bytes(path.resolve())).hexdigest()[:16]}.iso"
+        self._upload(name, path)
+        return name
 
     def _shape(self, firmware: Firmware, needs: frozenset[Need] | frozenset[Part]) -> Shape:
         disk_format: DiskFormat = "qcow2" if "snapshots" in needs else "raw"

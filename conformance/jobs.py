@@ -140,9 +140,13 @@ def check(contract: Contract, jobs: Iterable[Job], folder: Path = FOLDER) -> lis
 
 
 def _coverage(contract: Contract, jobs: list[Job]) -> Iterator[str]:
-    wanted = {(feature.id, mode.id) for feature in contract.features if not feature.pending for mode in contract.modes}
     # Where a host lacks the module that they are about, they are other modes, and need not be asked.
     special = {one.id for one in contract.modes if modes_.needs_module(contract, modes_.of(contract, one.id))}
+    asking = [feature for feature in contract.features if not feature.pending]
+    wanted = {(one.id, mode.id) for one in asking if not one.on_request for mode in contract.modes}
+    wanted_anywhere = {
+        (one.id, mode.id) for one in asking if one.on_request for mode in contract.modes if mode.id not in special
+    }
     artefacts = [job.artefact for job in jobs]
     for twice in sorted({one for one in artefacts if artefacts.count(one) > 1}):
         yield f"several jobs upload {twice}"
@@ -166,6 +170,9 @@ def _coverage(contract: Contract, jobs: list[Job]) -> Iterator[str]:
         for feature, mode in sorted(wanted - covered):
             if mode not in excused:
                 yield f"no job asks {feature} in {mode} on {host}"
+        wanted_anywhere -= covered
+    for feature, mode in sorted(wanted_anywhere):
+        yield f"no job asks {feature} in {mode}"
     for mode in sorted(special - {job.mode for job in jobs}):
         yield f"no job asks {mode} on any host"
 

@@ -252,7 +252,7 @@ def _place(
     cell = host.cell(feature.id, claims.id)
     history = host.history.get((feature.id, claims.id), ())[::-1]
     beside = cell.flaky.beside.words if cell.flaky and cell.flaky.beside else ""
-    reasons = cell.reasons or ((feature.pending,) if not cell.records and feature.pending else ())
+    reasons = cell.reasons or ((feature.unasked,) if not cell.records and feature.unasked else ())
     checks, others = (
         [_check(contract, record, boots.of(record, name, f"{feature.title}, {claims.id}")) for record in records]
         for records in (cell.records, cell.flaky.others if cell.flaky else ())

@@ -6,6 +6,7 @@ It does nothing in a session without tests that carry a feature's marker.
 import argparse
 import contextlib
 import functools
+import re
 import sys
 import time
 from collections.abc import Collection, Generator, Iterator
@@ -25,6 +26,7 @@ from conformance import (
     labels,
     leftovers,
     matrix,
+    mirror,
     passthrough,
     paths,
     require,
@@ -46,13 +48,15 @@ from conformance.errors import (
 )
 from conformance.given import Given
 from conformance.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running
-from conformance.guests import ONE_FOR_ALL, SHARED, Guests, Need, Part
+from conformance.guests import ONE_FOR_ALL, SHARED, Guests, Installation, Need, Part
+from conformance.media import debian as debian_
 from conformance.mode import Mode
 from conformance.passthrough import Device, Spare
 from conformance.progress import Progress
 from conformance.question import Question, digest
 from conformance.run import Run, prepare
 from conformance.verdict import KnownFailure, Verdict, blames_image, recognised
+from conformance.watch import Watch
 
 if TYPE_CHECKING:
     from testinfra.host import Host as Inside
@@ -111,6 +115,18 @@ class Assignment:
     run: str
     mode: str
     progress: TextIO
+
+
+INSTALL = "install"
+"""The marker of what takes long; -m names it, or the feature's own, where it is to be asked."""
+
+
+class Install(Protocol):
+    """Starts an installation."""
+
+    def __call__(self, what: Installation, *, firmware: Firmware) -> contextlib.AbstractContextManager[Watch]:
+        """Return what it is watched by, for as long as this lasts; raises what :meth:`Guests.installing` raises."""
+        ...
 
 
 QUESTION = pytest.StashKey[Question]()
@@ -186,6 +202,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail where this is unsupported or not run: a feature, in each chosen mode; a mode; or the host's"
         f" {', '.join(require.ABILITIES)}; repeatable",
     )
+    group.addoption(
+        "--install-mirror",
+        metavar="URL",
+        help="where an installed Debian comes from, by HTTP and as containers reach it (default: apt's own mirror)",
+    )
     group.addoption("--iso", type=Path, metavar="FILE", help="boot a guest from this medium, too; with --iso-expect")
     group.addoption(
         "--iso-expect",
@@ -248,6 +269,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "essential: of its feature, what conformance privileges asks")
     config.addinivalue_line("markers", "given_medium: asked only where --iso names a medium")
+    config.addinivalue_line("markers", f"{INSTALL}: installs an operating system; asked only where -m names it")
     config.addinivalue_line("markers", "given_link: asked only where --macvtap-link names a link")
     config.addinivalue_line(
         "markers", "ends(what): ends the running 'guest' or the 'container'; asked after those that go on with it"
@@ -355,6 +377,7 @@ def _note_questions(config: pytest.Config, items: list[pytest.Item]) -> None:
         for item in items
         if not isinstance(_parameters(item).get("mode"), Mode | None)
         or unpromised & {mark.name for mark in item.iter_markers()}
+        or not _is_wanted(config, item)
     ]
     if pointless:
         config.hook.pytest_deselected(items=pointless)
@@ -378,6 +401,12 @@ def _note_questions(config: pytest.Config, items: list[pytest.Item]) -> None:
             question.expected = claims.cause(known.cause)
             item.add_marker(pytest.mark.xfail(strict=True, raises=KnownFailure, reason=question.expected.explanation))
         item.stash[QUESTION] = question
+
+
+def _is_wanted(config: pytest.Config, item: pytest.Item) -> bool:
+    """Say whether a test is asked, which takes so long that it has to be asked for; any other test is."""
+    marks = {mark.name for mark in item.iter_markers()}
+    return INSTALL not in marks or bool(marks & set(re.findall(r"\w+", config.getoption("markexpr"))))
 
 
 def _index(chosen: list[Mode], asked: Mode | None) -> int:
@@ -633,6 +662,29 @@ def medium(request: pytest.FixtureRequest, guests: Guests, container: Container)
             yield guest
 
     return medium
+
+
+@pytest.fixture(scope="session")
+def debian(request: pytest.FixtureRequest, beyond: Beyond) -> Installation:
+    """Debian's installer, and the mirror that it installs from."""
+    medium = debian_.debian(request.config.stash[PROGRESS])
+    source = mirror.chosen(request.config.getoption("install_mirror"))
+    mirror.require(source, medium.suite, beyond)
+    return Installation(medium.iso, {"mirror": source})
+
+
+@pytest.fixture
+def install(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Install:  # noqa: ARG001  - must be running
+    """Starts an installation, which can be watched."""
+    question: Question = request.node.stash[QUESTION]
+
+    @contextlib.contextmanager
+    def install(what: Installation, *, firmware: Firmware) -> Iterator[Watch]:
+        with guests.installing(what, firmware=firmware) as watch:
+            question.boots.append(watch.guest)
+            yield watch
+
+    return install
 
 
 @pytest.fixture

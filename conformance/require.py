@@ -98,7 +98,7 @@ def _decided(cell: matrix.Cell | None) -> bool:
 
 def _why(cell: matrix.Cell | None, feature: Feature) -> str:
     if cell is None:
-        return f"{_said(Verdict.NOT_RUN)}: {feature.pending or 'it was not asked'}"
+        return f"{_said(Verdict.NOT_RUN)}: {feature.unasked or 'it was not asked'}"
     return f"{_said(cell.verdict)}: {'; '.join(cell.reasons)}"
 
 

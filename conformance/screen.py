@@ -215,11 +215,12 @@ class Screen:
             self._reading = read(self.picture, self._font)
         return self._reading
 
-    def save(self, path: Path) -> Path:
-        """Write the newest screenshot as PNG, and return where it is; raises OSError where that cannot be done."""
-        path.parent.mkdir(exist_ok=True)
-        Image.open(io.BytesIO(self.picture)).save(path, format="PNG")
-        return path
+
+def save(picture: bytes, path: Path) -> Path:
+    """Write a screenshot as PNG, and return where it is; raises OSError where that cannot be done."""
+    path.parent.mkdir(exist_ok=True)
+    Image.open(io.BytesIO(picture)).save(path, format="PNG")
+    return path
 
 
 def small_png(picture: bytes) -> bytes:

@@ -103,10 +103,10 @@ def _matrices(contract: Contract, hosts: Sequence[HostMatrix]) -> str:
 def _matrix(contract: Contract, host: HostMatrix) -> str:
     notes: list[str] = []
 
-    def word(cell: Cell, pending: str) -> str:
+    def word(cell: Cell, unasked: str) -> str:
         reasons = cell.reasons
-        if cell.verdict is Verdict.NOT_RUN and not reasons and pending:
-            reasons = (pending,)
+        if cell.verdict is Verdict.NOT_RUN and not reasons and unasked:
+            reasons = (unasked,)
         marks = []
         for reason in reasons:
             if reason not in notes:
@@ -118,7 +118,7 @@ def _matrix(contract: Contract, host: HostMatrix) -> str:
         return text + (f" <sup>{', '.join(marks)}</sup>" if marks else "")
 
     rows = [
-        [feature.title, *(word(host.cell(feature.id, claims.id), feature.pending) for claims in contract.modes)]
+        [feature.title, *(word(host.cell(feature.id, claims.id), feature.unasked) for claims in contract.modes)]
         for feature in contract.features
     ]
     accels = frozenset(accel for cell in host.cells.values() for accel in cell.accels)

@@ -295,6 +295,47 @@ def test_what_was_shown_instead_is_told_and_the_screenshot_kept(start: Start, pi
     assert Image.open(kept).size == (720, 400)
 
 
+def test_of_a_guest_that_was_watched_a_series_of_screenshots_is_kept(
+    start: Start, picture: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guests, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(guests, "PICTURES", 2)
+    running = start(b"Installing\r\nthe base system\r\n\r\n", states=[RUNNING], picture=picture)
+    for left in (10, 20, 30, 30):
+        running.domain.stream.picture = cell_at(left)
+        running.picture()
+    assert running.last_line == "the base system"
+
+    with pytest.raises(GuestFailure, match="nothing moves") as failure:
+        running.wait_for_event("end", seconds=60, meanwhile=lambda: "nothing moves")
+
+    kept = [tmp_path / "artefacts" / f"probe-{number}.png" for number in (1, 2)]
+    assert "screenshot: artefacts/probe-1.png, artefacts/probe-2.png\n" in str(failure.value)
+    assert [Image.open(path).getbbox() for path in kept] == [(20, 0, 21, 1), (30, 0, 31, 1)]
+
+
+def test_the_power_button_is_pressed_and_the_end_waited_for(start: Start) -> None:
+    running = start(line(0, "ready"), states=[RUNNING, OFF])
+    pressed: list[int] = []
+
+    def shut_down(flags: int) -> None:
+        pressed.append(flags)
+        running.domain.stream.written.append(line(1, "end"))
+
+    running.domain.shutdownFlags = shut_down
+    assert running.shut_down(5).report.complete
+    assert pressed == [libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN]
+
+
+def cell_at(left: int) -> bytes:
+    """A screen with one point on it."""
+    image = Image.new("RGB", (720, 400))
+    image.putpixel((left, 0), (170, 170, 170))
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()
+
+
 def test_a_screenshot_that_cannot_be_kept_hides_no_failure(start: Start, picture: bytes, tmp_path: Path) -> None:
     (tmp_path / "artefacts").write_text("in the way")
     with pytest.raises(GuestFailure, match="the screen shows:\n  M\n") as failure:

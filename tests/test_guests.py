@@ -104,6 +104,20 @@ def test_a_macvtap_interface_is_on_a_link_in_a_mode() -> None:
     assert '<source dev="eth0" mode="vepa" />' in xml
 
 
+def test_an_installer_starts_from_its_disk_as_soon_as_it_can_and_may_reboot() -> None:
+    shape = Shape("bios", "tcg", "pool", iso="medium.iso", disk="disk.raw", installs=True)
+    domain = ET.fromstring(domain_xml("probe", shape, "52:54:00:00:00:01", {}))
+    assert [boot.get("dev") for boot in domain.iterfind("os/boot")] == ["hd", "cdrom"]
+    assert (domain.findtext("on_reboot"), domain.findtext("on_crash")) == ("restart", "destroy")
+
+
+def test_any_other_guest_starts_from_its_medium_and_ends_where_it_reboots() -> None:
+    shape = Shape("bios", "tcg", "pool", iso="medium.iso", disk="disk.raw")
+    domain = ET.fromstring(domain_xml("probe", shape, "52:54:00:00:00:01", {}))
+    assert [boot.get("dev") for boot in domain.iterfind("os/boot")] == ["cdrom"]
+    assert domain.findtext("on_reboot") == "destroy"
+
+
 class Resident:
     """A guest that stays."""
 

@@ -23,7 +23,7 @@ import pytest
 from conformance import media
 from conformance.apt import MIRROR_VARIABLE, Mirror
 from conformance.errors import MediaError
-from conformance.media import build, download, formats, others, packages, recipe, store
+from conformance.media import build, debian, download, formats, others, packages, recipe, store
 
 MODULES = "usr/lib/modules/1.0"
 
@@ -563,6 +563,99 @@ def test_a_recipe_that_takes_too_little_is_refused(folder: Path, tmp_path: Path)
     kept = recipe.load(folder)
     with pytest.raises(MediaError, match="takes no busybox, grub, isolinux, ldlinux"):
         build.media(folder, kept, [(kept.inputs[0], path)], "name")
+
+
+# Debian's installer -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def debian_folder(folder: Path) -> Path:
+    """A recipe of an installer with one component beside the probe's, of which all comes from its packages."""
+    made = folder.parent / "debian"
+    shutil.copytree(debian.RECIPE, made)
+    folder.rename(folder.parent / "probe")
+    (made / "recipe.toml").write_text(
+        f"""
+        suite = "trixie"
+        fallback = []
+        [installer]
+        package = "installer"
+        version = "13"
+        pool = "pool/k.deb"
+        sha256 = "{hashlib.sha256(KERNEL).hexdigest()}"
+        files.vmlinuz = "boot/vmlinuz-1.0"
+        files.initrd = "boot/vmlinuz-1.0"
+        [[components]]
+        pool = "pool/t.deb"
+        sha256 = "{hashlib.sha256(TOOLS).hexdigest()}"
+        """
+    )
+    return made
+
+
+def test_an_installer_becomes_a_medium_with_answers_and_components(
+    archive: Archive, debian_folder: Path, cache: Path
+) -> None:
+    medium = debian.debian(folder=debian_folder, cache=cache)
+    assert (medium.suite, medium.version) == ("trixie", "13")
+    image = pycdlib.PyCdlib()
+    image.open(str(medium.iso))
+    try:
+
+        def read(path: str) -> bytes:
+            out = io.BytesIO()
+            image.get_file_from_iso_fp(out, rr_path=path)
+            return out.getvalue()
+
+        initrd = read("/boot/initrd")
+        # The kernel looks for the next archive at a multiple of four bytes.
+        assert initrd.startswith(b"a kernel070701")
+        for file in ("preseed.cfg", "agent", "conformance.service"):
+            assert (debian_folder / file).read_bytes() in initrd
+        assert b"conformance/components/t.deb\0" in initrd
+        assert TOOLS in initrd
+        assert b"shim" * 1000 in read("/efi.img")
+        assert read("/boot/vmlinuz") == b"a kernel"
+        assert b"priority=critical" in read("/isolinux/isolinux.cfg")
+        assert read("/.disk/info").decode().strip() == medium.iso.parent.name
+    finally:
+        image.close()
+
+
+def test_an_installers_medium_is_built_once(archive: Archive, debian_folder: Path, cache: Path) -> None:
+    first = debian.debian(folder=debian_folder, cache=cache)
+    archive.files.clear()
+    assert debian.debian(folder=debian_folder, cache=cache) == first
+
+
+@pytest.mark.parametrize("file", ["preseed.cfg", "agent", "../probe/recipe.toml"])
+def test_whatever_is_changed_gives_another_installers_medium(
+    archive: Archive, debian_folder: Path, cache: Path, file: str
+) -> None:
+    before = debian.debian(folder=debian_folder, cache=cache)
+    with (debian_folder / file).open("a") as changed:
+        changed.write("# changed\n")
+    assert debian.debian(folder=debian_folder, cache=cache) != before
+
+
+@pytest.mark.parametrize("text", ["suite = 'trixie'", "not toml at all"])
+def test_what_is_no_recipe_of_an_installer_is_refused(debian_folder: Path, text: str) -> None:
+    (debian_folder / "recipe.toml").write_text(text)
+    with pytest.raises(MediaError, match="is not a recipe"):
+        debian.debian(folder=debian_folder)
+
+
+def test_the_installers_components_fit_its_kernel() -> None:
+    text = (debian.RECIPE / "recipe.toml").read_text()
+    assert len(set(re.findall(r"-modules-([^_]+)-di_", text))) == 1
+
+
+def test_both_loaders_start_the_installer_alike() -> None:
+    isolinux = re.search(r"APPEND (.*)", (debian.RECIPE / "isolinux.cfg").read_text())
+    grub = re.search(r"linux /boot/vmlinuz (.*)", (debian.RECIPE / "grub.cfg").read_text())
+    assert isolinux
+    assert grub
+    assert isolinux[1] == grub[1]
 
 
 # Media that others made -----------------------------------------------------------------------------------

@@ -301,6 +301,26 @@ def test_a_bad_medium_is_a_usage_error_before_any_work(ask: Ask, options: list[s
     assert not outcome.records
 
 
+LONG = """
+@pytest.mark.install
+def test_it(mode): pass
+"""
+
+
+@pytest.mark.parametrize("expression", ["install", "install_debian", "api or install", "install_debian and not api"])
+def test_what_takes_long_is_asked_where_m_names_it(ask: Ask, expression: str) -> None:
+    assert ask(LONG, "-m", expression, marker="install_debian").verdicts == {"test_it": "works"}
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("-m", "install_debian and not install"), ("-k", "test_it"), ("-m", "not api")]
+)
+def test_what_takes_long_is_asked_only_there(ask: Ask, options: tuple[str, ...]) -> None:
+    outcome = ask(LONG, *options, marker="install_debian")
+    assert outcome.records == []
+    outcome.result.assert_outcomes(deselected=1)
+
+
 def test_an_options_file_that_hides_the_projects_settings_is_told(
     ask: Ask, pytester: pytest.Pytester, tmp_path: Path
 ) -> None:

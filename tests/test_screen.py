@@ -198,7 +198,7 @@ def test_a_screenshot_is_read_and_saved(monkeypatch: pytest.MonkeyPatch, tmp_pat
     shown = Screen(connection, domain)
 
     assert "Memtest86+ v7.20" in shown.look().text
-    assert Image.open(shown.save(tmp_path / "artefacts" / "screen.png")).size == (720, 400)
+    assert Image.open(screen.save(shown.picture, tmp_path / "artefacts" / "screen.png")).size == (720, 400)
 
 
 def test_a_record_keeps_a_small_screenshot() -> None:

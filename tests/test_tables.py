@@ -59,6 +59,15 @@ def test_a_pending_feature_says_why_it_was_not_run(contract: Contract, make_reco
     assert contract.feature("install-windows").pending in text
 
 
+def test_a_feature_that_has_to_be_asked_for_says_so(contract: Contract, make_record: Make) -> None:
+    text = tables.update(block("matrix"), contract, [make_record()])
+    (row,) = [line for line in text.splitlines() if line.startswith("| Installing Debian |")]
+    assert row.count("not run <sup>") == len(contract.modes)
+    reason = contract.feature("install-debian").on_request
+    assert reason
+    assert any(line.endswith(f". {reason}") for line in text.splitlines())
+
+
 def test_an_older_record_stands_with_its_day(contract: Contract, make_record: Make) -> None:
     from datetime import UTC, datetime
 

@@ -51,17 +51,8 @@ def others(
                 found: dict[str, bytes] = {}
                 for package in wanted.inputs:
                     file = download.fetch(package, cache / "downloads", sources, progress)
-                    found |= _taken(package, file)
+                    found |= packages.taken(package, file)
                 store.put(folder, found)
     except OSError as error:
         raise download.storage_error(error, cache or Path(paths.PROJECT)) from error
     return {name: folder / name for package in wanted.inputs for name in package.files}
-
-
-def _taken(package: Package, file: Path) -> dict[str, bytes]:
-    # No folder is wanted as a whole: no path begins with a slash.
-    inside = packages.contents(file, set(package.files.values()), "/")
-    for path in package.files.values():
-        if path not in inside:
-            raise MediaError(f"{package} has no file {path}", "correct `files` of that package in the recipe")
-    return {name: inside[path] for name, path in package.files.items()}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from conformance.errors import MediaError
+from conformance.media.recipe import Package
 
 
 def contents(package: Path, files: set[str], folder: str) -> dict[str, bytes]:
@@ -37,6 +38,20 @@ def contents(package: Path, files: set[str], folder: str) -> dict[str, bytes]:
             f"{package.name} is not a Debian package with a data.tar.xz: {error}",
             "pin a package of Debian 13 or older in the recipe; they are all of that form",
         ) from error
+
+
+def taken(package: Package, file: Path) -> dict[str, bytes]:
+    """Return the files that a recipe takes from a package, by its own names for them.
+
+    Raises:
+        MediaError: the package has not all of them.
+    """
+    # No folder is wanted as a whole: no path begins with a slash.
+    inside = contents(file, set(package.files.values()), "/")
+    for path in package.files.values():
+        if path not in inside:
+            raise MediaError(f"{package} has no file {path}", "correct `files` of that package in the recipe")
+    return {name: inside[path] for name, path in package.files.items()}
 
 
 def _ar(archive: bytes) -> Iterator[tuple[str, bytes]]:

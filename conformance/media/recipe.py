@@ -2,6 +2,7 @@
 
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -81,10 +82,10 @@ def load(folder: Path) -> Recipe:
         raise MediaError(f"{path} is not a recipe: {error}", "correct it, or restore it from the repository") from error
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path, files: Sequence[str] = FILES) -> str:
     """Return what names the media: a hash of all that their bytes depend on, the recipe's files and the builder."""
     digest = hashlib.sha256(f"pycdlib {version('pycdlib')}\n".encode())
-    for path in (*(folder / name for name in FILES), *sorted(Path(__file__).parent.glob("*.py"))):
+    for path in (*(folder / name for name in files), *sorted(Path(__file__).parent.glob("*.py"))):
         content = path.read_bytes()
         digest.update(f"{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16]

@@ -1,0 +1,124 @@
+"""Debian's own installer as a medium that asks nobody: see fixtures/isos/debian/README.md."""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from conformance import apt, paths
+from conformance.errors import MediaError
+from conformance.media import download, formats, packages, recipe, store
+from conformance.media.recipe import Package, Pinned
+
+RECIPE = paths.ISOS / "debian"
+
+PROBE = "../probe/recipe.toml"
+"""Beside the recipe: whose boot loaders the medium has."""
+
+FILES = ("recipe.toml", "preseed.cfg", "agent", "conformance.service", "grub.cfg", "isolinux.cfg", PROBE)
+
+LOADERS = {"isolinux", "ldlinux", "shim", "signed_grub"}
+"""A signed chain boots by UEFI whether Secure Boot is enforced or not."""
+
+
+class _Recipe(BaseModel):
+    """What recipe.toml says; its comments say why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: str
+    fallback: list[str]
+    installer: Package
+    components: tuple[Pinned, ...]
+
+
+@dataclass(frozen=True)
+class Medium:
+    """The built medium.
+
+    Attributes:
+        iso: boots by BIOS and by UEFI, Secure Boot included.
+        suite: what it installs, by its name in the archive.
+        version: of the installer.
+    """
+
+    iso: Path
+    suite: str
+    version: str
+
+
+def debian(
+    progress: Callable[[str], None] = lambda _: None, *, folder: Path = RECIPE, cache: Path | None = None
+) -> Medium:
+    """Return the installer's medium, built unless it is in the cache already and unharmed.
+
+    Processes that build at the same time wait for each other.
+
+    Args:
+        progress: told what is being done, in a few words.
+        folder: the recipe's.
+        cache: where downloads and media are kept; the project's own cache if not given.
+
+    Raises:
+        MediaError: the recipe is none, an input could not be fetched, or the medium not be built or stored.
+    """
+    ingredients = _load(folder)
+    name = f"debian-{recipe.fingerprint(folder, FILES)}"
+    try:
+        cache = cache or paths.cache()
+        built = cache / "media" / name
+        with store.locked(cache / "media.lock", progress):
+            if not store.intact(built):
+                store.put(
+                    built, {"debian.iso": _iso(folder, ingredients, name, _fetcher(ingredients, cache, progress))}
+                )
+    except OSError as error:
+        raise download.storage_error(error, cache or Path(paths.PROJECT)) from error
+    return Medium(built / "debian.iso", ingredients.suite, ingredients.installer.version)
+
+
+def _load(folder: Path) -> _Recipe:
+    path = folder / "recipe.toml"
+    try:
+        return _Recipe.model_validate(tomllib.loads(path.read_text()))
+    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise MediaError(f"{path} is not a recipe: {error}", "correct it, or restore it from the repository") from error
+
+
+def _fetcher(ingredients: _Recipe, cache: Path, progress: Callable[[str], None]) -> Callable[[Pinned], Path]:
+    sources = [*apt.mirrors(), *map(apt.Mirror, ingredients.fallback)]
+    return lambda pinned: download.fetch(pinned, cache / "downloads", sources, progress)
+
+
+def _iso(folder: Path, ingredients: _Recipe, name: str, fetched: Callable[[Pinned], Path]) -> bytes:
+    taken: dict[str, bytes] = {}
+    loaders = [one for one in recipe.load((folder / PROBE).parent).inputs if LOADERS & one.files.keys()]
+    for package in (*loaders, ingredients.installer):
+        taken |= packages.taken(package, fetched(package))
+    # A second archive after the first one: the kernel unpacks both (buffer-format.rst), and the installer takes a
+    # preseed.cfg at the root for its answers.
+    own = formats.cpio(
+        formats.Tree(
+            files={"preseed.cfg": (folder / "preseed.cfg").read_bytes()}
+            | {f"conformance/{file}": (folder / file).read_bytes() for file in ("agent", "conformance.service")}
+            | {f"conformance/components/{one}": fetched(one).read_bytes() for one in ingredients.components}
+        )
+    )
+    initrd = taken["initrd"]
+    return formats.iso(
+        "DEBIAN",
+        {
+            ".disk/info": f"{name}\n".encode(),  # by which Debian's GRUB finds the medium
+            "boot/grub/grub.cfg": (folder / "grub.cfg").read_bytes(),
+            "boot/vmlinuz": taken["vmlinuz"],
+            "boot/initrd": initrd + bytes(-len(initrd) % 4) + own,
+            "efi.img": formats.efi_image({"BOOTX64.EFI": taken["shim"], "GRUBX64.EFI": taken["signed_grub"]}),
+            "isolinux/isolinux.bin": taken["isolinux"],
+            "isolinux/isolinux.cfg": (folder / "isolinux.cfg").read_bytes(),
+            "isolinux/ldlinux.c32": taken["ldlinux"],
+        },
+        bios="isolinux/isolinux.bin",
+        efi="efi.img",
+    )

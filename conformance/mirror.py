@@ -1,0 +1,42 @@
+"""The Debian mirror that guests install from."""
+
+from conformance import apt
+from conformance.beyond import Beyond
+from conformance.errors import HarnessError
+
+NAME_ANOTHER = "name a Debian mirror that containers reach by HTTP: --install-mirror=URL"
+
+SECONDS = 60
+
+
+def chosen(given: str | None) -> str:
+    """Return the URL of the mirror to install from: the given one, else the one that this machine's apt uses.
+
+    Without a slash at its end.
+
+    Raises:
+        HarnessError: there is none, or it is not one that Debian's installer can use.
+    """
+    if given is not None:
+        if not given.startswith("http://"):
+            raise HarnessError(f"--install-mirror {given!r} is no URL that begins with http://", NAME_ANOTHER)
+        return given.rstrip("/")
+    # Debian's installer needs the archive's own keys alone: what comes by HTTP is signed.
+    known = [one.url for one in apt.mirrors() if not one.security and one.url.startswith("http://")]
+    if not known:
+        raise HarnessError("this machine's apt names no Debian archive by HTTP", NAME_ANOTHER)
+    return known[0].rstrip("/")
+
+
+def require(mirror: str, suite: str, beyond: Beyond) -> None:
+    """Ask whether containers reach a mirror that has a suite: what fails without says nothing about the image.
+
+    Raises:
+        HarnessError: they do not, or it has not.
+        EngineError: it could not be asked.
+    """
+    release = f"{mirror}/dists/{suite}/Release"
+    said = beyond.output('wget -T 30 -O - "$1" 2>&1', release, seconds=SECONDS)
+    if f"Codename: {suite}" not in said.splitlines():
+        last = (said.strip().splitlines() or ["nothing"])[-1]
+        raise HarnessError(f"containers of this engine do not get {release}: {last}", NAME_ANOTHER)

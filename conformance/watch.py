@@ -1,0 +1,98 @@
+"""Watching long work in a guest: how far it is, that it still moves, and what its screen showed where it does not."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from conformance.guest import Accel, Guest, Running
+from conformance.report import Event
+
+TELL_SECONDS = 20.0
+"""Between two lines of progress."""
+
+STALL_SECONDS: Mapping[Accel, float] = {"kvm": 600, "tcg": 1800}
+"""So long console and disk of a guest may stand still; an emulated one beside much load was silent for 13 minutes."""
+
+INSTALL_SECONDS = 3 * 3600.0
+"""From an installation's start to its reboot."""
+
+START_SECONDS = 1800.0
+"""From there to the report of the system that was installed."""
+
+
+class Watch:
+    """A guest that works for a long time.
+
+    Attributes:
+        guest: what is known of it so far.
+
+    Args:
+        running: the guest.
+        progress: told the phase, the time since the beginning and the console's newest line.
+        where: begins each line of progress.
+        stall_seconds: after which a guest without any sign of life is given up.
+        clock: seconds from anywhere.
+    """
+
+    def __init__(
+        self,
+        running: Running,
+        progress: Callable[[str], None],
+        where: str,
+        *,
+        stall_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._running = running
+        self._progress = progress
+        self._where = where
+        self._stall_seconds = stall_seconds
+        self._clock = clock
+        self._begun = self._moved = clock()
+        self._next = self._begun
+        self._activity: tuple[int, ...] = ()
+
+    @property
+    def guest(self) -> Guest:
+        """Return what is known of the guest so far."""
+        return self._running.read()
+
+    def until(self, event: str, phase: str, seconds: float) -> Event:
+        """Wait until the guest has reported an event, and return it.
+
+        Args:
+            event: the event's name.
+            phase: what the guest does meanwhile, in a few words.
+            seconds: deadline.
+
+        Raises:
+            GuestFailure: it did not, has ended, or has shown no sign of life for as long as it may; the newest
+                screenshots are kept, and the failure says where.
+        """
+
+        def look() -> str:
+            now = self._clock()
+            if now < self._next:
+                return ""
+            self._next = now + TELL_SECONDS
+            activity = self._running.activity()
+            if activity != self._activity:
+                self._activity, self._moved = activity, now
+            self._running.picture()
+            line = self._running.last_line
+            self._progress(f"{self._where}: {phase}, {minutes(now - self._begun)}: {line}")
+            still = now - self._moved
+            if still < self._stall_seconds:
+                return ""
+            return f"{phase}: no activity on console and disk for {minutes(still)}; its console ends with {line!r}"
+
+        return self._running.wait_for_event(event, seconds, meanwhile=look)
+
+    def shut_down(self, seconds: float = START_SECONDS) -> Guest:
+        """Press the power button, and return the guest when it has ended; raises what Running.shut_down does."""
+        self._progress(f"{self._where}: shutting down, {minutes(self._clock() - self._begun)}")
+        return self._running.shut_down(seconds)
+
+
+def minutes(seconds: float) -> str:
+    """Write a time as minutes and seconds."""
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02} s"
