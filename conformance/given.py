@@ -51,7 +51,7 @@ def given(iso: Path | None, expected: str | None, firmware: Firmware | None) -> 
     if expected is None:
         raise MediaError("--iso without --iso-expect", "say what the medium shows: --iso-expect REGEX")
     _require_expression(expected)
-    _require_iso(iso)
+    require_iso(iso, "--iso")
     return Given(iso, expected, firmware or "bios")
 
 
@@ -70,20 +70,25 @@ def _require_expression(expected: str) -> None:
         )
 
 
-def _require_iso(iso: Path) -> None:
+def require_iso(iso: Path, option: str) -> None:
+    """Raise unless an option's file is an ISO.
+
+    Raises:
+        MediaError: it is none, or cannot be read.
+    """
     remedy = "name a file that is an ISO 9660 image"
     try:
         if iso.exists() and not iso.is_file():
-            raise MediaError(f"--iso: {iso} is {'a folder' if iso.is_dir() else 'no file'}", remedy)
+            raise MediaError(f"{option}: {iso} is {'a folder' if iso.is_dir() else 'no file'}", remedy)
         with iso.open("rb") as file:
             file.seek(DESCRIPTORS)
             descriptor = file.read(1 + len(IDENTIFIER))
     except OSError as error:
-        raise MediaError(f"--iso: {iso.absolute()} cannot be read: {error.strerror}", remedy) from error
+        raise MediaError(f"{option}: {iso.absolute()} cannot be read: {error.strerror}", remedy) from error
     if not iso.stat().st_size:
-        raise MediaError(f"--iso: {iso} is empty", "fetch it again")
+        raise MediaError(f"{option}: {iso} is empty", "fetch it again")
     if descriptor[1:] != IDENTIFIER:
         raise MediaError(
-            f"--iso: {iso} is no ISO: it has no volume descriptor at sector 16",
+            f"{option}: {iso} is no ISO: it has no volume descriptor at sector 16",
             "name a file that is an ISO 9660 image; one that is compressed has to be unpacked before",
         )

@@ -54,6 +54,12 @@ LOOK_SECONDS = 1
 PICTURES = 12
 """So many screenshots of a guest are kept, the newest ones that differ."""
 
+LOADER_BYTES = 16 * 2**20
+"""More than a loader reads before it asks for a key, and less than the system that it loads then."""
+
+KEY_ENTER = 28
+"""Linux' number for the key (input-event-codes.h)."""
+
 DRAIN_SECONDS = 5
 
 MEMORY_MIB = 512
@@ -77,6 +83,7 @@ class Shape:
         firmware: BIOS, UEFI, or UEFI with Secure Boot.
         accel: KVM or emulation.
         iso: volume to boot from as a CD-ROM; without it the kernel is loaded directly.
+        more_isos: volumes of further CD-ROMs, which are not booted from.
         kernel: path in the container of the kernel for a direct boot.
         initrd: path in the container of its initramfs.
         disk: volume of the VirtIO disk, or empty for none.
@@ -95,6 +102,7 @@ class Shape:
         screen: whether there is a video card.
         tpm: whether there is an emulated TPM 2.0.
         memory_mib: how much memory there is, in MiB.
+        cpus: how many processors there are.
         installs: it boots from its disk as soon as that can be booted, until then from the CD-ROM, and may reboot.
     """
 
@@ -119,6 +127,8 @@ class Shape:
     screen: bool = False
     tpm: bool = False
     memory_mib: int = MEMORY_MIB
+    more_isos: tuple[str, ...] = ()
+    cpus: int = 1
     installs: bool = False
 
 
@@ -195,7 +205,7 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     domain = ET.Element("domain", type="kvm" if shape.accel == "kvm" else "qemu")
     ET.SubElement(domain, "name").text = name
     ET.SubElement(domain, "memory", unit="MiB").text = str(shape.memory_mib)
-    ET.SubElement(domain, "vcpu", current="1").text = "2" if shape.adjustable else "1"
+    ET.SubElement(domain, "vcpu", current=str(shape.cpus)).text = str(shape.cpus + shape.adjustable)
 
     uefi, secure = shape.firmware != "bios", shape.firmware == "secure-boot"
     firmware = ET.SubElement(domain, "os", {"firmware": "efi"} if uefi else {})
@@ -237,6 +247,8 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     devices = ET.SubElement(domain, "devices")
     if shape.iso or shape.drive:
         devices.append(_cdrom(shape.pool, shape.iso))
+    for number, volume in enumerate(shape.more_isos, start=1):
+        devices.append(_cdrom(shape.pool, volume, number))
     if shape.disk:
         devices.append(_disk(shape.pool, shape.disk, "vda", shape.disk_format))
     if shape.network:
@@ -259,13 +271,13 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     return ET.tostring(domain, encoding="unicode")
 
 
-def _cdrom(pool: str, volume: str) -> ET.Element:
-    """Describe a CD-ROM drive; without a volume it is empty."""
+def _cdrom(pool: str, volume: str, number: int = 0) -> ET.Element:
+    """Describe a CD-ROM drive, by its number from 0; without a volume it is empty."""
     cdrom = ET.Element("disk", type="volume" if volume else "file", device="cdrom")
     ET.SubElement(cdrom, "driver", name="qemu", type="raw")
     if volume:
         ET.SubElement(cdrom, "source", pool=pool, volume=volume)
-    ET.SubElement(cdrom, "target", dev="sda", bus="sata")
+    ET.SubElement(cdrom, "target", dev=f"sd{'abcd'[number]}", bus="sata")
     ET.SubElement(cdrom, "readonly")
     return cdrom
 
@@ -438,6 +450,26 @@ class Running:
         """
         self.domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
         return self.wait_for_end(seconds)
+
+    def press_any_key(self, seconds: float = BOOT_SECONDS) -> None:
+        """Press a key until the guest reads from its medium what no loader has: a medium may want one to be booted.
+
+        Raises:
+            libvirt.libvirtError: the daemon refused, or the guest has ended.
+            GuestFailure: it did not read so much within ``seconds``.
+        """
+
+        def reads() -> bool:
+            if self.domain.blockStats("sda")[1] > LOADER_BYTES:
+                return True
+            self.domain.sendKey(libvirt.VIR_KEYCODE_SET_LINUX, 50, [KEY_ENTER], 1, 0)
+            return False
+
+        trouble = self._wait("to boot from its medium", reads, seconds, interval=LOOK_SECONDS)
+        if trouble:
+            self.picture()
+            self._keep_pictures()
+            raise self._failure(trouble)
 
     @property
     def last_line(self) -> str:
@@ -777,10 +809,10 @@ class Running:
             )
         return ""
 
-    def _wait(self, what: str, ask: Callable[[], bool], seconds: float) -> str:
+    def _wait(self, what: str, ask: Callable[[], bool], seconds: float, interval: float = 0.1) -> str:
         """Wait, and return why that ended badly; empty if it did not."""
         try:
-            wait_for(f"guest {self.guest.name} {what}", ask, seconds=seconds, seen=self._shows)
+            wait_for(f"guest {self.guest.name} {what}", ask, seconds=seconds, interval=interval, seen=self._shows)
         except (DeadlineExpired, _Stopped) as error:
             return str(error)
         return ""

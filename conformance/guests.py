@@ -44,15 +44,21 @@ class Installation:
 
     Attributes:
         medium: which is booted.
+        more: further media.
         orders: what the guest is told.
         disk_bytes: of the disk; only what is written takes room.
         memory_mib: in MiB.
+        cpus: how many processors.
+        tpm: whether there is a TPM.
     """
 
     medium: Path
     orders: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    more: tuple[Path, ...] = ()
     disk_bytes: int = 4 * 2**30
     memory_mib: int = 1024
+    cpus: int = 1
+    tpm: bool = False
 
 
 RESIDENTS: tuple[frozenset[Part], ...] = (
@@ -370,11 +376,14 @@ class Guests:
             self.accel,
             POOL,
             iso=self._upload_given(what.medium),
+            more_isos=tuple(self._upload_given(path) for path in what.more),
             disk=name,
             network=NETWORK,
             firmware_on_serial=True,
             screen=True,
             memory_mib=what.memory_mib,
+            cpus=what.cpus,
+            tpm=what.tpm,
             installs=True,
         )
         try:

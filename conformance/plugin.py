@@ -57,6 +57,8 @@ from conformance.question import Question, digest
 from conformance.run import Run, prepare
 from conformance.verdict import KnownFailure, Verdict, blames_image, recognised
 from conformance.watch import Watch
+from conformance.windows import given as windows_
+from conformance.windows.given import Windows
 
 if TYPE_CHECKING:
     from testinfra.host import Host as Inside
@@ -134,6 +136,7 @@ RUN = pytest.StashKey[Run]()
 PROGRESS = pytest.StashKey[Progress]()
 MODES = pytest.StashKey[list[Mode]]()
 GIVEN = pytest.StashKey[Given | None]()
+WINDOWS = pytest.StashKey[Windows | None]()
 REQUIRED = pytest.StashKey[require.Required]()
 SELECTED = pytest.StashKey[bool]()
 JUDGED = pytest.StashKey[Container]()
@@ -207,6 +210,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="URL",
         help="where an installed Debian comes from, by HTTP and as containers reach it (default: apt's own mirror)",
     )
+    group.addoption(
+        "--windows-iso", type=Path, metavar="FILE", help="install Windows from this medium, where -m asks it"
+    )
+    group.addoption(
+        "--virtio-win-iso", type=Path, metavar="FILE", help="Windows' VirtIO drivers, as virtio-win has them"
+    )
+    group.addoption(
+        "--windows-edition",
+        metavar="NAME",
+        help="which edition of the medium: its number, name or identifier (default: Pro, or Standard with a desktop)",
+    )
+    group.addoption(
+        "--windows-firmware",
+        choices=get_args(Firmware),
+        help="how Windows is booted; with Secure Boot there is a TPM as well (default: secure-boot)",
+    )
+    group.addoption("--windows-key", metavar="KEY", help="a product key, for a medium that does not install without")
     group.addoption("--iso", type=Path, metavar="FILE", help="boot a guest from this medium, too; with --iso-expect")
     group.addoption(
         "--iso-expect",
@@ -277,6 +297,12 @@ def pytest_configure(config: pytest.Config) -> None:
     part = config.stash.get(ASSIGNMENT, None)
     try:
         config.stash[GIVEN] = given_.given(*map(config.getoption, ("iso", "iso_expect", "iso_firmware")))
+        config.stash[WINDOWS] = windows_.given(
+            *map(
+                config.getoption,
+                ("windows_iso", "virtio_win_iso", "windows_edition", "windows_firmware", "windows_key"),
+            )
+        )
         config.stash[REQUIRED] = require.parse(claims, () if part else config.getoption("required"))
         wanted = config.getoption("modes") or [one.id for one in claims.modes]
         config.stash[MODES] = [
@@ -671,6 +697,15 @@ def debian(request: pytest.FixtureRequest, beyond: Beyond) -> Installation:
     source = mirror.chosen(request.config.getoption("install_mirror"))
     mirror.require(source, medium.suite, beyond)
     return Installation(medium.iso, {"mirror": source})
+
+
+@pytest.fixture(scope="session")
+def windows(request: pytest.FixtureRequest) -> Windows:
+    """What the user wants to be installed; without a medium nothing is asked."""
+    wanted = request.config.stash[WINDOWS]
+    if wanted is None:
+        pytest.skip(windows_.NEEDS)
+    return wanted
 
 
 @pytest.fixture

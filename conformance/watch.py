@@ -87,6 +87,15 @@ class Watch:
 
         return self._running.wait_for_event(event, seconds, meanwhile=look)
 
+    def press_any_key(self) -> None:
+        """Press a key until the guest boots from its medium; raises what Running.press_any_key does."""
+        self._progress(f"{self._where}: pressing a key, in case that the medium asks for one")
+        self._running.press_any_key()
+
+    def wait_for_end(self, seconds: float = START_SECONDS) -> Guest:
+        """Wait until the guest has powered itself off, and return it; raises what Running.wait_for_end does."""
+        return self._running.wait_for_end(seconds)
+
     def shut_down(self, seconds: float = START_SECONDS) -> Guest:
         """Press the power button, and return the guest when it has ended; raises what Running.shut_down does."""
         self._progress(f"{self._where}: shutting down, {minutes(self._clock() - self._begun)}")

@@ -314,6 +314,27 @@ def test_of_a_guest_that_was_watched_a_series_of_screenshots_is_kept(
     assert [Image.open(path).getbbox() for path in kept] == [(20, 0, 21, 1), (30, 0, 31, 1)]
 
 
+def test_a_key_is_pressed_until_the_guest_reads_its_medium(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "LOOK_SECONDS", 0)
+    running = start(states=[RUNNING])
+    read = [0, 2**20, guests.LOADER_BYTES, guests.LOADER_BYTES + 1]
+    pressed: list[list[int]] = []
+    running.domain.blockStats = lambda _disk: (1, read.pop(0), 0, 0, 0)
+    running.domain.sendKey = lambda _set, _ms, keys, _count, _flags: pressed.append(keys)
+    running.press_any_key(seconds=60)
+    assert pressed == [[guests.KEY_ENTER]] * 3
+
+
+def test_a_guest_that_never_reads_its_medium_has_failed(start: Start, picture: bytes) -> None:
+    running = start(states=[RUNNING], picture=picture)
+    running.domain.blockStats = lambda _disk: (1, 512, 0, 0, 0)
+    running.domain.sendKey = lambda *_: None
+    with pytest.raises(
+        GuestFailure, match=r"to boot from its medium; instead: (.|\n)*screenshot: artefacts/probe\.png"
+    ):
+        running.press_any_key(seconds=0)
+
+
 def test_the_power_button_is_pressed_and_the_end_waited_for(start: Start) -> None:
     running = start(line(0, "ready"), states=[RUNNING, OFF])
     pressed: list[int] = []

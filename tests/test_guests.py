@@ -111,6 +111,17 @@ def test_an_installer_starts_from_its_disk_as_soon_as_it_can_and_may_reboot() ->
     assert (domain.findtext("on_reboot"), domain.findtext("on_crash")) == ("restart", "destroy")
 
 
+def test_a_guest_may_have_more_media_and_processors() -> None:
+    shape = Shape("efi", "tcg", "pool", iso="w.iso", more_isos=("drivers.iso", "answers.iso"), cpus=2)
+    domain = ET.fromstring(domain_xml("probe", shape, "52:54:00:00:00:01", {}))
+    drives = [
+        (disk.find("source").get("volume"), disk.find("target").get("dev"))  # type: ignore[union-attr]
+        for disk in domain.iterfind("devices/disk[@device='cdrom']")
+    ]
+    assert drives == [("w.iso", "sda"), ("drivers.iso", "sdb"), ("answers.iso", "sdc")]
+    assert domain.findtext("vcpu") == "2"
+
+
 def test_any_other_guest_starts_from_its_medium_and_ends_where_it_reboots() -> None:
     shape = Shape("bios", "tcg", "pool", iso="medium.iso", disk="disk.raw")
     domain = ET.fromstring(domain_xml("probe", shape, "52:54:00:00:00:01", {}))

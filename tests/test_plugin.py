@@ -503,7 +503,7 @@ def test_a_known_failure_is_decided(ask: Ask) -> None:
         ("raise Unsupported('no KVM')", "api", "api in unprivileged: unsupported: no KVM"),
         ("pytest.skip('no medium')", "api", "api in unprivileged: not run: *no medium*"),
         ("pass", "kvm", "kvm in unprivileged: not run: it was not asked"),
-        ("pass", "install_windows", "install-windows in unprivileged: not run: no suite yet; *"),
+        ("pass", "install_windows", "install-windows in unprivileged: not run: needs a Windows medium*"),
         ("raise Unsupported('no capability')", "unprivileged", "mode unprivileged: unsupported: no capability"),
         ("pass", "privileged", "mode privileged: nothing was asked in it"),
         ("pass", "apparmor", "apparmor: the host's engine does not have it"),

@@ -192,3 +192,21 @@ def iso(volume: str, files: Mapping[str, bytes], *, bios: str, efi: str) -> byte
         image.write_fp(out)
         image.close()
     return out.getvalue()
+
+
+def data_iso(volume: str, files: Mapping[str, bytes]) -> bytes:
+    """Return an ISO 9660 image with Joliet names, which boots nothing.
+
+    Args:
+        volume: volume identifier, at most 16 of A to Z, 0 to 9 and _.
+        files: content by name; all are in the root.
+    """
+    out = io.BytesIO()
+    with _still_clock():
+        image = pycdlib.PyCdlib()
+        image.new(interchange_level=3, vol_ident=volume, joliet=3)
+        for name, content in sorted(files.items()):
+            image.add_fp(io.BytesIO(content), len(content), f"/{name.upper()};1", joliet_path=f"/{name}")
+        image.write_fp(out)
+        image.close()
+    return out.getvalue()

@@ -1,0 +1,29 @@
+"""The CD-ROM that answers Windows Setup."""
+
+from pathlib import Path
+
+from conformance import paths
+from conformance.guest import Firmware
+from conformance.media import formats
+from conformance.windows import answers
+from conformance.windows.wim import Edition
+
+FOLDER = paths.ISOS / "windows"
+
+ANSWER_FILE = "autounattend.xml"
+"""The name by which Setup finds it in the root of a removable medium."""
+
+
+def answer_medium(edition: Edition, firmware: Firmware, key: str, folder: Path) -> Path:
+    """Write the answer medium into a folder, and return where it is; raises OSError where that cannot be done."""
+    path = folder / "answers.iso"
+    path.write_bytes(
+        formats.data_iso(
+            "ANSWERS",
+            {
+                ANSWER_FILE: answers.answers(edition, firmware, key),
+                answers.REPORT: (FOLDER / answers.REPORT).read_bytes(),
+            },
+        )
+    )
+    return path
