@@ -16,6 +16,9 @@ from conformance.errors import EngineError
 from conformance.media import PEER_COMMAND, PEER_PORT, Probe
 from conformance.mode import Mode
 
+OWN_RIGHTS = ["label=disable"]
+"""Security options of the containers here: where SELinux confines, a capability that one is given is refused to it."""
+
 LEASES = 100
 """So many of the network's addresses are leased, the last ones: an engine gives the first ones to containers."""
 
@@ -75,7 +78,7 @@ class Beyond:
                 command=["/bin/busybox", "sh", "-c", serving(self._subnet)],
                 labels=marks,
                 stop_signal="SIGKILL",  # the first process of a container ignores SIGTERM
-                host_config=self._client.api.create_host_config(network_mode=self.network),
+                host_config=self._client.api.create_host_config(network_mode=self.network, security_opt=OWN_RIGHTS),
             )
             self._server_id = str(server["Id"])
             self._client.api.start(self._server_id)
@@ -151,6 +154,7 @@ class Beyond:
                 run=self._run,
                 network_mode=self.network,
                 cap_add=["NET_ADMIN"],
+                security_opt=OWN_RIGHTS,
             )
         if "tried" not in said:
             raise EngineError(f"no route to {host} by way of {by_way_of} could be made: {said.strip()}")

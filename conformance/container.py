@@ -115,7 +115,7 @@ class Container:
         self.absent: list[str] = []
         """Devices that the mode exposes and the host does not have."""
         self.marked = ""
-        """How far the log was when the present question began: the engine's time of its newest line."""
+        """Since when the present question is asked: the engine's time of the newest line of the log, or of creation."""
         self.warnings: list[str] = []
         """What the image said at its last start of what the mode does not allow."""
         self.id = ""
@@ -180,6 +180,7 @@ class Container:
         )
         created = self.client.api.create_container_from_config(body)  # type: ignore[no-untyped-call]
         self.id = str(created["Id"])
+        self.marked = str(self.inspect().get("Created", ""))
 
     def _make_volume(self) -> str:
         return str(self.client.api.create_volume(labels=self._labels)["Name"])

@@ -769,7 +769,7 @@ def _translated(item: pytest.Item) -> Generator[None, None, None]:
 def _note_refusals(item: pytest.Item, question: Question) -> None:
     """Keep what a security module refused during a test that failed: a daemon tells of "Permission denied" only."""
     container = item.config.stash.get(JUDGED, None)
-    if container is not None and container.id:
+    if container is not None:
         with contextlib.suppress(EngineError):  # the verdict stands without it
             refused = item.config.stash[RUN].refusals(container)
             question.evidence |= {"refused": refused} if refused else {}
