@@ -192,7 +192,7 @@ def _change(
     feature, mode, check = place
     if after is None:
         # What the suite no longer has, nobody misses; what it has and nobody asked is an answer that was lost.
-        gone = (feature, mode) in listed and check.partition("[")[0] not in listed[feature, mode]
+        gone = (feature, mode) in listed and not {check, check.partition("[")[0]} & listed[feature, mode]
         kind, worse = Kind.REMOVED, bool(before and before.record.verdict.decided and not gone)
     elif before is None:
         kind, worse = Kind.ADDED, after.wrong

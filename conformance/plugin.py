@@ -408,18 +408,26 @@ def _note_questions(config: pytest.Config, items: list[pytest.Item]) -> None:
     if pointless:
         config.hook.pytest_deselected(items=pointless)
         items[:] = [item for item in items if item not in pointless]
+    collected: dict[tuple[Path, str, str], list[str]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and isinstance(asked := _parameters(item).get("mode"), Mode):
+            collected.setdefault((item.path, asked.id, item.originalname), []).append(_check(item, asked))
     for item in items:
         feature = next((by_marker[mark.name] for mark in item.iter_markers() if mark.name in by_marker), None)
         asked = _parameters(item).get("mode")
         if feature is None or not isinstance(asked, Mode) or not isinstance(item, pytest.Function):
             continue
-        parameters = item.callspec.id.removeprefix(asked.id).removesuffix(asked.id).strip("-")
-        name = item.originalname
         question = Question(
             feature=feature,
             mode=asked.id,
-            check=f"{name}[{parameters}]" if parameters else name,
-            checks=_checks(item, asked),
+            check=_check(item, asked),
+            checks=tuple(
+                sorted(
+                    check
+                    for name in _functions(item, asked)
+                    for check in collected.get((item.path, asked.id, name), [name])
+                )
+            ),
             asked=digest(config.getoption("contract"), item.path),
         )
         known = claims.known_failure(feature.id, asked.id, question.check)
@@ -451,8 +459,14 @@ def _parameters(item: pytest.Item) -> dict[str, Any]:
     return dict(callspec.params) if callspec else {}
 
 
-def _checks(item: pytest.Function, asked: Mode) -> tuple[str, ...]:
-    """Return the names of all tests beside this one that this mode is asked, collected now or not."""
+def _check(item: pytest.Function, asked: Mode) -> str:
+    """Return a test's name with its parameters, but for the mode."""
+    parameters = item.callspec.id.removeprefix(asked.id).removesuffix(asked.id).strip("-")
+    return f"{item.originalname}[{parameters}]" if parameters else item.originalname
+
+
+def _functions(item: pytest.Function, asked: Mode) -> tuple[str, ...]:
+    """Return the names of this test and all beside it that this mode is asked, collected now or not."""
     module = item.getparent(pytest.Module)
     functions = {name: one for name, one in vars(module.obj if module else None).items() if name.startswith("test_")}
     return tuple(

@@ -223,7 +223,7 @@ def test_parameters_are_told_apart(ask: Ask) -> None:
     body = "@pytest.mark.parametrize('firmware', ['bios', 'efi'])\ndef test_it(mode, firmware): pass"
     outcome = ask(body, mode="unprivileged-hostnet")
     assert set(outcome.verdicts) == {"test_it[bios]", "test_it[efi]"}
-    assert outcome.records[0]["checks"] == ["test_it"]
+    assert outcome.records[0]["checks"] == ["test_it[bios]", "test_it[efi]"]
 
 
 def test_questions_of_the_hosts_network_are_asked_there_only(ask: Ask) -> None:
@@ -342,6 +342,13 @@ def test_a_part_of_the_checks_is_known_as_a_part(ask: Ask) -> None:
     outcome = ask("def test_one(mode): pass\ndef test_two(mode): pass", "-k", "one")
     assert outcome.records[0]["checks"] == ["test_one", "test_two"]
     outcome.result.stdout.fnmatch_lines(["*only in part: test_two not run*"])
+
+
+def test_a_part_of_a_checks_parameters_is_known_as_a_part(ask: Ask) -> None:
+    test = "import pytest\n@pytest.mark.parametrize('by', ['bios', 'efi'])\ndef test_it(mode, by): pass"
+    outcome = ask(test, "-k", "efi")
+    assert outcome.records[0]["checks"] == ["test_it[bios]", "test_it[efi]"]
+    outcome.result.stdout.fnmatch_lines(["*only in part: test_it?bios? not run*"])
 
 
 def test_an_unknown_mode_is_a_usage_error_that_lists_the_known_ones(ask: Ask) -> None:
