@@ -369,13 +369,16 @@ def run(command: Sequence[str], progress: Progress) -> int:
         HarnessError: the command cannot be started.
     """
     with engine(progress) as host:
+        child: subprocess.Popen[bytes] | None = None
         try:
-            child = subprocess.Popen(command, env={**os.environ, "DOCKER_HOST": host})
+            with interrupt.deferred():  # what has started by then is known, and ended as well
+                child = subprocess.Popen(command, env={**os.environ, "DOCKER_HOST": host})
+            status = child.wait()
         except OSError as error:
             raise HarnessError(f"cannot run {command[0]}: {error.strerror}") from error
-        try:
-            status = child.wait()
         except KeyboardInterrupt as end:
+            if child is None:
+                raise
             if isinstance(end, interrupt.Terminated):
                 # A terminal's ctrl-C has reached it already, and a second one kills it.
                 child.send_signal(signal.SIGINT)
