@@ -8,7 +8,7 @@ import pytest
 
 from conformance.container import Done
 from conformance.errors import HarnessError
-from conformance.powers import POWERS, _says
+from conformance.powers import POWERS, SETTINGS, _says
 
 
 class Shell:
@@ -42,3 +42,12 @@ def test_a_device_that_cannot_be_made_is_not_reached(tmp_path: Path, mknod: str,
         (tmp_path / tool).chmod(0o755)
     shell: Any = Shell(f"{tmp_path}:/usr/bin:/bin")
     assert POWERS["host-macvtap"](shell) == reached
+
+
+def test_a_setting_that_is_closed_does_not_hide_another_way_to_it(tmp_path: Path) -> None:
+    shell: Any = Shell("/usr/bin:/bin")
+    (tmp_path / "core_pattern").touch()
+    script = SETTINGS.replace("/proc/sys/kernel", str(tmp_path / "nowhere")).replace(
+        "/host-procsys/kernel", str(tmp_path)
+    )
+    assert _says(script)(shell) == str(tmp_path / "core_pattern")
