@@ -78,22 +78,15 @@ def probe(
         MediaError: an input could not be fetched, or the media not be built or stored.
     """
     name = recipe.fingerprint(folder)
-    try:
-        cache = cache or paths.cache()
-        media = cache / "media" / name
-        with store.locked(cache / "media.lock", progress):
-            if not store.intact(media):
-                ingredients = recipe.load(folder)
-                sources = [*apt.mirrors(), *(apt.Mirror(url) for url in ingredients.fallback)]
-                packages = [
-                    (package, download.fetch(package, cache / "downloads", sources, progress))
-                    for package in ingredients.inputs
-                ]
-                progress("building the probe guest")
-                store.put(media, build.media(folder, ingredients, packages, name))
-    except OSError as error:
-        raise download.storage_error(error, cache or Path(paths.PROJECT)) from error
-    return _probe(media)
+
+    def made(downloads: Path) -> dict[str, bytes]:
+        ingredients = recipe.load(folder)
+        sources = [*apt.mirrors(), *(apt.Mirror(url) for url in ingredients.fallback)]
+        packages = [(package, download.fetch(package, downloads, sources, progress)) for package in ingredients.inputs]
+        progress("building the probe guest")
+        return build.media(folder, ingredients, packages, name)
+
+    return _probe(store.ensured(name, progress, made, cache))
 
 
 def cached(*, folder: Path = RECIPE, cache: Path | None = None) -> Probe | None:

@@ -66,16 +66,11 @@ def debian(
     """
     ingredients = _load(folder)
     name = f"debian-{recipe.fingerprint(folder, FILES)}"
-    try:
-        cache = cache or paths.cache()
-        built = cache / "media" / name
-        with store.locked(cache / "media.lock", progress):
-            if not store.intact(built):
-                store.put(
-                    built, {"debian.iso": _iso(folder, ingredients, name, _fetcher(ingredients, cache, progress))}
-                )
-    except OSError as error:
-        raise download.storage_error(error, cache or Path(paths.PROJECT)) from error
+
+    def made(downloads: Path) -> dict[str, bytes]:
+        return {"debian.iso": _iso(folder, ingredients, name, _fetcher(ingredients, downloads, progress))}
+
+    built = store.ensured(name, progress, made, cache)
     return Medium(built / "debian.iso", ingredients.suite, ingredients.installer.version)
 
 
@@ -87,9 +82,9 @@ def _load(folder: Path) -> _Recipe:
         raise MediaError(f"{path} is not a recipe: {error}", "correct it, or restore it from the repository") from error
 
 
-def _fetcher(ingredients: _Recipe, cache: Path, progress: Callable[[str], None]) -> Callable[[Pinned], Path]:
+def _fetcher(ingredients: _Recipe, downloads: Path, progress: Callable[[str], None]) -> Callable[[Pinned], Path]:
     sources = [*apt.mirrors(), *map(apt.Mirror, ingredients.fallback)]
-    return lambda pinned: download.fetch(pinned, cache / "downloads", sources, progress)
+    return lambda pinned: download.fetch(pinned, downloads, sources, progress)
 
 
 def _iso(folder: Path, ingredients: _Recipe, name: str, fetched: Callable[[Pinned], Path]) -> bytes:

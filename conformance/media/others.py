@@ -42,17 +42,14 @@ def others(
         raise MediaError(
             f"{recipe} is not a recipe: {error}", "correct it, or restore it from the repository"
         ) from error
-    try:
-        cache = cache or paths.cache()
-        folder = cache / "media" / f"others-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-        with store.locked(cache / "media.lock", progress):
-            if not store.intact(folder):
-                sources = [*apt.mirrors(), *(apt.Mirror(url) for url in wanted.fallback)]
-                found: dict[str, bytes] = {}
-                for package in wanted.inputs:
-                    file = download.fetch(package, cache / "downloads", sources, progress)
-                    found |= packages.taken(package, file)
-                store.put(folder, found)
-    except OSError as error:
-        raise download.storage_error(error, cache or Path(paths.PROJECT)) from error
+
+    def made(downloads: Path) -> dict[str, bytes]:
+        sources = [*apt.mirrors(), *(apt.Mirror(url) for url in wanted.fallback)]
+        found: dict[str, bytes] = {}
+        for package in wanted.inputs:
+            found |= packages.taken(package, download.fetch(package, downloads, sources, progress))
+        return found
+
+    name = f"others-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    folder = store.ensured(name, progress, made, cache)
     return {name: folder / name for package in wanted.inputs for name in package.files}

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from conformance import paths
 from conformance.errors import MediaError
-from conformance.media.download import sha256
+from conformance.media.download import sha256, storage_error
 from conformance.wait import DeadlineExpired, wait_for
 
 CHECKSUMS = "SHA256SUMS"
@@ -51,6 +52,33 @@ def locked(path: Path, progress: Callable[[str], None], what: str = "the boot me
                     f"end the process that holds {path} (fuser {path} names it)",
                 ) from error
         yield
+
+
+def ensured(
+    name: str, progress: Callable[[str], None], make: Callable[[Path], dict[str, bytes]], cache: Path | None = None
+) -> Path:
+    """Return the folder of some media, made unless they are in the cache already and unharmed.
+
+    Processes that build at the same time wait for each other.
+
+    Args:
+        name: the folder's; it has to change with whatever the media are made of.
+        progress: told when another process builds.
+        make: given the folder of downloads, returns the media by their names.
+        cache: where downloads and media are kept; the project's own cache if not given.
+
+    Raises:
+        MediaError: the media cannot be stored, or another process never came to its end.
+    """
+    try:
+        cache = cache or paths.cache()
+        folder = cache / "media" / name
+        with locked(cache / "media.lock", progress):
+            if not intact(folder):
+                put(folder, make(cache / "downloads"))
+    except OSError as error:
+        raise storage_error(error, cache or Path(paths.PROJECT)) from error
+    return folder
 
 
 def intact(folder: Path) -> bool:
