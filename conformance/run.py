@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -261,6 +262,33 @@ def prepare(
             raise HarnessError(f"--accel kvm: {ready.kvm.seen}", "use --accel auto or --accel tcg")
         undo.pop_all()
     return ready
+
+
+@contextlib.contextmanager
+def unrecorded(
+    contract: Contract,
+    progress: Callable[[str], None],
+    *,
+    tag: str | None,
+    host_name: str | None,
+    host_facts: Mapping[str, str],
+    ready_seconds: float,
+    thrifty: bool = False,
+) -> Iterator[Run]:
+    """Have a run for as long as this lasts, for what keeps records of its own; raises as :func:`prepare`."""
+    with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
+        prepared = prepare(
+            contract,
+            progress,
+            tag=tag,
+            choice="auto",
+            results=Path(scratch),
+            host_name=host_name,
+            host_facts=host_facts,
+            ready_seconds=ready_seconds,
+        )
+        with contextlib.closing(dataclasses.replace(prepared, thrifty=thrifty)) as run:
+            yield run
 
 
 def _remove(where: Engine, run: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from conformance import asked, bench, mode
 from conformance import contract as contracts
+from conformance import run as runs
 from conformance.contract import Contract
 from conformance.engine import HostFingerprint
 from conformance.errors import ContractError, EngineError, HarnessError
@@ -251,7 +252,7 @@ def start(monkeypatch: pytest.MonkeyPatch, contract: Contract, starts: list[tupl
                 return configured(contract, without, wanted or features, image=image)
 
         monkeypatch.setattr(command, "Asking", Asking)
-        monkeypatch.setattr(command, "prepare", lambda *_a, **_k: FakeRun(image=image))
+        monkeypatch.setattr(runs, "prepare", lambda *_a, **_k: FakeRun(image=image))
         return command.search("unprivileged", Progress(quiet=True), features=features, folder=tmp_path)
 
     return start

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from conformance import mode, paths
+from conformance import run as runs
 from conformance import sessions as sessions_
 from conformance.contract import Contract
 from conformance.errors import ContractError, EngineError, HarnessError
@@ -252,6 +253,7 @@ class FakeRun:
     host_name: str = HOST.name
     host: Host = HOST
     kvm: Any = None
+    thrifty: bool = False
 
     def close(self) -> None:
         pass
@@ -267,7 +269,7 @@ class Selfcheck:
         self.most = 100
         self.image = IMAGE
         self.kvm = True
-        monkeypatch.setattr(command, "prepare", lambda *_a, **_k: self._run(contract))
+        monkeypatch.setattr(runs, "prepare", lambda *_a, **_k: self._run(contract))
         monkeypatch.setattr(asking, "_suites", self._suites)
 
     def _run(self, contract: Contract) -> FakeRun:

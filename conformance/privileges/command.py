@@ -1,10 +1,8 @@
 """A search from its first start to its last, in one mode on one host."""
 
-import contextlib
-import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from conformance import contract, record
 from conformance.container import READY_SECONDS
@@ -14,7 +12,7 @@ from conformance.privileges.asking import Asking
 from conformance.privileges.configuration import Configuration
 from conformance.privileges.search import Search
 from conformance.progress import Progress
-from conformance.run import AccelChoice, Run, prepare
+from conformance.run import Run, unrecorded
 
 
 def search(
@@ -24,9 +22,8 @@ def search(
     features: Sequence[str] = (),
     folder: Path = configuration.FOLDER,
     tag: str | None = None,
-    accel: AccelChoice = "auto",
     host_name: str | None = None,
-    host_facts: Mapping[str, str] | None = None,
+    host_facts: Mapping[str, str] = MappingProxyType({}),
     ready_seconds: float = READY_SECONDS,
 ) -> tuple[Search, list[Configuration]]:
     """Search until nothing is left to ask; what was recorded of this image on this host is not asked again.
@@ -37,7 +34,6 @@ def search(
         features: ids of what is asked; everything, if empty.
         folder: where the configurations are recorded, each as soon as it was asked.
         tag: the image; ours by default.
-        accel: how guests run.
         host_name: what records call the host; made from its engine by default.
         host_facts: what they say of it beside what its engine tells.
         ready_seconds: how long libvirt may take to answer after a container's start.
@@ -51,19 +47,16 @@ def search(
     """
     claims = contract.load()
     require(claims, mode, features)
-    with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
-        prepared = prepare(
-            claims,
-            progress,
-            tag=tag,
-            choice=accel,
-            results=Path(scratch),
-            host_name=host_name,
-            host_facts=host_facts or {},
-            ready_seconds=ready_seconds,
-        )
-        with contextlib.closing(dataclasses.replace(prepared, thrifty=True)) as run:
-            return _search(claims, run, mode, progress, features, folder)
+    with unrecorded(
+        claims,
+        progress,
+        tag=tag,
+        host_name=host_name,
+        host_facts=host_facts,
+        ready_seconds=ready_seconds,
+        thrifty=True,
+    ) as run:
+        return _search(claims, run, mode, progress, features, folder)
 
 
 def require(claims: Contract, mode: str, features: Sequence[str]) -> None:

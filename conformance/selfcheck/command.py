@@ -1,16 +1,15 @@
 """A selfcheck from its first change to its last, on one host."""
 
-import contextlib
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from conformance import contract, record
 from conformance.container import READY_SECONDS
 from conformance.contract import Contract
 from conformance.errors import HarnessError
 from conformance.progress import Progress
-from conformance.run import AccelChoice, Run, prepare
+from conformance.run import Run, unrecorded
 from conformance.selfcheck import asking, outcome
 from conformance.selfcheck.change import Change
 from conformance.selfcheck.outcome import Outcome, Result
@@ -22,9 +21,8 @@ def selfcheck(
     *,
     folder: Path = outcome.FOLDER,
     tag: str | None = None,
-    accel: AccelChoice = "auto",
     host_name: str | None = None,
-    host_facts: Mapping[str, str] | None = None,
+    host_facts: Mapping[str, str] = MappingProxyType({}),
     ready_seconds: float = READY_SECONDS,
 ) -> list[Outcome]:
     """Ask about each change; what was recorded of the same question to the same image here is not asked again.
@@ -34,7 +32,6 @@ def selfcheck(
         progress: told what is asked, and how much there is still to ask.
         folder: where outcomes are recorded, each as soon as it is known.
         tag: the image; ours by default.
-        accel: how guests run.
         host_name: what records call the host; made from its engine by default.
         host_facts: what they say of it beside what its engine tells.
         ready_seconds: how long libvirt may take to answer after a container's start.
@@ -49,19 +46,10 @@ def selfcheck(
     claims = contract.load()
     for one in changes:
         one.require(claims)
-    with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
-        prepared = prepare(
-            claims,
-            progress,
-            tag=tag,
-            choice=accel,
-            results=Path(scratch),
-            host_name=host_name,
-            host_facts=host_facts or {},
-            ready_seconds=ready_seconds,
-        )
-        with contextlib.closing(prepared) as run:
-            return _selfcheck(run, changes, progress, folder)
+    with unrecorded(
+        claims, progress, tag=tag, host_name=host_name, host_facts=host_facts, ready_seconds=ready_seconds
+    ) as run:
+        return _selfcheck(run, changes, progress, folder)
 
 
 def _selfcheck(run: Run, changes: Sequence[Change], progress: Progress, folder: Path) -> list[Outcome]:
