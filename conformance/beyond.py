@@ -11,6 +11,7 @@ import docker.errors
 import docker.types
 
 from conformance import labels, throwaway
+from conformance.container import Container
 from conformance.engine import engine_errors
 from conformance.errors import EngineError
 from conformance.media import PEER_COMMAND, PEER_PORT, Probe
@@ -113,6 +114,10 @@ class Beyond:
     def link(self, mode: Mode) -> str:
         """Return the link that leads to this network where a container of a mode is: its own, or the host's."""
         return f"br-{self._network_id[:12]}" if mode.host_network else "eth0"
+
+    def source(self, container: Container) -> str:
+        """Return the address from which the server sees whoever is behind a container's NAT."""
+        return self.gateway if container.mode.host_network else container.address
 
     def sees(self, address: str) -> bool:
         """Say whether anybody answers at an address, asked from this network.

@@ -82,6 +82,9 @@ app = typer.Typer(
 
 app.add_typer(commands.app, name="lab")
 
+OneHost = Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="a virtual machine")]
+Image = Annotated[str | None, typer.Option(metavar="TAG", help="this image; ours is built by default")]
+
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """For verbs whose words belong to another program, its --help too."""
 
@@ -229,8 +232,8 @@ def privileges_(
     feature: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="ask this; repeatable; all by default")
     ] = None,
-    host: Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="a virtual machine")] = None,
-    image: Annotated[str | None, typer.Option(metavar="TAG", help="this image; ours is built by default")] = None,
+    host: OneHost = None,
+    image: Image = None,
     results: Annotated[Path, typer.Option(help="record into this folder")] = configuration.FOLDER,
 ) -> None:
     """Find out what each feature needs: take away a mode's exposures one at a time, then search for smallest sets.
@@ -286,8 +289,8 @@ def selfcheck_(
     defect: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="ask about this defect or benign change; repeatable")
     ] = None,
-    host: Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="a virtual machine")] = None,
-    image: Annotated[str | None, typer.Option(metavar="TAG", help="this image; ours is built by default")] = None,
+    host: OneHost = None,
+    image: Image = None,
     results: Annotated[Path, typer.Option(help="record into this folder")] = outcome.FOLDER,
 ) -> None:
     """Prove that the harness can see: break image, modes, media and harness on purpose, and look who notices.

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from conformance import paths
 from conformance.errors import ContractError
@@ -21,6 +21,18 @@ UNCONFINED = "apparmor=unconfined"
 
 Permission = Annotated[str, Field(pattern=r"^[0-7]{3}$")]
 """A permission mode in octal, as the documentation gives it."""
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return pattern
+
+
+Regex = Annotated[str, AfterValidator(_compiles)]
+"""A regular expression in Python's syntax."""
 
 
 class _Data(BaseModel):
@@ -233,21 +245,12 @@ class Cause(_Data):
     """Why something fails, and how that reason is recognised."""
 
     id: str
-    pattern: str
+    pattern: Regex
     explanation: str
-    refusal: str = ""
+    refusal: Regex = ""
     """What the kernel's log says of it where AppArmor is the cause; a regular expression, empty for other causes."""
     foreseen: str = ""
     """What the image names at its start where this is going to happen; empty where it cannot know."""
-
-    @field_validator("pattern", "refusal")
-    @classmethod
-    def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        return pattern
 
     def explains(self, text: str) -> bool:
         """Say whether this cause is visible in an error's text."""

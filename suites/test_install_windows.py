@@ -50,4 +50,4 @@ def test_windows_is_installed_and_starts_from_its_disk(
     assert guest.report["lease"]["address"] in [lease["ipaddr"] for lease in guest.leases]
     reply = guest.report["exchange"].json("reply")
     assert reply["query"] == guest.nonce
-    assert reply["client"] == (beyond.gateway if container.mode.host_network else container.address)
+    assert reply["client"] == beyond.source(container)

@@ -41,7 +41,7 @@ def test_a_server_beyond_sees_the_container_and_not_the_guest(
     evidence["reply"] = reply
 
     assert reply["query"] == guest.nonce
-    assert reply["client"] == (beyond.gateway if container.mode.host_network else container.address)
+    assert reply["client"] == beyond.source(container)
 
 
 def test_ten_mebibytes_arrive_whole_in_each_direction(running: Live, beyond: Beyond) -> None:

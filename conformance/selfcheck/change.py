@@ -1,17 +1,16 @@
 """Changes as data: what is broken on purpose and who has to notice it, or what must make no difference."""
 
 import hashlib
-import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from conformance import paths
-from conformance.contract import Contract
+from conformance.contract import Contract, Regex
 from conformance.errors import ContractError
 from conformance.verdict import Verdict
 
@@ -63,16 +62,7 @@ class Notice(_Data):
 
     by: str
     verdict: Verdict = Verdict.FAILS
-    cause: str
-
-    @field_validator("cause")
-    @classmethod
-    def _compiles(cls, cause: str) -> str:
-        try:
-            re.compile(cause)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        return cause
+    cause: Regex
 
     @property
     def ask(self) -> Ask:
