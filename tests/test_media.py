@@ -1,5 +1,6 @@
 """The boot media: fetching by checksum, building to the same bytes, keeping them whole."""
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -12,7 +13,7 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -207,17 +208,26 @@ def test_whatever_is_changed_gives_other_media(folder: Path, file: str) -> None:
     assert recipe.fingerprint(folder) != before
 
 
+@contextlib.contextmanager
+def opened(iso: Path) -> Iterator[tuple[pycdlib.PyCdlib, Callable[[str], bytes]]]:
+    """Have a medium open, and what reads a file of it."""
+    image = pycdlib.PyCdlib()
+    image.open(str(iso))
+
+    def read(path: str) -> bytes:
+        out = io.BytesIO()
+        image.get_file_from_iso_fp(out, rr_path=path)
+        return out.getvalue()
+
+    try:
+        yield image, read
+    finally:
+        image.close()
+
+
 def test_the_iso_boots_by_both_firmwares_and_names_its_recipe(archive: Archive, folder: Path, cache: Path) -> None:
     made = media.probe(folder=folder, cache=cache)
-    image = pycdlib.PyCdlib()
-    image.open(str(made.iso))
-    try:
-
-        def read(path: str) -> bytes:
-            out = io.BytesIO()
-            image.get_file_from_iso_fp(out, rr_path=path)
-            return out.getvalue()
-
+    with opened(made.iso) as (image, read):
         catalog = image.eltorito_boot_catalog
         assert catalog is not None
         assert image.pvd.volume_identifier.rstrip() == b"TINY"
@@ -229,8 +239,6 @@ def test_the_iso_boots_by_both_firmwares_and_names_its_recipe(archive: Archive, 
         assert b"grub" * 1000 in read("/efi.img")
         # The boot information table: where the loader finds itself and the volume descriptor.
         assert struct.unpack_from("<I", read("/isolinux/isolinux.bin"), 8) == (16,)
-    finally:
-        image.close()
 
 
 @pytest.mark.parametrize("size", [1, 2048, 2049, 2_400_000, 8_000_000])
@@ -598,15 +606,7 @@ def test_an_installer_becomes_a_medium_with_answers_and_components(
 ) -> None:
     medium = debian.debian(folder=debian_folder, cache=cache)
     assert (medium.suite, medium.version) == ("trixie", "13")
-    image = pycdlib.PyCdlib()
-    image.open(str(medium.iso))
-    try:
-
-        def read(path: str) -> bytes:
-            out = io.BytesIO()
-            image.get_file_from_iso_fp(out, rr_path=path)
-            return out.getvalue()
-
+    with opened(medium.iso) as (_, read):
         initrd = read("/boot/initrd")
         # The kernel looks for the next archive at a multiple of four bytes.
         assert initrd.startswith(b"a kernel070701")
@@ -618,8 +618,6 @@ def test_an_installer_becomes_a_medium_with_answers_and_components(
         assert read("/boot/vmlinuz") == b"a kernel"
         assert b"priority=critical" in read("/isolinux/isolinux.cfg")
         assert read("/.disk/info").decode().strip() == medium.iso.parent.name
-    finally:
-        image.close()
 
 
 def test_an_installers_medium_is_built_once(archive: Archive, debian_folder: Path, cache: Path) -> None:

@@ -137,18 +137,23 @@ def test_an_image_that_exits_at_once_fails_and_the_reason_is_recorded(
     assert "no libvirt here" in output
 
 
-def test_ctrl_c_in_the_middle_leaves_nothing_and_keeps_what_was_recorded(
-    client: docker.DockerClient, tmp_path: Path
-) -> None:
-    run = Run("-m", "api or iso", "--results", str(tmp_path))
+def interrupted(results: Path, matrix: Sequence[str] = MATRIX) -> Run:
+    """Return a run that had ctrl-C after its first record, and kept that."""
+    run = Run("-m", "api or iso", f"--results={results}", matrix=matrix)
     try:
-        wait_for("the first record", lambda: any(tmp_path.glob("*.jsonl")), seconds=120)
+        wait_for("the first record", lambda: any(results.glob("*.jsonl")), seconds=120)
     finally:
         run.process.send_signal(signal.SIGINT)
     status, output = run.end()
-
     assert status == 2, output
-    assert list(record.read(tmp_path))
+    assert list(record.read(results))
+    return run
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing_and_keeps_what_was_recorded(
+    client: docker.DockerClient, tmp_path: Path
+) -> None:
+    run = interrupted(tmp_path)
     assert left_by(client, run.process.pid) == []
 
 
@@ -186,15 +191,7 @@ def test_modes_side_by_side_say_what_they_say_one_after_the_other(client: docker
 
 
 def test_ctrl_c_ends_all_that_is_side_by_side(client: docker.DockerClient, tmp_path: Path) -> None:
-    run = Run("-m", "api or iso", f"--results={tmp_path}", matrix=SIDE_BY_SIDE)
-    try:
-        wait_for("the first record", lambda: any(tmp_path.glob("*.jsonl")), seconds=120)
-    finally:
-        run.process.send_signal(signal.SIGINT)
-    status, output = run.end()
-
-    assert status == 2, output
-    assert list(record.read(tmp_path))
+    run = interrupted(tmp_path, matrix=SIDE_BY_SIDE)
     assert left_since(client, run.began) == []
 
 
