@@ -4,14 +4,16 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import typer
+from typer.core import TyperCommand
 
 from conformance import (
     asked,
@@ -85,11 +87,25 @@ app.add_typer(commands.app, name="lab")
 OneHost = Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="a virtual machine")]
 Image = Annotated[str | None, typer.Option(metavar="TAG", help="this image; ours is built by default")]
 
+
+class _TakesPytestsWords(TyperCommand):
+    """Leaves a short option of pytest with its value alone: ``-mnat`` would be searched for options of ours."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take option and value apart; the context's type is typer's own, and not public."""
+        return super().parse_args(ctx, [piece for word in args for piece in _apart(word)])
+
+
+def _apart(word: str) -> tuple[str, ...]:
+    return (word[:2], word[2:]) if re.match(r"-[ckmoprW].", word) else (word,)
+
+
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """For verbs whose words belong to another program, its --help too."""
 
 
 @app.command(
+    cls=_TakesPytestsWords,
     context_settings=PASS_ON,
     epilog=manual(
         {

@@ -172,6 +172,12 @@ def test_modes_at_once_are_spread(selected: list[list[str]]) -> None:
     assert selected == [[*parts.NO_CACHE, "-m", "api", ELSEWHERE]], "what parts do not take is said at once"
 
 
+@pytest.mark.parametrize("words", [["-mapi"], ["-m", "api"], ["-knat", "-rN", "-xvv"]])
+def test_pytests_short_options_are_not_taken_for_ours(selected: list[list[str]], words: list[str]) -> None:
+    assert runner.invoke(cli.app, ["matrix", *words, ELSEWHERE]).exit_code == 7
+    assert "".join(selected[0]) == "".join([*words, ELSEWHERE])
+
+
 def test_several_hosts_are_spread_each_once_and_each_time(selected: list[list[str]]) -> None:
     hosts = ["--host", "lab", "--host", "here", "--host=lab:debian-13"]
     assert runner.invoke(cli.app, ["matrix", *hosts, "--repeat", "2", ELSEWHERE]).exit_code == 1
