@@ -122,6 +122,27 @@ def test_what_features_share_is_started_once() -> None:
     assert 2 * found.starts < apart
 
 
+def test_features_that_need_the_same_are_started_together() -> None:
+    one = Image(LIKE_LIBVIRT)
+    one.answer(one.search())
+    several = Image(LIKE_LIBVIRT | {f"disk {number}": LIKE_LIBVIRT["disk"] for number in range(9)})
+    several.answer(several.search())
+
+    assert len(several.starts) == len(one.starts)
+
+
+def test_what_a_guess_lacks_is_found_by_bisection() -> None:
+    """A search that took parts away one by one would need a start for each of them once more."""
+    parts = [f"part {number}" for number in range(64)]
+    image = Image({"nat": lambda kept: bool(kept & {"part 20", "part 40"})}, parts)
+    found = image.answer(image.search())
+
+    assert found.least == frozenset({"part 40"})
+    singles = 1 + len(parts)
+    assert len(image.starts) - singles <= 12
+    image.check(found)
+
+
 def test_a_trade_frees_of_what_it_takes() -> None:
     """A domain's namespaces take two capabilities; without them neither is needed."""
     image = Image(

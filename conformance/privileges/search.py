@@ -14,7 +14,8 @@ answers, new ones as well as recorded ones; from the same answers it always come
 Smallest means that removing anything more breaks it, and that each such removal was tried (1-minimal: Zeller and
 Hildebrandt, "Simplifying and isolating failure-inducing input", 2002). Nothing is concluded from answers about other
 configurations: two parts may stand in for each other, and a part that is added may break a feature. Where a guess of
-what is needed turns out wrong, halves, quarters and so on are taken away, as delta debugging does.
+what is needed turns out not to be enough, what it lacks is found by bisection, one part after the other (Junker,
+"QuickXplain: preferred explanations and relaxations for over-constrained problems", 2004).
 """
 
 from collections.abc import Generator, Iterable, Sequence
@@ -154,40 +155,58 @@ class Search:
     def _apart(self) -> Step:
         if self.least is None:
             return
-        for feature in sorted(self._working(), key=self.features.index):
-            self.least_for[feature] = yield from self._least(self.least, self._guess_for(feature), frozenset({feature}))
+        guesses = {one: self._guess_for(one) for one in sorted(self._working(), key=self.features.index)}
+        for feature, guess in guesses.items():
+            alike = frozenset(one for one, other in guesses.items() if other == guess)
+            self.least_for[feature] = yield from self._least(self.least, guess, frozenset({feature}), beside=alike)
 
-    def _least(self, start: Parts, guess: Parts, features: Features) -> Generator[tuple[Parts, Features], None, Parts]:
+    def _least(
+        self, start: Parts, guess: Parts, features: Features, *, beside: Features = frozenset()
+    ) -> Generator[tuple[Parts, Features], None, Parts]:
         """Find a set that is needed as a whole, within one that is enough.
 
         Args:
             start: a set in which the features work.
             guess: as much of it as is believed to be enough.
             features: what has to work.
+            beside: asked in the same starts, as the same will have to be known about them.
         """
-        kept = start
-        if guess != start:
-            yield from self._ask(self._kept(guess), features)
-            if self._works(self._kept(guess), features):
-                kept = guess
-        size = 1 if kept == guess else max(1, len(kept) // 2)
-        while True:
+        kept = yield from self._enough(start, guess, features, beside)
+        before = None
+        while kept != before:
             before = kept
-            for chunk in self._chunks(kept, size):
-                without = self._kept(kept - chunk)
-                yield from self._ask(without, features, until_one_fails=True)
+            for part in sorted(kept, key=self.parts.index):
+                without = self._kept(kept - {part})
+                yield from self._ask(without, features, beside=beside, until_one_fails=True)
                 if self._works(without, features):
-                    kept -= chunk
-            if size > 1:
-                size //= 2
-            elif kept == before:
-                break
+                    kept -= {part}
         # What the whole mode does not show to be needed is asked once more, and then whether it works with it.
         surprises = kept - frozenset().union(*(self._needs(one) for one in features))
         for part in sorted(surprises, key=self.parts.index):
-            yield from self._ask(self._kept(kept - {part}), features, times=2, until_one_fails=True)
+            yield from self._ask(self._kept(kept - {part}), features, times=2, beside=beside, until_one_fails=True)
         if surprises:
-            yield from self._ask(self._kept(kept), features, times=2)
+            yield from self._ask(self._kept(kept), features, times=2, beside=beside)
+        return kept
+
+    def _enough(
+        self, start: Parts, guess: Parts, features: Features, beside: Features
+    ) -> Generator[tuple[Parts, Features], None, Parts]:
+        """Add to a guess what it lacks, out of a set that is enough."""
+        kept, enough = guess, start
+        while kept != enough:
+            yield from self._ask(self._kept(kept), features, beside=beside, until_one_fails=True)
+            if self._works(self._kept(kept), features):
+                break
+            # Without the first ``gone`` of the rest it works, and without the first ``too_many`` it does not.
+            rest = sorted(enough - kept, key=self.parts.index)
+            gone, too_many = 0, len(rest)
+            while too_many - gone > 1:
+                middle = (gone + too_many) // 2
+                without = self._kept(kept.union(rest[middle:]))
+                yield from self._ask(without, features, beside=beside, until_one_fails=True)
+                gone, too_many = (middle, too_many) if self._works(without, features) else (gone, middle)
+            enough = kept.union(rest[gone:])
+            kept |= {rest[gone]}
         return kept
 
     # ---------------------------------------------------------------------------------- small things
@@ -202,10 +221,6 @@ class Search:
         return frozenset(
             part for part in least if self._works(self._kept(least - {part}), frozenset({feature})) is not True
         )
-
-    def _chunks(self, kept: Parts, size: int) -> list[Parts]:
-        ordered = [part for part in self.parts if part in kept]
-        return [frozenset(ordered[start : start + size]) for start in range(0, len(ordered), size)]
 
     def _kept(self, kept: Parts) -> Parts:
         """Return what a configuration that keeps this lacks."""
@@ -224,21 +239,29 @@ class Search:
             return False
         return True if all(said) else None
 
-    def _ask(self, without: Parts, features: Features, times: int = 1, *, until_one_fails: bool = False) -> Step:
+    def _ask(
+        self,
+        without: Parts,
+        features: Features,
+        times: int = 1,
+        *,
+        beside: Features = frozenset(),
+        until_one_fails: bool = False,
+    ) -> Step:
         """Yield where answers are missing.
 
         Args:
             without: in which configuration.
             features: about what.
             times: how often each has to be answered.
+            beside: asked as well, where there is a start.
             until_one_fails: the answers are enough once one of them says so as often.
         """
         self._passed += 1
         if until_one_fails and any(self._said(without, one).count(False) >= times for one in features):
             return
-        missing = frozenset(one for one in features if len(self._said(without, one)) < times)
-        if missing:
-            yield without, missing
+        if any(len(self._said(without, one)) < times for one in features):
+            yield without, frozenset(one for one in features | beside if len(self._said(without, one)) < times)
 
     def _working(self) -> Features:
         return frozenset(one for one in self.features if self._works(frozenset(), frozenset({one})))
