@@ -21,6 +21,7 @@ from conformance import (
     contract,
     diff,
     doctor,
+    gitlab,
     interrupt,
     jobs,
     merge,
@@ -515,6 +516,7 @@ def doctor_(
                 "conformance jobs": "list them",
                 "conformance jobs --check": "in a CI: does the workflow ask every feature in every mode?",
                 "conformance jobs --missing cells": "in the nightly: whose records are not there?",
+                "conformance jobs --gitlab >pipeline.yml": "the same jobs as a pipeline of GitLab's",
             },
             STATUS: {"0": "well", "1": "something is not asked or not safe, or records are missing"} | COMMON_STATUS,
             FILES: {".github/workflows/nightly.yml": "the jobs"},
@@ -523,6 +525,7 @@ def doctor_(
 )
 def jobs_(
     as_json: Annotated[bool, typer.Option("--json", help="list as JSON")] = False,
+    as_gitlab: Annotated[bool, typer.Option("--gitlab", help="list as a pipeline of GitLab's")] = False,
     check: Annotated[bool, typer.Option("--check", help="list nothing; say which cells no job asks")] = False,
     missing: Annotated[
         Path | None, typer.Option(exists=True, help="list only the jobs whose artefact here has no record")
@@ -540,6 +543,8 @@ def jobs_(
     listed = known if missing is None else jobs.missing(known, missing)
     if as_json:
         _echo_json([dataclasses.asdict(one) for one in listed])
+    elif as_gitlab:
+        typer.echo(gitlab.pipeline(listed), nl=False)
     else:
         for one in listed:
             runner = ", ".join(one.runs_on)

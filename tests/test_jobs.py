@@ -1,13 +1,16 @@
 """The nightly's jobs: the project's own, and workflows in which something is wrong."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
-from conformance import asked, cli, jobs
+from conformance import asked, cli, gitlab, jobs
 from conformance.contract import Contract
 from conformance.errors import ContractError, HarnessError
 from conformance.record import Record
@@ -220,6 +223,31 @@ def test_jobs_are_listed() -> None:
     )
     (one,) = json.loads(runner.invoke(cli.app, ["jobs", "--json"]).stdout)
     assert (one["mode"], one["runs_on"]) == ("privileged", ["self-hosted", "kvm"])
+
+
+@pytest.mark.usefixtures("workflow")
+def test_jobs_are_a_pipeline_of_gitlabs() -> None:
+    pipeline = yaml.safe_load(runner.invoke(cli.app, ["jobs", "--gitlab"]).stdout)
+    job = pipeline["cell-kvm-privileged"]
+    assert job["tags"] == ["kvm"]
+    assert job["timeout"] == "60 minutes"
+    assert job["script"] == ["./run matrix --mode privileged --results=cells/cell-kvm-privileged/cell"]
+    assert job["artifacts"]["when"] == "always"
+    assert pipeline["publish"]["script"] == [".ci/publish cells"]
+    assert pipeline["publish"]["when"] == "always"
+
+
+def test_gitlab_accepts_the_projects_own_pipeline(tmp_path: Path) -> None:
+    known = jobs.load()
+    file = tmp_path / "pipeline.yml"
+    file.write_text(gitlab.pipeline(known))
+    words = ["check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", str(file)]
+    done = subprocess.run([Path(sys.executable).parent / words[0], *words[1:]], capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout.decode()
+    pipeline = yaml.safe_load(file.read_text())
+    assert {one.artefact for one in known} == set(pipeline) - {"stages", "variables", "publish"}
+    # A job of a lab brings its system along; a runner with KVM is what its labels promise.
+    assert [("image" in pipeline[one.artefact]) for one in known] == [one.host != "kvm" for one in known]
 
 
 @pytest.mark.usefixtures("workflow", "quickly")

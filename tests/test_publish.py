@@ -65,6 +65,9 @@ class Clone:
         done = subprocess.run(["git", *words], cwd=cwd or self.path, capture_output=True, text=True, check=True)
         return done.stdout
 
+    def configure(self, key: str, value: str) -> None:
+        self._git("config", key, value, cwd=self._folder / "origin")
+
     def publish(self, **environment: str) -> Published:
         told, summary = self._folder / "told", self._folder / "summary"
         given = {"EDIT": "", "OPEN": "0", "LOST": "", "TOLD": str(told), "GITHUB_STEP_SUMMARY": str(summary)}
@@ -104,6 +107,30 @@ def test_an_open_pull_request_is_renewed(clone: Clone) -> None:
     assert published.status == 0, published.output
     assert published.told[-1] == "gh pr list"
     assert published.pushed
+
+
+def test_on_gitlab_it_becomes_a_merge_request_by_pushing(clone: Clone, tmp_path: Path) -> None:
+    """GitLab makes the request itself, of options that a push carries."""
+    (tmp_path / "project.git").symlink_to("origin")
+    hook = tmp_path / "origin" / "hooks" / "pre-receive"
+    hook.write_text('#!/bin/sh\necho "push $GIT_PUSH_OPTION_0, $GIT_PUSH_OPTION_1" >>"$TOLD"\n')
+    hook.chmod(0o755)
+    clone.configure("receive.advertisePushOptions", "true")
+    gitlab = {"GITLAB_CI": "true", "CI_SERVER_PROTOCOL": "https", "CI_SERVER_HOST": "git.example"}
+    gitlab |= {"CI_PROJECT_PATH": "project", "PUSH_TOKEN": "secret"}
+    # Git looks up what the address stands for.
+    gitlab |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{tmp_path}/.insteadOf"}
+    gitlab |= {"GIT_CONFIG_VALUE_0": "https://nightly:secret@git.example/"}
+    published = clone.publish(EDIT="s/works/fails/", GITHUB_STEP_SUMMARY="/dev/stdout", **gitlab)
+    assert published.status == 0, published.output
+    assert published.pushed == ["README.md", "results/new.jsonl"]
+    assert published.told[-1].startswith("push merge_request.create, merge_request.title=The tables")
+    assert "the table of 1 files" in published.output
+    assert "secret" not in published.output
+
+    without = clone.publish(EDIT="s/fails/unsupported/", **(gitlab | {"PUSH_TOKEN": ""}))
+    assert without.status != 0
+    assert "PUSH_TOKEN: is to be a project access token that may write" in without.output
 
 
 @pytest.mark.parametrize("edit", ["", "s/2026-01-01/2026-01-02/"])
