@@ -237,6 +237,7 @@ def _selection(words: list[str]) -> asked.Selection | None:
                 "conformance privileges": "the mode unprivileged, every feature",
                 "conformance privileges --mode unprivileged-unconfined --host lab": "on a virtual machine with KVM",
                 "conformance privileges --feature nat --feature kvm": "two features only, minutes",
+                "conformance privileges --mode unprivileged-hostnet --part network-host": "one thing that a mode has",
             },
             FILES: {"results/privileges/": "one record for each start"},
             STATUS: {"0": "nothing is left to ask", "130": "interrupted; the next one goes on from here"}
@@ -248,6 +249,10 @@ def privileges_(
     mode_id: Annotated[str, typer.Option("--mode", metavar="NAME", help="the mode that is searched")] = "unprivileged",
     feature: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="ask this; repeatable; all by default")
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="take away this; repeatable; all that the mode has by default"),
     ] = None,
     host: OneHost = None,
     image: Image = None,
@@ -261,7 +266,7 @@ def privileges_(
     much is left at most. Afterwards the tables are written.
     """
     os.chdir(paths.PROJECT)
-    command.require(contract.load(), mode_id, feature or ())
+    command.require(contract.load(), mode_id, feature or (), part or ())
     definition_ = definition.named(host) if host else None
     with _engine(definition_) as place:
         os.environ["DOCKER_HOST"] = place.address
@@ -269,6 +274,7 @@ def privileges_(
             mode_id,
             Progress(),
             features=feature or (),
+            parts=part or (),
             folder=results,
             tag=image,
             host_name=place.name,

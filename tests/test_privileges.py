@@ -142,7 +142,7 @@ def test_the_documentation_stands_beside_the_measurement(contract: Contract, fou
 def test_the_details_name_causes_and_what_the_start_did_not_say(contract: Contract, found: Measured) -> None:
     text = render.details(contract, [found])
     (row,) = [line for line in text.splitlines() if line.startswith("| `KILL` |")]
-    assert row.startswith("| `KILL` | default | VirtIO disk, NAT network <sup>")
+    assert row.startswith("| `KILL` | default | all but libvirt API over TCP <sup>")
     assert row.endswith("| yes | **no** |  |")
     assert "no KILL" in text
     assert "Not asked there: KVM, because no KVM here." in text
@@ -170,7 +170,7 @@ def test_an_unfinished_search_says_so(contract: Contract, whole: list[Configurat
     assert "The search is not finished." in render.details(contract, [half])
     unasked = next(one for one in half.parts if not one.asked)
     assert (unasked.holds, unasked.breaks) in ((Holds.OPEN, {}), (Holds.SILENT, {}))
-    assert "| *not run* |" in render.details(contract, [half])
+    assert "\n*Not run*: without `/dev/kvm`, " in render.details(contract, [half])
     assert "| *not run* |" in render.documented(contract, [half])
 
 
@@ -240,7 +240,9 @@ def starts() -> list[tuple[str, ...]]:
 def start(monkeypatch: pytest.MonkeyPatch, contract: Contract, starts: list[tuple[str, ...]], tmp_path: Path) -> Start:
     """Searches in the image that is never started."""
 
-    def start(*features: str, most: int = 10_000, image: Image = IMAGE) -> tuple[Any, list[Configuration]]:
+    def start(
+        *features: str, most: int = 10_000, image: Image = IMAGE, parts: Sequence[str] = ()
+    ) -> tuple[Any, list[Configuration]]:
         class Asking:
             def __init__(self, _run: FakeRun, _mode: str) -> None:
                 pass
@@ -253,7 +255,7 @@ def start(monkeypatch: pytest.MonkeyPatch, contract: Contract, starts: list[tupl
 
         monkeypatch.setattr(command, "Asking", Asking)
         monkeypatch.setattr(runs, "prepare", lambda *_a, **_k: FakeRun(image=image))
-        return command.search("unprivileged", Progress(quiet=True), features=features, folder=tmp_path)
+        return command.search("unprivileged", Progress(quiet=True), features=features, parts=parts, folder=tmp_path)
 
     return start
 
@@ -294,6 +296,37 @@ def test_one_feature_can_be_asked_alone(start: Start) -> None:
     assert found.features == ["nat"]
     assert all({*one.answers} == {"nat"} for one in known)
     assert "enough for nat: CHOWN, KILL, NET_ADMIN" in command.summary(found, known)
+
+
+def test_one_part_can_be_taken_away_alone(start: Start, starts: list[tuple[str, ...]], contract: Contract) -> None:
+    found, known = start(parts=["SYS_MODULE"])
+    assert starts == [(), ("SYS_MODULE",)]
+    assert found.findings().complete
+    (measured,) = claims.measured(contract, known)
+    assert part(measured, "SYS_MODULE").holds is Holds.HOLDS
+    assert "| `SYS_MODULE` | recommended | nothing |" in render.details(contract, [measured])
+    assert "*Not run*: without `/dev/kvm`, " in render.details(contract, [measured])
+
+    with pytest.raises(ContractError, match="unprivileged has no part 'network-host' that can be taken away; it has"):
+        start(parts=["network-host"])
+
+
+def test_of_a_hosts_searches_the_one_counts_in_whose_mode_it_was_taken_away(
+    contract: Contract, whole: list[Configuration]
+) -> None:
+    in_hosts_network = [
+        configured(contract, without, mode="unprivileged-hostnet") for without in ((), ("network-host",))
+    ]
+    text = render.documented(contract, claims.measured(contract, [*in_hosts_network, *whole]))
+    assert "| Exposure | Documented as | Measured on docker-1 |\n" in text
+    assert "| `--network=host` | optional | not needed, in `unprivileged-hostnet`; holds |" in text
+    assert "| `SYS_ADMIN` | required | not needed; **too strict** |" in text
+
+
+def test_what_breaks_nearly_all_is_told_by_what_it_does_not(contract: Contract, found: Measured) -> None:
+    assert "| `SYS_PTRACE` | required | needed: all but libvirt API over TCP; holds |" in render.documented(
+        contract, [found]
+    )
 
 
 def test_a_feature_or_mode_that_does_not_exist_is_refused(start: Start, starts: list[tuple[str, ...]]) -> None:

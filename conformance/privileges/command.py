@@ -7,6 +7,7 @@ from types import MappingProxyType
 from conformance import contract, record
 from conformance.container import READY_SECONDS
 from conformance.contract import Contract
+from conformance.errors import ContractError
 from conformance.privileges import configuration
 from conformance.privileges.asking import Asking
 from conformance.privileges.configuration import Configuration
@@ -20,6 +21,7 @@ def search(
     progress: Progress,
     *,
     features: Sequence[str] = (),
+    parts: Sequence[str] = (),
     folder: Path = configuration.FOLDER,
     tag: str | None = None,
     host_name: str | None = None,
@@ -32,6 +34,7 @@ def search(
         mode: the mode that is searched.
         progress: told what is started, and how much there is still to start at most.
         features: ids of what is asked; everything, if empty.
+        parts: ids of what is taken away; all that can be, if empty.
         folder: where the configurations are recorded, each as soon as it was asked.
         tag: the image; ours by default.
         host_name: what records call the host; made from its engine by default.
@@ -43,10 +46,10 @@ def search(
 
     Raises:
         HarnessError: the machine cannot run it, or something broke; what was recorded stays.
-        ContractError: there is no such mode or feature.
+        ContractError: there is no such mode or feature, or the mode has no such part.
     """
     claims = contract.load()
-    require(claims, mode, features)
+    require(claims, mode, features, parts)
     with unrecorded(
         claims,
         progress,
@@ -56,18 +59,27 @@ def search(
         ready_seconds=ready_seconds,
         thrifty=True,
     ) as run:
-        return _search(claims, run, mode, progress, features, folder)
+        return _search(claims, run, mode, progress, features, parts, folder)
 
 
-def require(claims: Contract, mode: str, features: Sequence[str]) -> None:
-    """Raise ContractError where there is no such mode or feature; to be asked before an engine is started."""
-    claims.mode(mode)
+def require(claims: Contract, mode: str, features: Sequence[str], parts: Sequence[str] = ()) -> None:
+    """Raise ContractError where there is no such mode, feature or part; to be asked before an engine is started."""
+    removable = configuration.by_danger(claims, mode)
     for feature in features:
         claims.feature(feature)
+    for part in parts:
+        if part not in removable:
+            raise ContractError(f"{mode} has no part {part!r} that can be taken away; it has {', '.join(removable)}")
 
 
 def _search(
-    claims: Contract, run: Run, mode: str, progress: Progress, features: Sequence[str], folder: Path
+    claims: Contract,
+    run: Run,
+    mode: str,
+    progress: Progress,
+    features: Sequence[str],
+    parts: Sequence[str],
+    folder: Path,
 ) -> tuple[Search, list[Configuration]]:
     ask = Asking(run, mode)
     file = folder / f"{run.host_name}-{run.id}.jsonl"
@@ -81,7 +93,7 @@ def _search(
 
     if not any(not one.without and {*features} <= {*one.answers} for one in known):
         start((), features, "the whole mode")
-    made = configuration.search(claims, mode, known, features)
+    made = configuration.search(claims, mode, known, features, parts)
     while want := made.wants():
         without = [part for part in made.parts if part in want.without]
         wanted = [feature for feature in made.features if feature in want.features]

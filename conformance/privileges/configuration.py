@@ -54,7 +54,13 @@ def read(folder: Path = FOLDER) -> list[Configuration]:
     return list(record.read_all(folder, Configuration))
 
 
-def search(contract: Contract, mode: str, configurations: Iterable[Configuration], only: Sequence[str] = ()) -> Search:
+def search(
+    contract: Contract,
+    mode: str,
+    configurations: Iterable[Configuration],
+    only: Sequence[str] = (),
+    parts: Sequence[str] = (),
+) -> Search:
     """Make the search that these answers are of, and let it learn them.
 
     Args:
@@ -62,6 +68,7 @@ def search(contract: Contract, mode: str, configurations: Iterable[Configuration
         mode: the mode's id.
         configurations: of this mode, this image and one host, in the order in which they were started.
         only: the features that it is about; all that the whole mode could be asked, if empty.
+        parts: ids of what is taken away; all that can be, if empty.
     """
     known = list(configurations)
     asked = {
@@ -72,7 +79,8 @@ def search(contract: Contract, mode: str, configurations: Iterable[Configuration
         if answer.verdict != "unsupported"
     }
     features = [one.id for one in contract.features if one.id in asked and (not only or one.id in only)]
-    made = Search(by_danger(contract, mode), frozenset(one.id for one in contract.switches), features)
+    removed = [one for one in by_danger(contract, mode) if not parts or one in parts]
+    made = Search(removed, frozenset(one.id for one in contract.switches if one.id in removed), features)
     for one in known:
         made.learn(one.without, {feature: answer.verdict == "works" for feature, answer in one.answers.items()})
     return made

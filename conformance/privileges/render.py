@@ -33,27 +33,46 @@ def makers(contract: Contract, found: Sequence[Measured]) -> dict[str, Callable[
 
 
 def documented(contract: Contract, found: Sequence[Measured]) -> str:
-    """Put each documented exposure beside what each search measured of it."""
+    """Put each documented exposure beside what was measured of it on each host.
+
+    Of a host's searches the first one counts in whose mode it was taken away.
+    """
     if not found:
         return NOTHING
+    hosts = {one.host.name: [each for each in found if each.host.name == one.host.name] for one in found}
     rows = []
     for one in contract.exposures:
-        parts = [_part(each, one.id) for each in found]
-        if one.documented in ("default", "undocumented") or not any(parts):
-            continue
-        rows.append([f"`{shown(one)}`", one.documented, *(_measured(contract, part) for part in parts)])
-    return table(["Exposure", "Documented as", *(f"Measured on {_place(one, found)}" for one in found)], rows)
+        cells = [_measured(contract, searches, one.id) for searches in hosts.values()]
+        if one.documented not in ("default", "undocumented") and any(cells):
+            rows.append([f"`{shown(one)}`", one.documented, *cells])
+    return table(["Exposure", "Documented as", *(f"Measured on {one}" for one in hosts)], rows)
 
 
-def _measured(contract: Contract, part: Part | None) -> str:
-    if part is None:
+def _measured(contract: Contract, searches: Sequence[Measured], exposure: str) -> str:
+    """Return what one host's searches found of an exposure; nothing where none of their modes has it."""
+    parts = [(one, part) for one in searches for part in one.parts if part.id == exposure]
+    if not parts:
         return ""
-    if not part.asked and not part.breaks:
+    found, part = next(((one, part) for one, part in parts if _known(part)), parts[0])
+    if not _known(part):
         return NOT_RUN
+    need = f"needed: {_broken(contract, found, part)}" if part.breaks else "not needed"
+    where = f", in `{found.mode}`" if found is not searches[0] else ""
     if part.holds is Holds.OPEN:
-        return "not needed by what was asked"
-    need = f"needed: {_features(contract, part.breaks)}" if part.breaks else "not needed"
-    return f"{need}; {WORDS[part.holds]}"
+        return f"{need} by what was asked{where}"
+    return f"{need}{where}; {WORDS[part.holds]}"
+
+
+def _known(part: Part) -> bool:
+    return part.asked or bool(part.breaks)
+
+
+def _broken(contract: Contract, found: Measured, part: Part) -> str:
+    """List what breaks without a part, by what is left where that is shorter."""
+    left = {*found.findings.needs} - {*part.breaks}
+    if not part.asked or len(left) >= len(part.breaks):
+        return _features(contract, part.breaks)
+    return f"all but {_features(contract, left)}" if left else "all"
 
 
 def details(contract: Contract, found: Sequence[Measured]) -> str:
@@ -86,7 +105,7 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
     notes: list[str] = []
     rows = []
     by_id = {one.id: one for one in things(contract)}
-    for part in found.parts:
+    for part in filter(_known, found.parts):
         marks = []
         for said in part.breaks.values():
             # What was recorded before the contract knew the cause is recognised as well.
@@ -95,7 +114,7 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
             if note not in notes:
                 notes.append(note)
             marks.append(notes.index(note) + 1)
-        broken = _features(contract, part.breaks) or ("nothing" if part.asked else NOT_RUN)
+        broken = _broken(contract, found, part) if part.breaks else "nothing"
         where = f" <sup>{', '.join(map(str, sorted({*marks})))}</sup>" if marks else ""
         rows.append(
             [
@@ -115,7 +134,9 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
         "Named at start",
         "The claim",
     ]
-    return "\n".join([table(head, rows), "", *(f"{place}. {note}" for place, note in enumerate(notes, start=1))])
+    unknown = [f"`{_word(by_id[part.id])}`" for part in found.parts if not _known(part)]
+    lines = [table(head, rows), "", *(f"{place}. {note}" for place, note in enumerate(notes, start=1))]
+    return "\n".join([*lines, *(["", f"*Not run*: without {', '.join(unknown)}."] if unknown else [])])
 
 
 def _smallest(contract: Contract, found: Measured) -> str:
@@ -155,15 +176,6 @@ def recommended(contract: Contract, less: str = LEAST, more: str = "unprivileged
         ),
     ]
     return "\n\n".join(lines)
-
-
-def _part(found: Measured, part: str) -> Part | None:
-    return next((one for one in found.parts if one.id == part), None)
-
-
-def _place(found: Measured, every: Sequence[Measured]) -> str:
-    several = sum(one.host.name == found.host.name for one in every) > 1
-    return found.host.name + (f", `{found.mode}`" if several else "")
 
 
 def _features(contract: Contract, features: Iterable[str]) -> str:
