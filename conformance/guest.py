@@ -19,7 +19,7 @@ import libvirt_qemu
 
 from conformance import paths
 from conformance.container import Container
-from conformance.errors import ImageFailure
+from conformance.errors import ImageFailure, Unsupported
 from conformance.media import CMDLINE
 from conformance.report import Event, Report
 from conformance.screen import Reading, Screen, save, small_png
@@ -104,6 +104,7 @@ class Shape:
         memory_mib: how much memory there is, in MiB.
         cpus: how many processors there are.
         installs: it boots from its disk as soon as that can be booted, until then from the CD-ROM, and may reboot.
+        hopeless: why nobody can wait for what it says, though it may start; empty if one can.
     """
 
     firmware: Firmware
@@ -130,6 +131,7 @@ class Shape:
     more_isos: tuple[str, ...] = ()
     cpus: int = 1
     installs: bool = False
+    hopeless: str = ""
 
 
 @dataclass
@@ -942,8 +944,11 @@ class Autostarted:
         """Wait until the guest has said that it is ready, and return its report.
 
         Raises:
+            Unsupported: there is no use in waiting for it on this host.
             GuestFailure: it did not, or its domain has not been active for as long as a start may take.
         """
+        if self._guest.shape.hopeless:
+            raise Unsupported(self._guest.shape.hopeless)
         last_active = time.monotonic()
 
         def ready() -> Report | None:
@@ -985,8 +990,14 @@ def _new(shape: Shape, orders: Mapping[str, str]) -> Guest:
 
 @contextlib.contextmanager
 def _watched(container: Container, domain: "libvirt.virDomain", guest: Guest) -> Iterator[Running]:
-    """Resume a domain that was started paused, and destroy it at the end."""
+    """Resume a domain that was started paused, and destroy it at the end.
+
+    Raises:
+        Unsupported: it started, and there is no use in waiting for it on this host.
+    """
     try:
+        if guest.shape.hopeless:
+            raise Unsupported(guest.shape.hopeless)
         running = Running(container, container.connection, domain, guest)
     except BaseException:
         domain.destroy()

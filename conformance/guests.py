@@ -116,6 +116,7 @@ class Guests:
         accel: how the guests run.
         progress: told what is being waited for.
         shared: which boots answer for several needs.
+        hopeless: why nobody can wait for a guest here; empty if one can.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Guests:
         progress: Callable[[str], None],
         *,
         shared: Sharing = SHARED,
+        hopeless: str = "",
     ) -> None:
         self.container = container
         self.accel: Accel = accel
@@ -134,6 +136,7 @@ class Guests:
         self._beyond = beyond
         self._progress = progress
         self._shared = shared
+        self._hopeless_here = hopeless
         self._made: dict[tuple[Firmware, frozenset[Need]], Made] = {}
         self._residents: dict[frozenset[Part], Running] = {}
         self._hopeless: set[frozenset[Part]] = set()
@@ -418,6 +421,7 @@ class Guests:
             network=NETWORK if "network" in needs else "",
             macvtap=self._beyond.link(self.container.mode) if "macvtap" in needs else "",
             tpm="tpm" in needs,
+            hopeless=self._hopeless_here,
         )
 
     def _medium(self, firmware: Firmware) -> str:

@@ -633,7 +633,13 @@ def guests(request: pytest.FixtureRequest, run: Run, _container: Container, beyo
     """The guests of the mode's container."""
     shared = ONE_FOR_ALL if run.thrifty else SHARED
     made = Guests(
-        _container, run.probe, beyond, run.accel_in(_container), request.config.stash[PROGRESS], shared=shared
+        _container,
+        run.probe,
+        beyond,
+        run.accel_in(_container),
+        request.config.stash[PROGRESS],
+        shared=shared,
+        hopeless=run.hopeless_in(_container),
     )
     yield made
     made.close()

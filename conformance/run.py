@@ -21,6 +21,7 @@ from conformance.contract import UNCONFINED, Contract
 from conformance.engine import Engine, HostFingerprint, engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guest import Accel
+from conformance.lab.emulator import EMULATION
 from conformance.media import Probe
 from conformance.mode import Mode
 from conformance.passthrough import Spare
@@ -29,6 +30,10 @@ from conformance.relay import Relay
 
 OUTER = "outer"
 """The fact of a host that it has only as a lab: how the virtual machine itself runs."""
+
+HOPELESS = (
+    "the guest starts, and is not waited for: without KVM it would be emulated by a machine that is emulated itself"
+)
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
 
@@ -102,6 +107,14 @@ class Run:
             return self.accel
         exposed = container.mode.exposes("/dev/kvm") and "/dev/kvm" not in container.absent
         return "kvm" if exposed and self.kvm.usable else "tcg"
+
+    def hopeless_in(self, container: Container) -> str:
+        """Say why nobody can wait for a container's guests: emulated by an emulated machine, they boot for an hour.
+
+        Empty where one can, or where emulation was asked for.
+        """
+        emulated = self.host_facts.get(OUTER, "").startswith(EMULATION)
+        return HOPELESS if emulated and self.accel == "auto" and self.accel_in(container) == "tcg" else ""
 
     def verify(self, container: Container) -> None:
         """Compare a container with its mode; raises what :meth:`Container.verify` raises."""

@@ -121,6 +121,26 @@ def test_a_start_that_names_nothing_is_seen(found: Measured) -> None:
     assert not part(found, "KILL").named
 
 
+def test_what_a_host_cannot_be_asked_without_a_part_is_neither_needed_nor_not(contract: Contract) -> None:
+    known = [configured(contract, ())]
+    while want := configuration.search(contract, "unprivileged", known).wants():
+        one = configured(contract, sorted(want.without), sorted(want.features))
+        if "dev-kvm" in want.without and "nat" in one.answers:
+            hidden = Answer(verdict="unsupported", reason="nobody can wait for it")
+            one = one.model_copy(update={"answers": one.answers | {"nat": hidden}})
+        known.append(one)
+    (found,) = claims.measured(contract, known)
+
+    assert part(found, "dev-kvm").breaks == {}
+    assert [*part(found, "dev-kvm").unknown] == ["nat"]
+    assert part(found, "dev-kvm").holds is Holds.OPEN
+    assert "dev-kvm" in found.findings.least_for["nat"]
+    assert "dev-kvm" not in found.findings.least_for["api"]
+    details = render.details(contract, [found])
+    assert "| `/dev/kvm` | optional | nothing; cannot be asked: NAT network <sup>1</sup> |" in details
+    assert "\n1. nobody can wait for it\n" in details
+
+
 def test_the_smallest_sets_give_up_what_takes_privileges(found: Measured) -> None:
     assert found.findings.least == frozenset({"CHOWN", "KILL", "NET_ADMIN"})
     assert found.findings.least_for["api"] == {"CHOWN"}

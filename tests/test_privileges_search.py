@@ -198,6 +198,25 @@ def test_a_feature_that_the_whole_mode_breaks_is_named_and_keeps_nobody_waiting(
     assert found.least == frozenset({"CHOWN", "SETUID", "tun", "kvm"})
 
 
+def test_what_cannot_be_asked_without_a_part_is_not_broken_and_keeps_it() -> None:
+    """Without KVM, a host that is emulated itself cannot be asked whether guests run: only that KVM does not."""
+    image = Image({"kvm": needs("kvm"), "disk": needs("CHOWN"), "api": needs()})
+    search = image.search()
+    while want := search.wants():
+        kept = frozenset(PARTS) - want.without
+        unknown = {"disk"} if "kvm" not in kept else set()
+        image.starts.append((want.without, want.features))
+        search.learn(
+            want.without, {one: None if one in unknown else image.features[one](kept) for one in want.features}
+        )
+    found = search.findings()
+
+    assert found.complete
+    assert found.needs == {"kvm": {"kvm"}, "disk": {"CHOWN"}, "api": frozenset()}
+    assert found.least_for["disk"] == {"kvm", "CHOWN"}
+    assert found.least_for["api"] == frozenset()
+
+
 def test_a_mode_in_which_nothing_works_is_asked_once() -> None:
     image = Image({"api": lambda _kept: False})
     found = image.answer(image.search())

@@ -54,7 +54,11 @@ class Emulator:
     @property
     def described(self) -> str:
         """Return the outer accelerator as records name it."""
-        return f"{'KVM' if self.accel == 'kvm' else 'emulation (TCG)'}, QEMU {self.version}"
+        return f"{'KVM' if self.accel == 'kvm' else EMULATION}, QEMU {self.version}"
+
+
+EMULATION = "emulation (TCG)"
+"""What records call a lab's processor that is not the machine's own."""
 
 
 class _Recipe(BaseModel):

@@ -30,6 +30,7 @@ class Part:
         id: the exposure's, capability's or switch's.
         asked: whether every feature that works in the whole mode was asked without it.
         breaks: what each feature that does not work without it said.
+        unknown: what each feature said that the host cannot be asked without it.
         confirmed: whether that was seen twice, and was mended by putting it back.
         named: whether the image's start-up named it where it was missing and broke something.
         kept: whether it is in the smallest set for all features; None while that is not known.
@@ -39,6 +40,7 @@ class Part:
     id: str
     asked: bool
     breaks: dict[str, Answer]
+    unknown: dict[str, Answer]
     confirmed: bool
     named: bool
     kept: bool | None
@@ -124,15 +126,22 @@ def _part(
         for feature in search.features
         if one.id in findings.needs.get(feature, ())
     }
+    unknown = {
+        feature: said
+        for start in alone
+        for feature, said in start.answers.items()
+        if feature in search.features and said.verdict == "unsupported" and feature not in breaks
+    }
     broke = [start for start in alone if _fails(start, breaks)]
     return Part(
         id=one.id,
         asked=asked,
         breaks=breaks,
+        unknown=unknown,
         confirmed=all(findings.confirmed[feature, one.id] for feature in breaks),
         named=all(any(word in line for line in start.warnings for word in names(one)) for start in broke),
         kept=None if findings.least is None else one.id in findings.least,
-        holds=holds(one, needed=bool(breaks), whole=whole and asked),
+        holds=holds(one, needed=bool(breaks), whole=whole and asked and not unknown),
     )
 
 

@@ -99,7 +99,7 @@ def _search(
         wanted = [feature for feature in made.features if feature in want.features]
         left = f"at most {want.left_in_step} left in step {want.step} of 4, {want.left} in all"
         start(without, wanted, left)
-        made.learn(without, {one: said.verdict == "works" for one, said in known[-1].answers.items()})
+        made.learn(without, known[-1].works)
     progress.clear()
     return made, known
 

@@ -48,6 +48,12 @@ class Configuration(Dated):
     warnings: tuple[str, ...] = ()
     seconds: float = Field(ge=0)
 
+    @property
+    def works(self) -> dict[str, bool | None]:
+        """Return for each feature whether it works; None where the host could not be asked."""
+        known = {"works": True, "fails": False, "unsupported": None}
+        return {feature: known[answer.verdict] for feature, answer in self.answers.items()}
+
 
 def read(folder: Path = FOLDER) -> list[Configuration]:
     """Read all configurations of a folder, oldest run first; raises HarnessError where a line is none."""
@@ -82,7 +88,7 @@ def search(
     removed = [one for one in by_danger(contract, mode) if not parts or one in parts]
     made = Search(removed, frozenset(one.id for one in contract.switches if one.id in removed), features)
     for one in known:
-        made.learn(one.without, {feature: answer.verdict == "works" for feature, answer in one.answers.items()})
+        made.learn(one.without, one.works)
     return made
 
 

@@ -70,7 +70,7 @@ def _known(part: Part) -> bool:
 def _broken(contract: Contract, found: Measured, part: Part) -> str:
     """List what breaks without a part, by what is left where that is shorter."""
     left = {*found.findings.needs} - {*part.breaks}
-    if not part.asked or len(left) >= len(part.breaks):
+    if not part.asked or part.unknown or len(left) >= len(part.breaks):
         return _features(contract, part.breaks)
     return f"all but {_features(contract, left)}" if left else "all"
 
@@ -107,7 +107,7 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
     by_id = {one.id: one for one in things(contract)}
     for part in filter(_known, found.parts):
         marks = []
-        for said in part.breaks.values():
+        for said in (*part.breaks.values(), *part.unknown.values()):
             # What was recorded before the contract knew the cause is recognised as well.
             cause = contract.recognise(said.reason)
             note = cause.explanation if cause else said.reason.strip()
@@ -115,6 +115,8 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
                 notes.append(note)
             marks.append(notes.index(note) + 1)
         broken = _broken(contract, found, part) if part.breaks else "nothing"
+        if part.unknown:
+            broken += f"; cannot be asked: {_features(contract, part.unknown)}"
         where = f" <sup>{', '.join(map(str, sorted({*marks})))}</sup>" if marks else ""
         rows.append(
             [

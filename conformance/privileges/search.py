@@ -18,7 +18,7 @@ what is needed turns out not to be enough, what it lacks is found by bisection, 
 "QuickXplain: preferred explanations and relaxations for over-constrained problems", 2004).
 """
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Parts = frozenset[str]
@@ -87,18 +87,19 @@ class Search:
     features: Sequence[str]
     least: Parts | None = None
     least_for: dict[str, Parts] = field(default_factory=dict)
-    _answers: dict[Parts, dict[str, list[bool]]] = field(default_factory=dict)
+    _answers: dict[Parts, dict[str, list[bool | None]]] = field(default_factory=dict)
     _order: list[tuple[Parts, Features]] = field(default_factory=list)
     _passed: int = 0
 
     # ------------------------------------------------------------------------------------- answers
 
-    def learn(self, without: Iterable[str], works: dict[str, bool]) -> None:
+    def learn(self, without: Iterable[str], works: Mapping[str, bool | None]) -> None:
         """Take the answers of one start of a configuration.
 
         Args:
             without: what it lacked.
-            works: for each feature that was asked, whether it works.
+            works: for each feature that was asked, whether it works; None where the host cannot be asked. Such a part
+                breaks nothing, as far as is known, and no smallest set does without it.
         """
         gone = frozenset(without)
         known = self._answers.setdefault(gone, {})
@@ -226,16 +227,16 @@ class Search:
         """Return what a configuration that keeps this lacks."""
         return frozenset(self.parts) - kept
 
-    def _said(self, without: Parts, feature: str) -> list[bool]:
+    def _said(self, without: Parts, feature: str) -> list[bool | None]:
         return self._answers.get(without, {}).get(feature, [])
 
     def _works(self, without: Parts, features: Features) -> bool | None:
         """Say whether all of these work in a configuration; None where that is not known.
 
-        One that worked once and failed once does not work: what is flaky is not proven.
+        One that worked once and failed once does not work: what is flaky is not proven, as is what cannot be asked.
         """
         said = [self._said(without, feature) for feature in features]
-        if any(False in answers for answers in said):
+        if any(not all(answers) for answers in said):
             return False
         return True if all(said) else None
 
