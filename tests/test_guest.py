@@ -13,6 +13,7 @@ from PIL import Image
 from conformance import contract as contracts
 from conformance import guest as guests
 from conformance import mode, paths, screen
+from conformance.errors import Unsupported
 from conformance.guest import Guest, GuestFailure, Running, Shape
 from conformance.verdict import blames_image
 
@@ -218,6 +219,26 @@ def test_a_guest_that_floods_its_console_is_ended_and_costs_no_memory(start: Sta
         running.wait_for_end(60)
     assert len(running.guest.console) == guests.CONSOLE_BYTES
     assert len(str(failure.value)) < 2 * guests.CONSOLE_EXCERPT
+
+
+def test_a_guest_that_nobody_can_wait_for_is_started_and_ended() -> None:
+    """That it starts is the image's doing; how long it takes is not."""
+    ended: list[str] = []
+
+    class Started(Domain):
+        def destroy(self) -> None:
+            ended.append("destroyed")
+
+    class Daemon(Connection):
+        def createXML(self, _xml: str, _flags: int) -> Domain:  # noqa: N802
+            return Started(Stream(), [PAUSED])
+
+    container: Any = Container()
+    container.connection = Daemon(Stream())
+    shape = Shape("bios", "tcg", "pool", hopeless="emulated twice")
+    with pytest.raises(Unsupported, match="emulated twice"), guests.started(container, shape, {}):
+        pass
+    assert ended == ["destroyed"]
 
 
 def test_an_order_is_answered(start: Start) -> None:

@@ -114,6 +114,25 @@ def test_a_mode_that_differs_by_apparmor_alone_needs_a_host_that_has_it(
 
 
 @pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    ("outer", "choice", "hopeless"),
+    [
+        ("emulation (TCG), QEMU 7.2.22, mended", "auto", True),
+        ("emulation (TCG), QEMU 7.2.22, mended", "tcg", False),
+        ("KVM, QEMU 7.2.22", "auto", False),
+        ("", "auto", False),
+    ],
+)
+def test_an_emulated_machine_is_not_asked_to_emulate(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outer: str, choice: str, *, hopeless: bool
+) -> None:
+    monkeypatch.setattr(run.Run, "_relay", None)
+    ready = dataclasses.replace(prepare(contract, tmp_path, choice), host_facts={"outer": outer} if outer else {})
+    container = ready.container(mode.of(contract, "required-only"), network="")
+    assert bool(ready.hopeless_in(container)) is hopeless
+
+
+@pytest.mark.usefixtures("asked")
 def test_pci_devices_are_bound_for_the_modes_that_expose_them_only(
     contract: Contract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
