@@ -23,6 +23,8 @@ def autostarted(guests: Guests) -> Iterator[Autostarted]:
 @pytest.mark.essential
 def test_a_guest_that_is_to_start_with_the_container_does(guests: Guests, container: Container) -> None:
     with guests.autostarted(now=False) as guest:
+        # Where it does not start at all, that is said at once, in the daemon's own words.
+        guest.begin_and_end()
         container.kill()
         container.revive()
 

@@ -23,8 +23,11 @@ def test_each_volume_has_its_documented_permission_mode(run: Run, inside: Host) 
 @pytest.mark.essential
 def test_each_volume_belongs_to_libvirt(run: Run, inside: Host) -> None:
     image = run.contract.image
-    for volume in run.contract.volumes:
-        assert (inside.file(volume.path).user, inside.file(volume.path).group) == (image.user, image.group)
+    folders = [volume.path for volume in run.contract.volumes]
+
+    # One command for all: each takes a second or two inside of a lab.
+    found = inside.check_output("stat --format=%U:%G " + " ".join(folders)).split()
+    assert dict(zip(folders, found, strict=True)) == dict.fromkeys(folders, f"{image.user}:{image.group}")
 
 
 @pytest.mark.extras
