@@ -3,11 +3,12 @@
 They are loaded by the host's own ``apparmor_parser``, with which Docker loads its profile, too.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import docker
 
-from conformance import paths, throwaway
+from conformance import labels, paths, throwaway
 from conformance.engine import engine_errors
 from conformance.errors import Unsupported
 
@@ -24,8 +25,11 @@ grep -qs "^$1 " /host/proc/[0-9]*/attr/current || printf %s "$2" | chroot /host 
 """Unless somebody is confined by it, as another run's container is: without it, he would be confined by nothing."""
 
 
-def load(client: docker.DockerClient, image: str, run: str, name: str) -> bool:
-    """Load a profile, in place of one of that name, and say whether there was none.
+def load(client: docker.DockerClient, image: str, run: str, name: str) -> None:
+    """Load a profile, in place of one of that name.
+
+    An empty volume remembers one that was not there, so that it is taken away whatever becomes of this process
+    (:func:`conformance.cleanup.remove`).
 
     Args:
         client: the engine.
@@ -37,15 +41,25 @@ def load(client: docker.DockerClient, image: str, run: str, name: str) -> bool:
         Unsupported: the host does not take it.
         EngineError: the engine refused.
     """
+    marks = {labels.RUN: run, labels.IMAGE: image, labels.PROFILE: name}
+    with engine_errors():
+        volume = client.api.create_volume(labels=marks)["Name"]
     said = _run(client, image, run, LOAD, name).split()
+    if "loaded" not in said or "known" in said:
+        with engine_errors():
+            client.api.remove_volume(volume)
     if "loaded" not in said:
         raise Unsupported(f"the engine's host does not load the AppArmor profile {name}: {' '.join(said)}")
-    return "known" not in said
 
 
-def unload(client: docker.DockerClient, image: str, run: str, name: str) -> None:
-    """Take a profile away, if nobody is confined by it; raises EngineError where the engine refused."""
-    _run(client, image, run, UNLOAD, name)
+def unload(client: docker.DockerClient, marks: Mapping[str, str]) -> None:
+    """Take a profile away, if nobody is confined by it; raises EngineError where the engine refused.
+
+    Args:
+        client: the engine.
+        marks: the labels of the volume that remembers it.
+    """
+    _run(client, marks[labels.IMAGE], marks[labels.RUN], UNLOAD, marks[labels.PROFILE])
 
 
 def _run(client: docker.DockerClient, image: str, run: str, script: str, name: str) -> str:

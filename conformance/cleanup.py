@@ -8,7 +8,7 @@ from typing import Any
 import docker
 import docker.errors
 
-from conformance import host_lock, labels, leftovers
+from conformance import apparmor, host_lock, labels, leftovers
 from conformance.engine import engine_errors
 from conformance.errors import EngineError
 from conformance.host_lock import HostBusy
@@ -22,7 +22,7 @@ REMOVE_SECONDS = 30
 
 
 def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> list[str]:
-    """Remove a run's containers, networks, volumes and images, and what its containers left in the host's network.
+    """Remove a run's containers, networks, volumes and images, and what they left in the host's network and kernel.
 
     What cannot be removed does not keep the rest from being removed. While another run is in the host's network,
     that is not touched: the next run does it.
@@ -67,6 +67,7 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
         for volume in volumes:
             # First the host: as long as it is not what it was, the volume remembers that.
             given = [partial(_give_back, client, volume, gone, alone)] if labels.HOST_BEFORE in volume["Labels"] else []
+            given += [partial(_unload, client, volume, gone)] if labels.PROFILE in volume["Labels"] else []
             take(f"volume {volume['Name']}", *given, partial(api.remove_volume, volume["Name"], force=True))
         # The image is what looks at the host's network, for as long as that has to be given back.
         waits = [one for one in volumes if labels.HOST_BEFORE in one["Labels"] and f"volume {one['Name']}" not in gone]
@@ -124,6 +125,11 @@ def _give_back(client: docker.DockerClient, volume: dict[str, Any], done: list[s
     with contextlib.nullcontext() if alone else lock:
         taken = leftovers.give_back(client, volume["Labels"])
     done += [f"in the host's network: {taken}"] if taken else []
+
+
+def _unload(client: docker.DockerClient, volume: dict[str, Any], done: list[str]) -> None:
+    apparmor.unload(client, volume["Labels"])
+    done.append(f"AppArmor profile {volume['Labels'][labels.PROFILE]}")
 
 
 def sweep(client: docker.DockerClient, *, alone: bool = False) -> list[str]:

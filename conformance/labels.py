@@ -13,8 +13,11 @@ RUN = "org.libvirt-conformance.run"
 HOST_BEFORE = "org.libvirt-conformance.host-before"
 """On a volume that holds nothing: the state of the host's network before the run put a container into it."""
 
+PROFILE = "org.libvirt-conformance.apparmor-profile"
+"""On a volume that holds nothing: name of an AppArmor profile that the run gave to the host's kernel."""
+
 IMAGE = "org.libvirt-conformance.image"
-"""On the same volume: the image that can look at that network."""
+"""On either volume: the image that can look at that network, and take that profile away."""
 
 
 TIME = "%Y%m%dT%H%M%SZ"

@@ -57,7 +57,6 @@ class Run:
         ready_seconds: how long libvirt may take to answer after a container's start.
         thrifty: one boot answers for as many features as it can, although their failures are then told apart later.
         warnings: by a mode's id, what the image's start-up said of what the mode does not allow.
-        profiles: names of the AppArmor profiles that the engine's host did not know before.
         pci_devices: addresses of the host's PCI devices that guests may be given.
     """
 
@@ -75,7 +74,6 @@ class Run:
     host_facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     thrifty: bool = False
     warnings: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    profiles: set[str] = dataclasses.field(default_factory=set)
     pci_devices: Sequence[str] = ()
 
     @property
@@ -136,12 +134,8 @@ class Run:
             if module not in self.fingerprint.security and (equal := modes.without_module(self.contract, mode, module)):
                 raise Unsupported(f"the engine has no {title}: there the mode is {equal}")
         client = self.engine.client
-        if (
-            "apparmor" in self.fingerprint.security
-            and mode.profile
-            and apparmor.load(client, self.image.id, self.id, mode.profile)
-        ):
-            self.profiles.add(mode.profile)
+        if "apparmor" in self.fingerprint.security and mode.profile:
+            apparmor.load(client, self.image.id, self.id, mode.profile)
         if not mode.vfio:
             self.spare.give_back()
         return Container(
@@ -216,8 +210,6 @@ class Run:
         finally:
             cleanup.remove(self.engine.client, self.id)
             self.spare.give_back()
-            for profile in self.profiles:
-                apparmor.unload(self.engine.client, self.image.id, self.id, profile)
 
 
 def prepare(

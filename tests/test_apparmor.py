@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from conformance import apparmor, throwaway
+from conformance import apparmor, labels, throwaway
 from conformance.errors import Unsupported
 
 NAME = "libvirt-container"
-NOBODY: Any = None
 
 
 @pytest.fixture
@@ -41,27 +40,54 @@ def asked(host: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
-def test_a_profile_that_was_not_there_is_loaded_and_taken_away(host: Path) -> None:
-    assert apparmor.load(NOBODY, "image", "run", NAME)
-    apparmor.unload(NOBODY, "image", "run", NAME)
+class Volumes:
+    """An engine that keeps volumes."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, dict[str, str]] = {}
+        self.api = self
+
+    def create_volume(self, labels: dict[str, str]) -> dict[str, str]:
+        self.there[str(len(self.there))] = labels
+        return {"Name": str(len(self.there) - 1)}
+
+    def remove_volume(self, name: str) -> None:
+        del self.there[name]
+
+
+@pytest.fixture
+def client() -> Any:
+    return Volumes()
+
+
+MARKS = {labels.RUN: "run", labels.IMAGE: "image", labels.PROFILE: NAME}
+
+
+def test_a_profile_that_was_not_there_is_loaded_remembered_and_taken_away(host: Path, client: Any) -> None:
+    apparmor.load(client, "image", "run", NAME)
+    (marks,) = client.there.values()
+    assert marks == MARKS
+    apparmor.unload(client, marks)
     assert asked(host) == "/host apparmor_parser --replace\n/host apparmor_parser --remove\n"
 
 
-def test_one_that_was_there_is_the_hosts_own(host: Path) -> None:
+def test_one_that_was_there_is_the_hosts_own(host: Path, client: Any) -> None:
     (host / "sys/kernel/security/apparmor/profiles").write_text(f"{NAME} (enforce)\n")
-    assert not apparmor.load(NOBODY, "image", "run", NAME)
+    apparmor.load(client, "image", "run", NAME)
+    assert client.there == {}
 
 
-def test_one_that_confines_somebody_is_not_taken_away(host: Path) -> None:
+def test_one_that_confines_somebody_is_not_taken_away(host: Path, client: Any) -> None:
     (host / "proc/7/attr/current").write_text(f"{NAME} (enforce)\n")
-    apparmor.unload(NOBODY, "image", "run", NAME)
+    apparmor.unload(client, MARKS)
     assert asked(host) == ""
 
 
-def test_a_host_that_does_not_take_it_cannot_be_asked(host: Path) -> None:
+def test_a_host_that_does_not_take_it_cannot_be_asked(host: Path, client: Any) -> None:
     (host / "refuse").touch()
     with pytest.raises(Unsupported, match=f"{NAME}: no"):
-        apparmor.load(NOBODY, "image", "run", NAME)
+        apparmor.load(client, "image", "run", NAME)
+    assert client.there == {}
 
 
 @pytest.mark.skipif(not shutil.which("apparmor_parser", path="/usr/sbin:/sbin"), reason="there is no parser to ask")

@@ -7,7 +7,7 @@ import docker.errors
 import pytest
 import requests
 
-from conformance import cleanup, host_lock, labels, leftovers
+from conformance import apparmor, cleanup, host_lock, labels, leftovers
 from conformance.errors import EngineError, EngineGone
 
 
@@ -199,6 +199,18 @@ def test_a_killed_runs_traces_in_the_hosts_network_go_before_what_remembers_them
     assert given_back == [run]
     assert gone[2:4] == ["in the host's network: virbr0", f"volume name-{run}"]
     assert f"remove volume name-{run}" in api.calls
+
+
+def test_a_profile_that_a_killed_run_loaded_goes_before_what_remembers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = marked("run")
+    marks = api.things[0]["Labels"]
+    del marks[labels.HOST_BEFORE]  # type: ignore[attr-defined]
+    marks[labels.PROFILE] = "libvirt-container"  # type: ignore[index]
+    unloaded: list[str] = []
+    monkeypatch.setattr(apparmor, "unload", lambda _client, marks: unloaded.append(marks[labels.PROFILE]))
+    removed = cleanup.remove(client(api), "run")
+    assert unloaded == ["libvirt-container"]
+    assert removed[2:4] == ["AppArmor profile libvirt-container", "volume name-run"]
 
 
 def test_a_network_in_which_another_run_is_stays_untouched_and_remembered(given_back: list[str]) -> None:
