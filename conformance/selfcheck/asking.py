@@ -43,8 +43,8 @@ def ask(run: Run, change: Change, turn: int, progress: Callable[[str], None]) ->
     """
     started = time.monotonic()
     answers: tuple[Said, ...] = ()
-    if change.needs_kvm and not run.kvm.usable:
-        result, why = Result.NOT_RUN, run.kvm.seen
+    if why := _lacking(run, change):
+        result = Result.NOT_RUN
     else:
         with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
             answers = _command(change, Path(folder)) if change.command else _suites(run, change, Path(folder), progress)
@@ -63,6 +63,13 @@ def ask(run: Run, change: Change, turn: int, progress: Callable[[str], None]) ->
         said=answers,
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def _lacking(run: Run, change: Change) -> str:
+    """Say what the host has not of what a change needs; nothing where it can be asked."""
+    if "kvm" in change.needs and not run.kvm.usable:
+        return run.kvm.seen
+    return "it is seen on a lab only" if "lab" in change.needs and not run.disposable else ""
 
 
 def _suites(run: Run, change: Change, scratch: Path, progress: Callable[[str], None]) -> tuple[Said, ...]:
