@@ -91,6 +91,20 @@ def test_the_blame_of_another_feature_is_a_wrong_reason(no_dns: Change) -> None:
     assert judge(no_dns, answers(net=Verdict.FAILS))[0] is Result.WRONG
 
 
+def test_the_blame_of_a_check_of_the_same_feature_counts_only_where_it_is_to_be_quiet(tmp_path: Path) -> None:
+    said = (
+        *answers(Verdict.FAILS, "dns: it refused"),
+        Said(feature="nat", check="test_gateway[efi]", verdict=Verdict.FAILS, text="no gateway"),
+    )
+    for quiet, result in (
+        ("nat", Result.CAUGHT),
+        ("nat::test_gateway", Result.WRONG),
+        ("nat::test_other", Result.CAUGHT),
+    ):
+        one = made(tmp_path, NO_DNS.replace("virtio-net", quiet))
+        assert judge(one, [one for one in said if one.feature == "nat"])[0] is result
+
+
 def test_everybody_who_has_to_notice_does(tmp_path: Path) -> None:
     both = made(tmp_path, f"{NO_DNS}\n[[notice]]\nby = 'virtio-net::test_card'\ncause = 'no card'\n")
     assert judge(both, answers(Verdict.FAILS, "dns: it refused", net=Verdict.FAILS))[0] is Result.CAUGHT

@@ -152,10 +152,14 @@ class Change(_Data):
         return "mode" if self.call and not self.dockerfile else "image"
 
     @property
+    def quiets(self) -> tuple[Ask, ...]:
+        """Return what suites are asked that has nothing to say against it."""
+        return tuple(_ask(one) for one in self.quiet if one != HARNESS)
+
+    @property
     def asks(self) -> tuple[Ask, ...]:
         """Return all that suites are asked."""
-        asked = (*(one.by for one in self.notice), *self.quiet)
-        return tuple(_ask(one) for one in asked if one != HARNESS)
+        return (*(one.ask for one in self.notice if one.by != HARNESS), *self.quiets)
 
     @property
     def features(self) -> tuple[str, ...]:
