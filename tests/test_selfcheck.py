@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import io
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -181,6 +182,12 @@ def test_there_are_enough_defects_over_every_layer() -> None:
     defects = [one for one in KNOWN if not one.benign]
     assert len(defects) >= 40
     assert {one.layer for one in defects} == {"image", "mode", "medium", "harness"}
+
+
+def test_each_feature_has_two_defects_to_notice_at_least(contract: Contract) -> None:
+    counts = Counter(feature for one in KNOWN for feature in one.features)
+    asked = [one.id for one in contract.features if not one.pending and not one.on_request]
+    assert {one: counts[one] for one in asked if counts[one] < 2} == {}
 
 
 @pytest.mark.parametrize(
