@@ -23,10 +23,14 @@ COMMAND_SECONDS = 300
 """For a command in a copy of the project; such as are worth asking take seconds."""
 
 
+def markers(contract: Contract, change: Change) -> tuple[str, ...]:
+    """Return the markers of the features that are asked, each once."""
+    return tuple(dict.fromkeys(contract.feature(one.feature).marker for one in change.asks))
+
+
 def suites(contract: Contract, change: Change) -> tuple[Path, ...]:
     """Return the files of the suites that are asked."""
-    markers = dict.fromkeys(contract.feature(one.feature).marker for one in change.asks)
-    return tuple(paths.SUITES / f"test_{marker}.py" for marker in markers)
+    return tuple(paths.SUITES / f"test_{marker}.py" for marker in markers(contract, change))
 
 
 def question(contract: Contract, change: Change) -> str:
@@ -79,7 +83,10 @@ def _suites(run: Run, change: Change, scratch: Path, progress: Callable[[str], N
 
     with seeding.seeded(run, change, scratch, progress) as (part, contract):
         places = [str(file) for file in suites(run.contract, change)]
-        records = sessions.within(part, [*places, f"--mode={change.mode}", f"--contract={contract}"], wanted)
+        named = " or ".join(markers(run.contract, change))  # what takes long is asked where it is named only
+        records = sessions.within(
+            part, [*places, f"--mode={change.mode}", f"--contract={contract}", "-m", named], wanted
+        )
     run.require()  # an engine that went away is nobody's defect
     return said(records)
 
