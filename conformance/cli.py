@@ -291,7 +291,7 @@ def privileges_(
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance selfcheck": "all of it, half an hour or so",
+                "conformance selfcheck": "all of it, half an hour or so on two processors",
                 "conformance selfcheck --defect no-dnsmasq": "one defect",
                 "conformance selfcheck --defect untouched --host lab": "ten times nothing, on a virtual machine",
             },
@@ -314,6 +314,10 @@ def selfcheck_(
     ] = None,
     host: OneHost = None,
     image: Image = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option("-n", metavar="N", min=1, help="ask about so many at once; one for each processor by default"),
+    ] = None,
     results: Annotated[Path, typer.Option(help="record into this folder")] = outcome.FOLDER,
 ) -> None:
     """Prove that the harness can see: break image, modes, media and harness on purpose, and look who notices.
@@ -322,8 +326,12 @@ def selfcheck_(
     copy of the project. Only who has to notice is asked, and has to name the cause. Benign changes, and the untouched
     image again and again, must give no alarm. Each outcome is recorded at once; what is recorded of the same image on
     the same host, asked by the same suites, is not asked again. Afterwards the tables are written.
+
+    Several are asked about side by side, each by a process of its own; on a virtual machine one after another.
     """
     os.chdir(paths.PROJECT)
+    if host and (at_once or 1) > 1:
+        raise typer.BadParameter("-n is for this machine: a virtual one has a single processor")
     wanted = change.chosen(change.load(), defect or ())
     definition_ = definition.named(host) if host else None
     with _engine(definition_) as place:
@@ -336,6 +344,8 @@ def selfcheck_(
             host_name=place.name,
             host_facts=place.facts,
             ready_seconds=machine.READY_SECONDS if definition_ else READY_SECONDS,
+            pci_devices=machine.SPARE if definition_ else (),
+            at_once=1 if definition_ else at_once or len(os.sched_getaffinity(0)),
         )
     typer.echo(selfchecking.summary(found))
     if results == outcome.FOLDER:

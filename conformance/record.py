@@ -202,7 +202,9 @@ def read_all(place: Path, kind: type[Kind]) -> Iterator[Kind]:
 def read_file(file: Path, kind: type[Kind]) -> Iterator[Kind]:
     """Read the records of one file; raises HarnessError as :func:`read_all` does."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        with file.open(encoding="utf-8") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH)  # a run that goes on may be writing a line
+            lines = opened.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"cannot read {file}: {error}", "name a file of records, which runs write") from error
     for number, text in enumerate(lines, start=1):

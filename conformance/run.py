@@ -174,8 +174,11 @@ class Run:
         return Beyond(self.engine.client, self.probe, self.id).start()
 
     def lend(self, part: "Run") -> None:
-        """Let a run that is a part of this one have its server beyond the NAT, and its way to the engine's host."""
-        vars(part).update(beyond=self.beyond, _relay=self._relay)
+        """Let a run that is a part of this one have its server beyond the NAT, and its ways to the engine's host.
+
+        Spare devices, too: whoever has bound one is who gives it back.
+        """
+        vars(part).update(beyond=self.beyond, _relay=self._relay, spare=self.spare)
 
     @functools.cached_property
     def spare(self) -> Spare:
@@ -279,6 +282,7 @@ def unrecorded(
     host_facts: Mapping[str, str],
     ready_seconds: float,
     thrifty: bool = False,
+    pci_devices: Sequence[str] = (),
 ) -> Iterator[Run]:
     """Have a run for as long as this lasts, for what keeps records of its own; raises as :func:`prepare`."""
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
@@ -291,6 +295,7 @@ def unrecorded(
             host_name=host_name,
             host_facts=host_facts,
             ready_seconds=ready_seconds,
+            pci_devices=pci_devices,
         )
         with contextlib.closing(dataclasses.replace(prepared, thrifty=thrifty)) as run:
             yield run

@@ -91,6 +91,12 @@ def test_the_projects_own_jobs_ask_every_feature_in_every_mode_on_every_host(con
     assert len(known) - len(long) == len(asked)
 
 
+def test_each_night_the_harness_is_asked_about_itself() -> None:
+    selfcheck = jobs._read(jobs.NIGHTLY)["jobs"]["selfcheck"]
+    assert any(step.get("run", "").startswith("./run selfcheck") for step in selfcheck["steps"])
+    assert selfcheck["timeout-minutes"] <= 60
+
+
 @pytest.mark.usefixtures("quickly")
 def test_a_job_is_read_as_it_will_run(contract: Contract, write: Write) -> None:
     workflow = write(words="--require kvm")

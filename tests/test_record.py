@@ -5,6 +5,7 @@ import os
 import resource
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,8 @@ def test_what_another_process_writes_to_the_same_file_stays_whole(
     recorder = Recorder(tmp_path, "host", "run")
 
     def locked(file: Any, how: int) -> None:
-        assert how == fcntl.LOCK_EX
+        if how == fcntl.LOCK_SH:  # of who reads
+            return
         with recorder.path.open("a") as other:
             other.write(record.line(make_record(check="other")))
 
@@ -130,6 +132,21 @@ def test_what_another_process_writes_to_the_same_file_stays_whole(
         with pytest.raises(HarnessError):
             recorder.append(make_record(check="lost"))
     assert [one.check for one in record.read(tmp_path)] == ["other", "own", "other"]
+
+
+def test_half_a_line_that_is_being_written_is_not_read(tmp_path: Path, make_record: Make) -> None:
+    written = record.line(make_record(check="whole"))
+    with ThreadPoolExecutor() as pool, (tmp_path / "host-run.jsonl").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(written[:20])
+        other.flush()
+        reading = pool.submit(lambda: list(record.read(tmp_path)))
+        with pytest.raises(TimeoutError):
+            reading.result(0.2)
+        other.write(written[20:])
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert [one.check for one in reading.result(10)] == ["whole"]
 
 
 def test_a_record_waits_for_another_processes_one(tmp_path: Path, make_record: Make) -> None:

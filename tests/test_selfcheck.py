@@ -2,23 +2,28 @@
 
 import ast
 import dataclasses
+import io
+import subprocess
+from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conformance import mode, paths
+from conformance import mode, paths, record
 from conformance import run as runs
 from conformance import sessions as sessions_
 from conformance.contract import Contract
 from conformance.errors import ContractError, EngineError, HarnessError
 from conformance.progress import Progress
 from conformance.record import Host, Image, Record
-from conformance.selfcheck import asking, change, command, outcome, seeding, trust
+from conformance.selfcheck import asking, change, command, outcome, part, seeding, sharing, trust
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import Outcome, Result, Said, judge
 from conformance.verdict import Verdict
+from conformance.wait import wait_for
 
 HOST = Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1", "cgroup_version": 2})
 IMAGE = Image(tag="libvirt:1", id="sha256:1", base="debian")
@@ -85,6 +90,20 @@ def test_the_blame_of_another_feature_is_a_wrong_reason(no_dns: Change) -> None:
     result, why = judge(no_dns, answers(Verdict.FAILS, "dns: it refused", net=Verdict.FAILS))
     assert (result, why) == (Result.WRONG, "blamed: virtio-net::test_card fails: no card")
     assert judge(no_dns, answers(net=Verdict.FAILS))[0] is Result.WRONG
+
+
+def test_the_blame_of_a_check_of_the_same_feature_counts_only_where_it_is_to_be_quiet(tmp_path: Path) -> None:
+    said = (
+        *answers(Verdict.FAILS, "dns: it refused"),
+        Said(feature="nat", check="test_gateway[efi]", verdict=Verdict.FAILS, text="no gateway"),
+    )
+    for quiet, result in (
+        ("nat", Result.CAUGHT),
+        ("nat::test_gateway", Result.WRONG),
+        ("nat::test_other", Result.CAUGHT),
+    ):
+        one = made(tmp_path, NO_DNS.replace("virtio-net", quiet))
+        assert judge(one, [one for one in said if one.feature == "nat"])[0] is result
 
 
 def test_everybody_who_has_to_notice_does(tmp_path: Path) -> None:
@@ -163,6 +182,12 @@ def test_there_are_enough_defects_over_every_layer() -> None:
     defects = [one for one in KNOWN if not one.benign]
     assert len(defects) >= 40
     assert {one.layer for one in defects} == {"image", "mode", "medium", "harness"}
+
+
+def test_each_feature_has_two_defects_to_notice_at_least(contract: Contract) -> None:
+    counts = Counter(feature for one in KNOWN for feature in one.features)
+    asked = [one.id for one in contract.features if not one.pending and not one.on_request]
+    assert {one: counts[one] for one in asked if counts[one] < 2} == {}
 
 
 @pytest.mark.parametrize(
@@ -253,6 +278,8 @@ class FakeRun:
     host_name: str = HOST.name
     host: Host = HOST
     kvm: Any = None
+    disposable: bool = False
+    beyond: str = "192.168.128.2"
     thrifty: bool = False
 
     def close(self) -> None:
@@ -269,12 +296,20 @@ class Selfcheck:
         self.most = 100
         self.image = IMAGE
         self.kvm = True
+        self.lab = False
+        self.helped: list[tuple[str, ...]] = []
+        monkeypatch.setattr(sharing, "_helper", self._helper)
+        monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.01)
         monkeypatch.setattr(runs, "prepare", lambda *_a, **_k: self._run(contract))
         monkeypatch.setattr(asking, "_suites", self._suites)
 
     def _run(self, contract: Contract) -> FakeRun:
         kvm = type("Kvm", (), {"usable": self.kvm, "seen": "no KVM here"})
-        return FakeRun(contract, image=self.image, kvm=kvm)
+        return FakeRun(contract, image=self.image, kvm=kvm, disposable=self.lab)
+
+    def _helper(self, words: Sequence[str], _log: Path) -> "subprocess.Popen[bytes]":
+        self.helped.append(tuple(words))
+        return subprocess.Popen(["true"])
 
     def _suites(self, run: Any, one: Change, *_: Any) -> tuple[Said, ...]:
         if len(self.asked) >= self.most:
@@ -282,8 +317,8 @@ class Selfcheck:
         self.asked.append((one.id, len(self.asked)))
         return self.said
 
-    def __call__(self, *changes: Change) -> list[Outcome]:
-        return command.selfcheck(changes, Progress(quiet=True), folder=self.folder)
+    def __call__(self, *changes: Change, at_once: int = 1) -> list[Outcome]:
+        return command.selfcheck(changes, Progress(quiet=True), folder=self.folder, at_once=at_once)
 
 
 @pytest.fixture
@@ -325,7 +360,7 @@ def test_another_question_is_asked_anew(check: Selfcheck, no_dns: Change, tmp_pa
 
 
 def test_where_kvm_does_not_work_a_defect_of_it_is_not_run_and_asked_again(check: Selfcheck, tmp_path: Path) -> None:
-    hers = made(tmp_path, f"needs_kvm = true\n{NO_DNS}")
+    hers = made(tmp_path, f"needs = ['kvm']\n{NO_DNS}")
     check.kvm = False
     (found,) = check(hers)
     assert (found.result, found.why, check.asked) == (Result.NOT_RUN, "no KVM here", [])
@@ -334,11 +369,77 @@ def test_where_kvm_does_not_work_a_defect_of_it_is_not_run_and_asked_again(check
     assert [one.result for one in check(hers)] == [Result.CAUGHT]
 
 
+def test_what_is_seen_on_a_lab_only_is_not_run_elsewhere(check: Selfcheck, tmp_path: Path) -> None:
+    theirs = made(tmp_path, f"needs = ['lab']\n{NO_DNS}")
+    (found,) = check(theirs)
+    assert (found.result, found.why, check.asked) == (Result.NOT_RUN, "it is seen on a lab only", [])
+
+    check.lab = True
+    assert [one.result for one in check(theirs)] == [Result.CAUGHT]
+
+
+@pytest.mark.parametrize("theirs_ends_well", [True, False])
+def test_what_somebody_else_is_asking_is_left_to_them_unless_they_end(
+    check: Selfcheck, no_dns: Change, nothing: Change, *, theirs_ends_well: bool
+) -> None:
+    (theirs,) = check(no_dns)
+    (file,) = check.folder.iterdir()
+    file.unlink()
+    check.asked.clear()
+    with ThreadPoolExecutor() as pool:
+        with sharing.claimed(f"{check.folder.resolve()} {HOST.name} no-dns 1") as mine:
+            assert mine
+            found = pool.submit(check, no_dns, nothing)
+            wait_for("the rest to be asked", lambda: len(check.asked) == 3, seconds=10)
+            if theirs_ends_well:
+                record.append(check.folder / "theirs.jsonl", theirs)
+        assert [one.change for one in found.result(10)] == ["no-dns", "nothing", "nothing", "nothing"]
+    assert [name for name, _ in check.asked] == ["nothing"] * 3 + ([] if theirs_ends_well else ["no-dns"])
+
+
+def test_no_more_help_than_there_is_to_ask(check: Selfcheck, no_dns: Change, nothing: Change) -> None:
+    check(no_dns, nothing, at_once=3)
+    words = (str(check.folder.resolve()), "", "60", "no-dns", "nothing")
+    assert check.helped == [words, words]
+    check(no_dns, nothing, at_once=3)
+    assert len(check.helped) == 2, "all is recorded"
+
+
+def test_who_cannot_help_is_told_of_and_not_missed(
+    check: Selfcheck,
+    no_dns: Change,
+    nothing: Change,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sharing, "_helper", lambda *_: subprocess.Popen(["false"]))
+    told = io.StringIO()
+    found = command.selfcheck([no_dns, nothing], Progress(told), folder=check.folder, at_once=2)
+    assert len(found) == 4
+    assert "one that was to help ended with status 1" in told.getvalue()
+
+
+def test_a_part_asks_what_it_is_told_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(part, "selfcheck", lambda changes, _progress, **how: told.update(how, changes=changes))
+    assert part.main(str(tmp_path), "", "60.0", KNOWN[0].id) == 0
+    assert told == {"changes": [KNOWN[0]], "folder": tmp_path, "tag": None, "ready_seconds": 60.0}
+
+    def cannot(*_: Any, **_how: Any) -> None:
+        raise EngineError("the engine went away")
+
+    monkeypatch.setattr(part, "selfcheck", cannot)
+    assert part.main(str(tmp_path), "", "60.0") == 1
+    assert "the engine went away" in capsys.readouterr().err
+
+
 def test_the_summary_names_what_is_not_as_it_should_be(check: Selfcheck, no_dns: Change, nothing: Change) -> None:
     told = command.summary(check(no_dns, nothing))
     assert "no-dns:" not in told
     assert told.count("nothing: false alarm: nat::test_dns fails: dns: it refused") == 3
-    assert told.endswith("1 caught, 3 false alarm; 0 minutes")
+    assert told.endswith("1 caught, 3 false alarm; 0 minutes of asking")
 
 
 def test_a_records_whole_error_is_what_is_judged(make_record: Callable[..., Record]) -> None:
@@ -396,7 +497,7 @@ def test_the_score_counts_defects_by_who_has_to_notice(contract: Contract, no_dn
     assert "| NAT network | 1 | 1 | 0 | 0 | 0 |" in text["trust"], "the newest outcome counts"
     assert "| *Seeded into the image* | 1 | 1 | 0 | 0 | 0 |" in text["trust"]
     assert "| **All** | 1 | 1 | 0 | 0 | 0 |" in text["trust"]
-    assert "False alarms: 1 in 2 runs. All of it took 3 minutes." in text["trust"]
+    assert "False alarms: 1 in 2 runs. One after another, all of it takes 3 minutes." in text["trust"]
     assert "| Nothing | 2 of 3 | **1 false alarms**: nat fails |" in text["benign"]
 
 

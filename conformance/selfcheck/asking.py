@@ -23,10 +23,14 @@ COMMAND_SECONDS = 300
 """For a command in a copy of the project; such as are worth asking take seconds."""
 
 
+def markers(contract: Contract, change: Change) -> tuple[str, ...]:
+    """Return the markers of the features that are asked, each once."""
+    return tuple(dict.fromkeys(contract.feature(one.feature).marker for one in change.asks))
+
+
 def suites(contract: Contract, change: Change) -> tuple[Path, ...]:
     """Return the files of the suites that are asked."""
-    markers = dict.fromkeys(contract.feature(one.feature).marker for one in change.asks)
-    return tuple(paths.SUITES / f"test_{marker}.py" for marker in markers)
+    return tuple(paths.SUITES / f"test_{marker}.py" for marker in markers(contract, change))
 
 
 def question(contract: Contract, change: Change) -> str:
@@ -43,8 +47,8 @@ def ask(run: Run, change: Change, turn: int, progress: Callable[[str], None]) ->
     """
     started = time.monotonic()
     answers: tuple[Said, ...] = ()
-    if change.needs_kvm and not run.kvm.usable:
-        result, why = Result.NOT_RUN, run.kvm.seen
+    if why := _lacking(run, change):
+        result = Result.NOT_RUN
     else:
         with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
             answers = _command(change, Path(folder)) if change.command else _suites(run, change, Path(folder), progress)
@@ -65,6 +69,13 @@ def ask(run: Run, change: Change, turn: int, progress: Callable[[str], None]) ->
     )
 
 
+def _lacking(run: Run, change: Change) -> str:
+    """Say what the host has not of what a change needs; nothing where it can be asked."""
+    if "kvm" in change.needs and not run.kvm.usable:
+        return run.kvm.seen
+    return "it is seen on a lab only" if "lab" in change.needs and not run.disposable else ""
+
+
 def _suites(run: Run, change: Change, scratch: Path, progress: Callable[[str], None]) -> tuple[Said, ...]:
     def wanted(question: Question, item: pytest.Item) -> bool:
         essential = item.get_closest_marker("essential") is not None
@@ -72,7 +83,10 @@ def _suites(run: Run, change: Change, scratch: Path, progress: Callable[[str], N
 
     with seeding.seeded(run, change, scratch, progress) as (part, contract):
         places = [str(file) for file in suites(run.contract, change)]
-        records = sessions.within(part, [*places, f"--mode={change.mode}", f"--contract={contract}"], wanted)
+        named = " or ".join(markers(run.contract, change))  # what takes long is asked where it is named only
+        records = sessions.within(
+            part, [*places, f"--mode={change.mode}", f"--contract={contract}", "-m", named], wanted
+        )
     run.require()  # an engine that went away is nobody's defect
     return said(records)
 

@@ -23,6 +23,9 @@ HARNESS = "harness"
 Layer = Literal["image", "mode", "medium", "harness"]
 """What is changed: the image, how the engine is told to start it, what guests boot from, or what judges."""
 
+Need = Literal["kvm", "lab"]
+"""What a host has to have: a KVM that works; or that nobody minds losing it, and spare PCI devices."""
+
 
 class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,7 +103,7 @@ class Change(_Data):
         command: what is run in that copy, and has to say so.
         mode: in which mode suites are asked.
         ready_seconds: how long libvirt may take to answer: a container that never does is not waited for longer.
-        needs_kvm: whether it can be seen only where KVM works.
+        needs: what the host has to have for it to be seen.
         notice: who has to notice it; nobody, if it is benign.
         quiet: what is asked as well, by the same words, and has nothing to say against it.
         repeat: how often it is asked.
@@ -118,7 +121,7 @@ class Change(_Data):
     command: tuple[str, ...] = ()
     mode: str = "unprivileged"
     ready_seconds: Annotated[float, Field(gt=0)] | None = None
-    needs_kvm: bool = False
+    needs: tuple[Need, ...] = ()
     notice: tuple[Notice, ...] = ()
     quiet: tuple[str, ...] = ()
     repeat: int = Field(default=1, ge=1)
@@ -149,10 +152,14 @@ class Change(_Data):
         return "mode" if self.call and not self.dockerfile else "image"
 
     @property
+    def quiets(self) -> tuple[Ask, ...]:
+        """Return what suites are asked that has nothing to say against it."""
+        return tuple(_ask(one) for one in self.quiet if one != HARNESS)
+
+    @property
     def asks(self) -> tuple[Ask, ...]:
         """Return all that suites are asked."""
-        asked = (*(one.by for one in self.notice), *self.quiet)
-        return tuple(_ask(one) for one in asked if one != HARNESS)
+        return (*(one.ask for one in self.notice if one.by != HARNESS), *self.quiets)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -92,11 +92,10 @@ def judge(change: Change, answers: Sequence[Said]) -> tuple[Result, str]:
     """Say what came of a change, and why it is not as it should be.
 
     A defect is caught where everybody who has to notice it does, with the verdict and the cause that belong to it, and
-    nobody else is blamed: no other feature, and not the harness itself.
+    nobody else is blamed: no other feature, not the harness itself, and no check of the same feature that is named as
+    quiet.
     """
-    owners = {*change.features}
-    # A feature that has to notice may fail in more than one check; the others that were asked have no part in it.
-    blamed = [one for one in answers if one.verdict.bad and one.feature not in owners]
+    blamed = [one for one in answers if one.verdict.bad and not _has_part(change, one)]
     if change.benign:
         return (Result.ALARM, _told(blamed[0])) if blamed else (Result.QUIET, "")
     unmet = [one for one in change.notice if not any(_meets(one, each) for each in answers)]
@@ -107,6 +106,12 @@ def judge(change: Change, answers: Sequence[Said]) -> tuple[Result, str]:
     why = [f"{one.by} did not say {one.verdict.words}, {one.cause!r}" for one in unmet]
     why += [f"blamed: {_told(one)}" for one in blamed]
     return Result.WRONG, "; ".join(why)
+
+
+def _has_part(change: Change, answer: Said) -> bool:
+    """Say whether a check may notice a defect: its feature has to, and it is not named among those that are quiet."""
+    quiet = any(ask.check and ask.includes(answer.feature, answer.check, essential=True) for ask in change.quiets)
+    return answer.feature in change.features and not quiet
 
 
 def _meets(notice: Notice, answer: Said) -> bool:

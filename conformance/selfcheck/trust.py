@@ -64,7 +64,7 @@ def _scores(contract: Contract, changes: Sequence[Change], outcomes: Sequence[Ou
     minutes = sum(one.seconds for change in changes for one in newest(change, outcomes)) / 60
     return (
         f"{table(['Who has to notice', 'Seeded', *(_title(one) for one in COLUMNS)], rows)}\n\n"
-        f"False alarms: {alarms} in {len(asked)} runs. All of it took {minutes:.0f} minutes."
+        f"False alarms: {alarms} in {len(asked)} runs. One after another, all of it takes {minutes:.0f} minutes."
     )
 
 

@@ -1,0 +1,37 @@
+"""A part of a selfcheck: ``python -m conformance.selfcheck.part FOLDER TAG SECONDS ID...``, led by another process.
+
+FOLDER is where outcomes are recorded, TAG is the image, or empty for ours, SECONDS is how long libvirt may take to
+answer, and each ID is a change's.
+"""
+
+import sys
+from pathlib import Path
+
+from conformance import interrupt
+from conformance.errors import HarnessError
+from conformance.progress import Progress
+from conformance.selfcheck import change
+from conformance.selfcheck.command import selfcheck
+
+
+def main(folder: str, tag: str, seconds: str, *ids: str) -> int:
+    """Ask what nobody else is asking, and return an exit status; SIGTERM ends it as ctrl-C would."""
+    with interrupt.as_ctrl_c():
+        try:
+            selfcheck(
+                change.chosen(change.load(), ids),
+                Progress(),
+                folder=Path(folder),
+                tag=tag or None,
+                ready_seconds=float(seconds),
+            )
+        except HarnessError as error:
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+            return 1
+        except KeyboardInterrupt:
+            return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
