@@ -775,6 +775,12 @@ class Running:
             return bool(found) or self._ended()
 
         trouble = self._wait(what, seen, seconds)
+        if not found and not trouble:
+            # It has ended: what it said last may still be on its way.
+            self._console.drain()
+            with contextlib.suppress(_Stopped):
+                event = look(self.read().report)
+                found.extend([event] if event else [])
         if not found:
             self.silent = True
             self._keep_pictures()
