@@ -404,6 +404,16 @@ class Running:
         """What it reported over earlier consoles, and the number with which it went on over this one."""
         self._heard = ""
         """What was on those consoles."""
+        self.reboots = 0
+        """How often it has reset itself; counted of one that installs, since others end then."""
+        self._counting: int | None = None
+        if guest.shape.installs:
+            self._counting = connection.domainEventRegisterAny(
+                domain, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._rebooted, None
+            )
+
+    def _rebooted(self, _connection: object, _domain: object, _opaque: object) -> None:
+        self.reboots += 1
 
     def wait_for_end(self, seconds: float = BOOT_SECONDS) -> Guest:
         """Wait until the guest has powered itself off, and return it with its whole report.
@@ -763,6 +773,9 @@ class Running:
         """Destroy the domain, if it is still there."""
         self.read()
         self._console.close()
+        with contextlib.suppress(libvirt.libvirtError):
+            if self._counting is not None:
+                self._connection.domainEventDeregisterAny(self._counting)
         with contextlib.suppress(libvirt.libvirtError):
             self.domain.destroy()
 
