@@ -483,9 +483,9 @@ class Running:
 
     @property
     def last_line(self) -> str:
-        """Return the newest line on the console that has something in it."""
+        """Return the newest line on the console that has something in it, without what only moves it to its place."""
         lines = [line for line in plain(self.read().console).splitlines() if line.strip()]
-        return lines[-1].strip() if lines else ""
+        return " ".join(lines[-1].split()) if lines else ""
 
     def activity(self) -> tuple[int, ...]:
         """Return numbers that change with what the guest writes to its console, and does with its disk."""

@@ -3,6 +3,7 @@
 import io
 import re
 import struct
+import subprocess
 import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from conformance.errors import MediaError
 from conformance.guest import Firmware
-from conformance.windows import answers, given, medium, wim
+from conformance.windows import answers, given, medium, standin, wim
 from conformance.windows.wim import Edition
 
 PRO = Edition(6, "Windows 11 Pro", "Professional", "Client", "amd64", 26100, "en-US")
@@ -109,10 +110,10 @@ def test_a_version_without_drivers_is_told() -> None:
 # The media -----------------------------------------------------------------------------------------------
 
 
-def windows_iso(path: Path, name: str, content: bytes) -> Path:
+def windows_iso(path: Path, name: str, content: bytes, volume: str = "CCCOMA_X64") -> Path:
     """A medium with one file, in its UDF part and, as ISO 9660 has names, in the other."""
     image = pycdlib.PyCdlib()
-    image.new(interchange_level=3, udf="2.60")
+    image.new(interchange_level=3, udf="2.60", vol_ident=volume)
     folder = name.rpartition("/")[0]
     if folder:
         image.add_directory(f"/{folder.upper()}", udf_path=f"/{folder}")
@@ -179,6 +180,29 @@ def test_drivers_that_are_no_iso_are_told(media: tuple[Path, Path]) -> None:
     media[1].write_bytes(bytes(2**20))
     with pytest.raises(MediaError, match=r"--virtio-win-iso: .* is no ISO"):
         given.given(*media, None, None, None)
+
+
+def test_the_tests_own_stand_in_is_refused_even_where_it_has_a_windows_image(media: tuple[Path, Path]) -> None:
+    """No stand-in's result may be recorded as a Windows'."""
+    iso = windows_iso(media[0], "sources/install.wim", wim_file(HOME, PRO), standin.VOLUME)
+    assert standin.is_standin(iso)
+    with pytest.raises(MediaError, match="is the stand-in of this project's tests"):
+        given.given(iso, media[1], None, None, None)
+
+
+def test_the_stand_in_is_refused_before_any_work_and_nothing_is_recorded(
+    pytester: pytest.Pytester, media: tuple[Path, Path], tmp_path: Path
+) -> None:
+    iso = windows_iso(media[0], "sources/install.wim", wim_file(HOME, PRO), standin.VOLUME)
+    options = [f"--windows-iso={iso}", f"--virtio-win-iso={media[1]}", f"--results={tmp_path / 'results'}"]
+    done = pytester.runpytest_subprocess("-m", "install_windows", *options, timeout=60)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["*is the stand-in of this project's tests*"])
+    assert not (tmp_path / "results").exists()
+
+
+def test_another_medium_is_not_taken_for_the_stand_in(media: tuple[Path, Path]) -> None:
+    assert not any(map(standin.is_standin, media))
 
 
 # The answer file -----------------------------------------------------------------------------------------
@@ -297,3 +321,47 @@ def test_what_is_started_at_the_first_logon_is_on_the_medium() -> None:
     (command,) = values(PRO, "efi")("CommandLine")
     assert answers.REPORT in command
     assert (medium.FOLDER / answers.REPORT).is_file()
+
+
+# The stand-in's reading of it ----------------------------------------------------------------------------
+
+
+def read_by_standin(answer_file: bytes) -> list[str]:
+    """Return the answers as the stand-in reads them, with this machine's awk."""
+    command = ["awk", "-v", "want=amd64", "-f", str(standin.RECIPE / "unattend.awk")]
+    done = subprocess.run(command, input=answer_file, capture_output=True, timeout=60, check=True)
+    return done.stdout.decode().splitlines()
+
+
+def read_by_python(answer_file: bytes) -> Iterator[str]:
+    """Yield the same, by a reader of XML."""
+    for one in ET.fromstring(answer_file):
+        for component in one:
+            yield from _leaves(component, f"{one.get('pass')}/{component.get('name')}")
+
+
+def _leaves(parent: ET.Element, place: str) -> Iterator[str]:
+    counted: dict[str, int] = {}
+    for child in parent:
+        counted[name(child)] = counted.get(name(child), 0) + 1
+        here = f"{place}/{name(child)}" + (f".{counted[name(child)]}" if counted[name(child)] > 1 else "")
+        if len(child):
+            yield from _leaves(child, here)
+        elif child.text:
+            yield f"{here}={child.text}"
+
+
+@pytest.mark.parametrize("firmware", ["bios", "efi"])
+@pytest.mark.parametrize("key", ["", '<&">amp;'])
+@pytest.mark.parametrize("indented", [True, False])
+def test_the_stand_in_reads_the_answers_as_a_reader_of_xml_does(firmware: Firmware, key: str, indented: bool) -> None:
+    answer_file = answers.answers(PRO, firmware, key)
+    if not indented:
+        answer_file = re.sub(rb">\s+<", b"><", answer_file)
+    read = read_by_standin(answer_file)
+    assert read == list(read_by_python(answer_file))
+    assert "windowsPE/Microsoft-Windows-Setup/DiskConfiguration/Disk/CreatePartitions/CreatePartition.2/Order=2" in read
+
+
+def test_the_stand_in_leaves_out_what_is_for_another_processor() -> None:
+    assert set(read_by_standin(answers.answers(ARM, "efi"))) == {"other=arm64"}
