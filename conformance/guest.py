@@ -406,6 +406,16 @@ class Running:
         """What it reported over earlier consoles, and the number with which it went on over this one."""
         self._heard = ""
         """What was on those consoles."""
+        self.reboots = 0
+        """How often it has reset itself; counted of one that installs, since others end then."""
+        self._counting: int | None = None
+        if guest.shape.installs:
+            self._counting = connection.domainEventRegisterAny(
+                domain, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._rebooted, None
+            )
+
+    def _rebooted(self, _connection: object, _domain: object, _opaque: object) -> None:
+        self.reboots += 1
 
     def wait_for_end(self, seconds: float = BOOT_SECONDS) -> Guest:
         """Wait until the guest has powered itself off, and return it with its whole report.
@@ -475,9 +485,9 @@ class Running:
 
     @property
     def last_line(self) -> str:
-        """Return the newest line on the console that has something in it."""
+        """Return the newest line on the console that has something in it, without what only moves it to its place."""
         lines = [line for line in plain(self.read().console).splitlines() if line.strip()]
-        return lines[-1].strip() if lines else ""
+        return " ".join(lines[-1].split()) if lines else ""
 
     def activity(self) -> tuple[int, ...]:
         """Return numbers that change with what the guest writes to its console, and does with its disk."""
@@ -766,6 +776,9 @@ class Running:
         self.read()
         self._console.close()
         with contextlib.suppress(libvirt.libvirtError):
+            if self._counting is not None:
+                self._connection.domainEventDeregisterAny(self._counting)
+        with contextlib.suppress(libvirt.libvirtError):
             self.domain.destroy()
 
     def _wait_for_report(self, what: str, look: Callable[[Report], Event | None], seconds: float) -> Event:
@@ -777,6 +790,12 @@ class Running:
             return bool(found) or self._ended()
 
         trouble = self._wait(what, seen, seconds)
+        if not found and not trouble:
+            # It has ended: what it said last may still be on its way.
+            self._console.drain()
+            with contextlib.suppress(_Stopped):
+                event = look(self.read().report)
+                found.extend([event] if event else [])
         if not found:
             self.silent = True
             self._keep_pictures()

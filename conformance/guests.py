@@ -373,7 +373,7 @@ class Guests:
         """
         require_started(self.container.connection.networkLookupByName(NETWORK))
         name = f"disk-{time.monotonic_ns()}.raw"
-        volume = self._volume(name, what.disk_bytes)
+        volume = self._volume(name, what.disk_bytes, sparse=True)
         shape = Shape(
             firmware,
             self.accel,
@@ -492,8 +492,10 @@ class Guests:
         self.write(name, f"{line}\n".encode())
         return name
 
-    def _volume(self, name: str, size: int, disk_format: DiskFormat = "raw") -> "libvirt.virStorageVol":
-        return self._pool().createXML(_volume_xml(name, size, disk_format), 0)
+    def _volume(
+        self, name: str, size: int, disk_format: DiskFormat = "raw", *, sparse: bool = False
+    ) -> "libvirt.virStorageVol":
+        return self._pool().createXML(_volume_xml(name, size, disk_format, sparse=sparse), 0)
 
     def _upload(self, name: str, source: Path) -> str:
         """Put a file into the pool once, and return its path in the container."""
@@ -508,9 +510,11 @@ class Guests:
         return str(volume.path())
 
 
-def _volume_xml(name: str, size: int, disk_format: DiskFormat = "raw") -> str:
+def _volume_xml(name: str, size: int, disk_format: DiskFormat = "raw", *, sparse: bool = False) -> str:
+    # Unless told, libvirt takes all of a raw volume's room at once.
+    allocation = "<allocation>0</allocation>" if sparse else ""
     return (
-        f"<volume><name>{escape(name)}</name><capacity unit='bytes'>{size}</capacity>"
+        f"<volume><name>{escape(name)}</name>{allocation}<capacity unit='bytes'>{size}</capacity>"
         f"<target><format type='{disk_format}'/></target></volume>"
     )
 

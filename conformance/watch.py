@@ -12,6 +12,9 @@ TELL_SECONDS = 20.0
 STALL_SECONDS: Mapping[Accel, float] = {"kvm": 600, "tcg": 1800}
 """So long console and disk of a guest may stand still; an emulated one beside much load was silent for 13 minutes."""
 
+REBOOTS = 10
+"""More than any installation needs: a Debian reboots once, a Windows some three times."""
+
 INSTALL_SECONDS = 3 * 3600.0
 """From an installation's start to its reboot."""
 
@@ -65,8 +68,8 @@ class Watch:
             seconds: deadline.
 
         Raises:
-            GuestFailure: it did not, has ended, or has shown no sign of life for as long as it may; the newest
-                screenshots are kept, and the failure says where.
+            GuestFailure: it did not, has ended, has shown no sign of life for as long as it may, or reboots again and
+                again; the newest screenshots are kept, and the failure says where.
         """
 
         def look() -> str:
@@ -80,6 +83,8 @@ class Watch:
             self._running.picture()
             line = self._running.last_line
             self._progress(f"{self._where}: {phase}, {minutes(now - self._begun)}: {line}")
+            if self._running.reboots > REBOOTS:
+                return f"{phase}: it has rebooted {self._running.reboots} times; its console ends with {line!r}"
             still = now - self._moved
             if still < self._stall_seconds:
                 return ""

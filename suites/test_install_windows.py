@@ -39,6 +39,7 @@ def test_windows_is_installed_and_starts_from_its_disk(
         guest = machine.wait_for_end()
 
     system = guest.report["system"]
+    assert system["release"].startswith("Microsoft Windows")
     assert system["build"] == str(windows.edition.build)
     assert system["firmware"] == ("bios" if windows.firmware == "bios" else "efi")
     assert system["secure_boot"] == (windows.firmware == "secure-boot")

@@ -266,6 +266,12 @@ def test_an_answer_that_is_none_is_a_failure(start: Start, answer: bytes, compla
         running.ask("size", seconds=0)
 
 
+def test_what_a_guest_said_last_is_heard_after_it_has_ended(start: Start) -> None:
+    running = start(states=[OFF])
+    running.domain.stream.written = [line(0, "end")]
+    assert running.wait_for_event("end", 5).name == "end"
+
+
 def test_a_guest_that_ends_instead_of_answering_has_failed(start: Start) -> None:
     with pytest.raises(GuestFailure, match="ended instead of"):
         start(line(0, "ready"), states=[OFF]).ask("size")

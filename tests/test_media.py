@@ -24,7 +24,9 @@ import pytest
 from conformance import media
 from conformance.apt import MIRROR_VARIABLE, Mirror
 from conformance.errors import MediaError
+from conformance.guest import LOADER_BYTES
 from conformance.media import build, debian, download, formats, others, packages, recipe, store
+from conformance.windows import standin
 
 MODULES = "usr/lib/modules/1.0"
 
@@ -691,3 +693,64 @@ def test_a_package_without_the_medium_is_named(tmp_path: Path, cache: Path) -> N
 def test_a_recipe_of_others_media_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="is not a recipe"):
         others.others(recipe=tmp_path / "none.toml", cache=tmp_path)
+
+
+# The stand-in for a Windows medium ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def standin_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-in beside a probe of tiny packages, of which it takes other files than it does really."""
+    made = folder.parent / "standin"
+    shutil.copytree(standin.RECIPE, made)
+    folder.rename(folder.parent / "probe")
+    monkeypatch.setattr(
+        standin, "FILES", {"tools": {"partition": "busybox", "mbr": "ldlinux.c32", "disk_grub": "gcdx64.efi"}}
+    )
+    monkeypatch.setattr(standin, "MODULES", ("libata",))
+    return made
+
+
+def test_a_stand_in_has_what_it_boots_and_what_it_puts_on_a_disk(
+    archive: Archive, standin_folder: Path, cache: Path
+) -> None:
+    iso = standin.standin(folder=standin_folder, cache=cache)
+    assert standin.is_standin(iso)
+    with opened(iso) as (_, read):
+        initrd = read("/boot/initrd")
+        for file in standin.OWN:
+            assert (standin_folder / file).read_bytes() in initrd
+        assert b"step_lease() {" in initrd, "the probe's functions"
+        assert initrd.count(b'*) "step_$1" ;;') == 1, "and not what the probe does with them"
+        assert b"vmlinuz" in read("/isolinux/isolinux.cfg")
+        assert b"standin=setup" in read("/boot/grub/grub.cfg")
+        assert b"standin=installed" in read("/sources/grub.cfg")
+        assert read("/sources/bios.img").startswith(b"busy")
+        assert read("/sources/mbr.bin") == b"ld"
+        assert len(read("/sources/setup.bin")) > LOADER_BYTES
+    archive.files.clear()
+    assert standin.standin(folder=standin_folder, cache=cache) == iso
+
+
+@pytest.mark.parametrize("file", ["setup", "disk/grub.cfg", "../probe/init"])
+def test_whatever_is_changed_gives_another_stand_in(
+    archive: Archive, standin_folder: Path, cache: Path, file: str
+) -> None:
+    before = standin.standin(folder=standin_folder, cache=cache)
+    with (standin_folder / file).open("a") as changed:
+        changed.write("# changed\n")
+    assert standin.standin(folder=standin_folder, cache=cache) != before
+
+
+def test_an_iso_becomes_what_a_partition_boots() -> None:
+    loader = bytes(range(256)) * 16
+    iso = formats.iso(
+        "SYSTEM", {"efi.img": bytes(2048), "i/isolinux.bin": loader}, bios="i/isolinux.bin", efi="efi.img"
+    )
+    made = standin.in_partition(iso, b"code" * 108)
+    assert len(made) == len(iso)
+    assert made[512:] == iso[512:]
+    assert made[:432] == b"code" * 108
+    assert made[510:512] == b"\x55\xaa"
+    (sector,) = struct.unpack_from("<Q", made, 432)
+    assert made[sector * 512 :].startswith(loader[:8]), "where isolinux.bin is"

@@ -20,6 +20,7 @@ class Running:
     def __init__(self, clock: list[float], lines: list[str], disk: list[int]) -> None:
         self.clock, self.lines, self.disk = clock, lines, disk
         self.pictures = 0
+        self.reboots = 0
 
     def activity(self) -> tuple[int, ...]:
         return (len(self.lines), self.disk.pop(0) if len(self.disk) > 1 else self.disk[0])
@@ -91,6 +92,16 @@ def test_a_stall_in_one_phase_counts_from_the_last_sign_of_life(make: Make) -> N
     with pytest.raises(Failed, match="for 2 min 00 s"):
         watched.until("end", "installing", seconds=3600)
     assert running.clock[0] == 1000 + 40 + 120
+
+
+def test_a_guest_that_reboots_again_and_again_is_given_up_however_much_it_does(make: Make) -> None:
+    watched, running, told = make("Restarting", disk=tuple(range(100)))
+    running.reboots = watch.REBOOTS
+    assert watched.until("end", "installing", seconds=60)
+    running.reboots += 1
+    with pytest.raises(Failed, match=rf"^first start: it has rebooted {watch.REBOOTS + 1} times; .*'Restarting'"):
+        watched.until("end", "first start", seconds=60)
+    assert told
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0 min 00 s"), (61.9, "1 min 01 s"), (3600, "60 min 00 s")])

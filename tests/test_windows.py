@@ -3,16 +3,19 @@
 import io
 import re
 import struct
+import subprocess
+import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pycdlib
 import pytest
 
 from conformance.errors import MediaError
 from conformance.guest import Firmware
-from conformance.windows import answers, given, medium, wim
+from conformance.windows import answers, given, medium, standin, wim
 from conformance.windows.wim import Edition
 
 PRO = Edition(6, "Windows 11 Pro", "Professional", "Client", "amd64", 26100, "en-US")
@@ -107,10 +110,10 @@ def test_a_version_without_drivers_is_told() -> None:
 # The media -----------------------------------------------------------------------------------------------
 
 
-def windows_iso(path: Path, name: str, content: bytes) -> Path:
+def windows_iso(path: Path, name: str, content: bytes, volume: str = "CCCOMA_X64") -> Path:
     """A medium with one file, in its UDF part and, as ISO 9660 has names, in the other."""
     image = pycdlib.PyCdlib()
-    image.new(interchange_level=3, udf="2.60")
+    image.new(interchange_level=3, udf="2.60", vol_ident=volume)
     folder = name.rpartition("/")[0]
     if folder:
         image.add_directory(f"/{folder.upper()}", udf_path=f"/{folder}")
@@ -179,85 +182,33 @@ def test_drivers_that_are_no_iso_are_told(media: tuple[Path, Path]) -> None:
         given.given(*media, None, None, None)
 
 
+def test_the_tests_own_stand_in_is_refused_even_where_it_has_a_windows_image(media: tuple[Path, Path]) -> None:
+    """No stand-in's result may be recorded as a Windows'."""
+    iso = windows_iso(media[0], "sources/install.wim", wim_file(HOME, PRO), standin.VOLUME)
+    assert standin.is_standin(iso)
+    with pytest.raises(MediaError, match="is the stand-in of this project's tests"):
+        given.given(iso, media[1], None, None, None)
+
+
+def test_the_stand_in_is_refused_before_any_work_and_nothing_is_recorded(
+    pytester: pytest.Pytester, media: tuple[Path, Path], tmp_path: Path
+) -> None:
+    iso = windows_iso(media[0], "sources/install.wim", wim_file(HOME, PRO), standin.VOLUME)
+    options = [f"--windows-iso={iso}", f"--virtio-win-iso={media[1]}", f"--results={tmp_path / 'results'}"]
+    done = pytester.runpytest_subprocess("-m", "install_windows", *options, timeout=60)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["*is the stand-in of this project's tests*"])
+    assert not (tmp_path / "results").exists()
+
+
+def test_another_medium_is_not_taken_for_the_stand_in(media: tuple[Path, Path]) -> None:
+    assert not any(map(standin.is_standin, media))
+
+
 # The answer file -----------------------------------------------------------------------------------------
 
-# What the Unattended Windows Setup Reference has for each component: in which passes it may be, and its settings as far
-# as they are used here; a leaf has the values that it may have, as a regular expression.
-NUMBER, TRUTH, TEXT, LOCALE = r"\d+", "true|false", ".+", r"[a-z]{2}-[A-Z]{2}"
-LOCALES = dict.fromkeys(("InputLocale", "SystemLocale", "UILanguage", "UserLocale"), LOCALE)
-WHEN = "Always|OnError|Never"
-PASSWORD = {"Value": TEXT, "PlainText": TRUTH}
-DISK = {
-    "DiskID": NUMBER,
-    "WillWipeDisk": TRUTH,
-    "CreatePartitions": {
-        "CreatePartition": {
-            "Order": NUMBER,
-            "Type": "Primary|EFI|Extended|Logical|MSR",
-            "Size": NUMBER,
-            "Extend": TRUTH,
-        }
-    },
-    "ModifyPartitions": {
-        "ModifyPartition": {
-            "Order": NUMBER,
-            "PartitionID": NUMBER,
-            "Active": TRUTH,
-            "Format": "NTFS|FAT32",
-            "Label": r".{1,32}",
-            "Letter": "[C-Z]",
-        }
-    },
-}
-REFERENCE: dict[str, tuple[set[str], dict[str, object]]] = {
-    "Microsoft-Windows-International-Core-WinPE": (
-        {"windowsPE"},
-        {"SetupUILanguage": {"UILanguage": LOCALE, "WillShowUI": WHEN}, **LOCALES},
-    ),
-    "Microsoft-Windows-PnpCustomizationsWinPE": (
-        {"windowsPE"},
-        {"DriverPaths": {"PathAndCredentials": {"Path": r"[D-Z]:\\.+", "Credentials": {}}}},
-    ),
-    "Microsoft-Windows-Setup": (
-        {"windowsPE"},
-        {
-            "DiskConfiguration": {"Disk": DISK, "WillShowUI": WHEN},
-            "ImageInstall": {
-                "OSImage": {
-                    "InstallFrom": {"MetaData": {"Key": "/IMAGE/(INDEX|NAME|DESCRIPTION)", "Value": TEXT}},
-                    "InstallTo": {"DiskID": NUMBER, "PartitionID": NUMBER},
-                    "WillShowUI": WHEN,
-                }
-            },
-            "UserData": {"AcceptEula": TRUTH, "ProductKey": {"Key": r"(\w{5}-){4}\w{5}", "WillShowUI": WHEN}},
-        },
-    ),
-    "Microsoft-Windows-International-Core": ({"specialize", "oobeSystem"}, {**LOCALES}),
-    "Microsoft-Windows-Shell-Setup": (
-        {"offlineServicing", "generalize", "specialize", "auditSystem", "auditUser", "oobeSystem"},
-        {
-            "ComputerName": r"[\w-]{1,15}",
-            "TimeZone": TEXT,
-            "AutoLogon": {"Enabled": TRUTH, "LogonCount": NUMBER, "Password": PASSWORD, "Username": TEXT},
-            "FirstLogonCommands": {"SynchronousCommand": {"CommandLine": r".{1,1024}", "Order": NUMBER}},
-            "OOBE": {
-                "HideEULAPage": TRUTH,
-                "HideOnlineAccountScreens": TRUTH,
-                "HideWirelessSetupInOOBE": TRUTH,
-                "ProtectYourPC": "[123]",
-            },
-            "UserAccounts": {"LocalAccounts": {"LocalAccount": {"Group": TEXT, "Name": TEXT, "Password": PASSWORD}}},
-        },
-    ),
-}
-ONLY_IN = {
-    "ComputerName": {"offlineServicing", "specialize"},
-    "AutoLogon": {"auditSystem", "specialize", "oobeSystem"},
-    "FirstLogonCommands": {"oobeSystem"},
-    "OOBE": {"oobeSystem"},
-    "UserAccounts": {"auditSystem", "oobeSystem"},
-}
-"""Settings that may not be in all passes of their component."""
+REFERENCE: dict[str, dict[str, dict[str, Any]]] = tomllib.loads(Path(__file__).with_name("unattend.toml").read_text())
+"""By component, and by a setting's place in it: what Microsoft's page on it says."""
 
 
 def name(element: ET.Element) -> str:
@@ -270,27 +221,23 @@ def wrong(answer_file: bytes) -> Iterator[str]:
     """Yield what the reference does not have, or not there."""
     for one in ET.fromstring(answer_file):
         for component in one:
-            passes, settings = REFERENCE[component.get("name", "")]
-            if one.get("pass") not in passes:
-                yield f"{component.get('name')} in {one.get('pass')}"
-            for setting in component:
-                if one.get("pass") not in ONLY_IN.get(name(setting), passes):
-                    yield f"{name(setting)} in {one.get('pass')}"
-            yield from _wrong_settings(component, settings)
+            yield from _wrong_settings(component, one.get("pass", ""), component.get("name", ""), "")
 
 
-def _wrong_settings(parent: ET.Element, known: dict[str, object]) -> Iterator[str]:
+def _wrong_settings(parent: ET.Element, phase: str, component: str, place: str) -> Iterator[str]:
     for child in parent:
-        expected = known.get(name(child))
-        if expected is None:
-            yield f"{name(child)} in {parent.tag}"
-        elif isinstance(expected, dict):
-            yield from _wrong_settings(child, expected)
-        elif not re.fullmatch(str(expected), child.text or "", re.DOTALL):
-            yield f"{name(child)}={child.text!r}"
-        added = child.get("{http://schemas.microsoft.com/WMIConfig/2002/State}action") == "add"
-        if added != (name(child) in answers.LISTED):
-            yield f"{name(child)}: action"
+        here = f"{place}-{name(child)}".lower().removeprefix("-")
+        page = REFERENCE.get(component.lower(), {}).get(here)
+        if page is None:
+            yield f"{component} has no page {here}"
+            continue
+        if phase not in page["passes"].split():
+            yield f"{component}: {here} in {phase}"
+        if "values" in page and (len(child) or not re.fullmatch(page["values"], child.text or "")):
+            yield f"{here}={child.text!r}"
+        if (child.get(f"{{{answers.WCM}}}action") == "add") != page.get("item", False):
+            yield f"{here}: action"
+        yield from _wrong_settings(child, phase, component, here)
 
 
 @pytest.mark.parametrize("edition", [PRO, TEN, DESKTOP], ids=lambda edition: edition.drivers)
@@ -303,11 +250,11 @@ def test_the_answer_file_is_as_the_reference_has_it(edition: Edition, firmware: 
 @pytest.mark.parametrize(
     ("right", "false", "told"),
     [
-        (b'pass="specialize"', b'pass="windowsPE"', "Microsoft-Windows-Shell-Setup in windowsPE"),
-        (b">FAT32<", b">EXT4<", "Format='EXT4'"),
-        (b"HideEULAPage", b"HideEverything", "HideEverything in"),
-        (b'<Disk wcm:action="add">', b"<Disk>", "Disk: action"),
-        (b'pass="oobeSystem"', b'pass="specialize"', "OOBE in specialize"),
+        (b'pass="specialize"', b'pass="windowsPE"', "Microsoft-Windows-Shell-Setup: computername in windowsPE"),
+        (b">FAT32<", b">EXT4<", "format='EXT4'"),
+        (b"HideEULAPage", b"HideEverything", "has no page oobe-hideeverything"),
+        (b'<Disk wcm:action="add">', b"<Disk>", "diskconfiguration-disk: action"),
+        (b'pass="oobeSystem"', b'pass="specialize"', "oobe in specialize"),
     ],
 )
 def test_what_is_not_as_the_reference_has_it_is_found(right: bytes, false: bytes, told: str) -> None:
@@ -374,3 +321,47 @@ def test_what_is_started_at_the_first_logon_is_on_the_medium() -> None:
     (command,) = values(PRO, "efi")("CommandLine")
     assert answers.REPORT in command
     assert (medium.FOLDER / answers.REPORT).is_file()
+
+
+# The stand-in's reading of it ----------------------------------------------------------------------------
+
+
+def read_by_standin(answer_file: bytes) -> list[str]:
+    """Return the answers as the stand-in reads them, with this machine's awk."""
+    command = ["awk", "-v", "want=amd64", "-f", str(standin.RECIPE / "unattend.awk")]
+    done = subprocess.run(command, input=answer_file, capture_output=True, timeout=60, check=True)
+    return done.stdout.decode().splitlines()
+
+
+def read_by_python(answer_file: bytes) -> Iterator[str]:
+    """Yield the same, by a reader of XML."""
+    for one in ET.fromstring(answer_file):
+        for component in one:
+            yield from _leaves(component, f"{one.get('pass')}/{component.get('name')}")
+
+
+def _leaves(parent: ET.Element, place: str) -> Iterator[str]:
+    counted: dict[str, int] = {}
+    for child in parent:
+        counted[name(child)] = counted.get(name(child), 0) + 1
+        here = f"{place}/{name(child)}" + (f".{counted[name(child)]}" if counted[name(child)] > 1 else "")
+        if len(child):
+            yield from _leaves(child, here)
+        elif child.text:
+            yield f"{here}={child.text}"
+
+
+@pytest.mark.parametrize("firmware", ["bios", "efi"])
+@pytest.mark.parametrize("key", ["", '<&">amp;'])
+@pytest.mark.parametrize("indented", [True, False])
+def test_the_stand_in_reads_the_answers_as_a_reader_of_xml_does(firmware: Firmware, key: str, indented: bool) -> None:
+    answer_file = answers.answers(PRO, firmware, key)
+    if not indented:
+        answer_file = re.sub(rb">\s+<", b"><", answer_file)
+    read = read_by_standin(answer_file)
+    assert read == list(read_by_python(answer_file))
+    assert "windowsPE/Microsoft-Windows-Setup/DiskConfiguration/Disk/CreatePartitions/CreatePartition.2/Order=2" in read
+
+
+def test_the_stand_in_leaves_out_what_is_for_another_processor() -> None:
+    assert set(read_by_standin(answers.answers(ARM, "efi"))) == {"other=arm64"}

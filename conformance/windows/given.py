@@ -7,7 +7,7 @@ from conformance.errors import MediaError
 from conformance.given import require_iso
 from conformance.guest import Firmware
 from conformance.guests import Installation
-from conformance.windows import wim
+from conformance.windows import standin, wim
 from conformance.windows.medium import answer_medium
 from conformance.windows.wim import Edition
 
@@ -74,6 +74,11 @@ def given(
         return None
     require_iso(iso, "--windows-iso")
     require_iso(drivers, "--virtio-win-iso")
+    if standin.is_standin(iso):
+        raise MediaError(
+            f"--windows-iso: {iso} is the stand-in of this project's tests; what it does says nothing about a Windows",
+            "name the ISO of a Windows installation medium, as Microsoft offers it",
+        )
     chosen = wim.choose(wim.editions(iso), edition)
     if chosen.wants_tpm and firmware not in (None, "secure-boot"):
         raise MediaError(
