@@ -291,7 +291,7 @@ def privileges_(
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance selfcheck": "all of it, half an hour or so on two processors",
+                "conformance selfcheck": "all of it, a quarter of an hour on two processors",
                 "conformance selfcheck --defect no-dnsmasq": "one defect",
                 "conformance selfcheck --defect untouched --host lab": "ten times nothing, on a virtual machine",
             },
