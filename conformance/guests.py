@@ -136,10 +136,10 @@ class Guests:
         self._beyond = beyond
         self._progress = progress
         self._shared = shared
-        self._hopeless_here = hopeless
+        self._hopeless = hopeless
         self._made: dict[tuple[Firmware, frozenset[Need]], Made] = {}
         self._residents: dict[frozenset[Part], Running] = {}
-        self._hopeless: set[frozenset[Part]] = set()
+        self._not_settled: set[frozenset[Part]] = set()
         self._closing = contextlib.ExitStack()
 
     @property
@@ -220,12 +220,12 @@ class Guests:
             if wanted <= have and there[have] is not beside:
                 return there[have]
         for have in RESIDENTS:
-            if wanted < have and have not in there and have not in self._hopeless:
+            if wanted < have and have not in there and have not in self._not_settled:
                 try:
                     return self._settle(have)
                 except (libvirt.libvirtError, ImageFailure):
                     # As with a shared boot: what is needed is asked for alone, so that the one at fault gets the blame.
-                    self._hopeless.add(have)
+                    self._not_settled.add(have)
         return self._settle(wanted)
 
     def _settle(self, needs: frozenset[Part]) -> Running:
@@ -421,7 +421,7 @@ class Guests:
             network=NETWORK if "network" in needs else "",
             macvtap=self._beyond.link(self.container.mode) if "macvtap" in needs else "",
             tpm="tpm" in needs,
-            hopeless=self._hopeless_here,
+            hopeless=self._hopeless,
         )
 
     def _medium(self, firmware: Firmware) -> str:
