@@ -28,32 +28,40 @@ class Mirror:
 def mirrors() -> list[Mirror]:
     """Return the Debian archives to ask, the main ones first.
 
-    ``$CONFORMANCE_DEBIAN_MIRROR`` alone if it is set, else what apt knows from its last update; none on a machine
-    that is no Debian, or whose apt was never updated.
+    ``$CONFORMANCE_DEBIAN_MIRROR`` alone if it is set, else what apt knows from its last update, and the security
+    archive of its sources, updated or not: pinned packages may lie nowhere else. None on a machine that is no Debian,
+    or whose apt was never updated.
     """
     override = os.environ.get(MIRROR_VARIABLE)
     if override:
         return [Mirror(_slashed(override))]
     try:
-        output = subprocess.run(
-            ["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        ).stdout
+        return parse(_targets(), _targets("--no-release-info"))
     except (OSError, subprocess.SubprocessError):
         return []
-    return parse(output)
 
 
-def parse(output: str) -> list[Mirror]:
-    """Return the archives in the output of ``apt-get indextargets``, each once, the main ones first."""
+def _targets(*options: str) -> str:
+    command = ["apt-get", *options, "indextargets", "--format", _FORMAT, "Created-By: Packages"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def parse(updated: str, named: str = "") -> list[Mirror]:
+    """Return the archives in the output of ``apt-get indextargets``, each once, the main ones first.
+
+    Args:
+        updated: what was printed of the archives that apt has lists of.
+        named: of all that its sources name, with ``--no-release-info``; of these, Debian's security archive counts
+            beside a main one. It is known by its URL, as nothing else is known of it.
+    """
     found: dict[Mirror, None] = {}
-    for line in output.splitlines():
+    for line in updated.splitlines():
         uri, origin, label = line.split("|")
         if origin == "Debian":  # derivatives give their own
             found |= dict.fromkeys(Mirror(_slashed(url), label == "Debian-Security") for url in _archives(uri))
+    if found:
+        urls = [_slashed(url) for line in named.splitlines() for url in _archives(line.split("|")[0])]
+        found |= dict.fromkeys(Mirror(url, security=True) for url in urls if url.endswith("/debian-security/"))
     return sorted(found, key=lambda mirror: mirror.security)
 
 

@@ -26,6 +26,19 @@ def test_the_machines_own_archives() -> None:
     ]
 
 
+def test_a_security_archive_that_was_never_updated_counts_beside_a_main_one() -> None:
+    named = (
+        "http://mirror.example/debian/|$(ORIGIN)|$(LABEL)\n"
+        "http://mirror.example/debian-security|$(ORIGIN)|$(LABEL)\n"
+        "http://other.example/apt/|$(ORIGIN)|$(LABEL)\n"
+    )
+    assert apt.parse("http://mirror.example/debian/|Debian|Debian\n", named) == [
+        Mirror("http://mirror.example/debian/"),
+        Mirror("http://mirror.example/debian-security/", security=True),
+    ]
+    assert apt.parse("http://other.example/apt/|Somebody|Somebody\n", named) == []
+
+
 def test_a_list_of_mirrors_in_a_file(tmp_path: Path) -> None:
     names = tmp_path / "mirrors.list"
     names.write_text("# ours\nhttps://one.example/debian\tpriority:1\n\nhttps://two.example/debian/\n")
