@@ -1,6 +1,7 @@
 """The image under test: built from its folder, on a base that the engine has, can pull, or is given."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import queue
@@ -58,6 +59,8 @@ class ImageInfo:
     """The base image and where it came from."""
     inputs_hash: str
     """Of everything that went in: files, base, build parameters; empty for an image that is not ours."""
+    source: str = ""
+    """Hash of the folder and the build parameters alone, the same wherever it is built; empty if not known."""
 
 
 def ensure_image(
@@ -90,10 +93,11 @@ def ensure_image(
         described, base_id = _describe(_get(engine, base, progress), base)
         arguments = {**(buildargs or {}), "BASE_IMAGE": base}
         wanted = inputs_hash(folder, base_id, arguments)
+        source = inputs_hash(folder, "", buildargs or {})
         existing = find(engine, tag)
         if existing is not None and existing.inputs_hash == wanted:
             progress(f"image {tag} is up to date")
-            return existing
+            return dataclasses.replace(existing, source=source)
         progress(f"building {tag} on {described}")
         labels = {INPUTS_LABEL: wanted, BASE_LABEL: described}
         _build(engine, progress, folder, tag, arguments, labels, log or paths.cache() / "image-build.log")
@@ -105,7 +109,7 @@ def ensure_image(
         raise EngineError(f"the engine failed while {tag} was made: {error}", "look into the engine's log") from error
     if built is None:
         raise HarnessError(f"the build of {tag} ended well, but the engine does not have it", "is its disk full?")
-    return built
+    return dataclasses.replace(built, source=source)
 
 
 def find(engine: Engine, tag: str) -> ImageInfo | None:

@@ -45,12 +45,26 @@ class Host(Data):
 
 
 class Image(Data):
-    """What was judged."""
+    """What was judged.
+
+    Attributes:
+        tag: its name.
+        id: the engine's name of it; another one for each build, also of the same folder.
+        base: what it was built on, and where that came from.
+        versions: of libvirt and QEMU.
+        source: hash of the folder and the build parameters that it was built from; empty where that is not known.
+    """
 
     tag: str
     id: str
     base: str
     versions: dict[str, str] = Field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Return what is the same for images that have to behave alike: their source and versions, else their id."""
+        return f"{self.source} {sorted(self.versions.items())}" if self.source else self.id
 
 
 class Dated(Data):

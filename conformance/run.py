@@ -360,7 +360,7 @@ def _image(where: Engine, tag: str | None, run: str, progress: Callable[[str], N
             network_mode="none",
         )
     versions = dict(re.findall(r"(libvirt|QEMU)\D*([\d.]+)", output))
-    return record.Image(tag=info.tag, id=info.id, base=info.base, versions=versions)
+    return record.Image(tag=info.tag, id=info.id, base=info.base, versions=versions, source=info.source)
 
 
 def named(fingerprint: HostFingerprint) -> str:

@@ -116,6 +116,8 @@ def test_what_changed_is_built_again(docker: FakeDocker, ensure: Any, tmp_path: 
             docker.add(image.BASE)
     second = ensure(**options)
     assert second.inputs_hash != first.inputs_hash
+    # The same folder on another base is the same source: what was recorded of one build holds for the next.
+    assert (second.source == first.source) == (change == "base")
     assert docker.calls == [f"build on {image.BASE}", f"build on {image.BASE}", "remove"]
 
 

@@ -311,6 +311,20 @@ def test_another_image_is_searched_anew(start: Start, starts: list[tuple[str, ..
     assert len(starts) == 2 * count
 
 
+def test_the_same_source_built_again_goes_on_where_its_search_was(start: Start, starts: list[tuple[str, ...]]) -> None:
+    built = Image(tag="libvirt:1", id="sha256:2", base="debian", versions={"libvirt": "11.3.0"}, source="one")
+    with pytest.raises(EngineError):
+        start(most=7, image=built)
+    start(image=built.model_copy(update={"id": "sha256:3"}))
+    count = len(starts)
+    assert len({*starts[:8]}) == 8, "nothing is asked twice"
+
+    start(image=built.model_copy(update={"versions": {"libvirt": "11.4.0"}}))
+    assert len(starts) == 2 * count
+    start(image=built.model_copy(update={"source": "two"}))
+    assert len(starts) == 3 * count
+
+
 def test_one_feature_can_be_asked_alone(start: Start) -> None:
     found, known = start("nat")
     assert found.features == ["nat"]

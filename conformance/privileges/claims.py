@@ -75,7 +75,7 @@ class Measured:
 def measured(contract: Contract, configurations: Sequence[Configuration]) -> list[Measured]:
     """Say what the configurations of each host and mode show, in the order of hosts and modes.
 
-    Of several images the newest one counts whose search is finished; where none is, the newest.
+    Of several images, or kernels of a host, the newest counts whose search is finished; where none is, the newest.
     """
     groups: dict[tuple[str, str], list[Configuration]] = {}
     for one in configurations:
@@ -86,8 +86,8 @@ def measured(contract: Contract, configurations: Sequence[Configuration]) -> lis
 
 
 def _measured(contract: Contract, mode: str, configurations: list[Configuration]) -> Measured:
-    images = dict.fromkeys(one.image.id for one in reversed(configurations))
-    searched = [[one for one in configurations if one.image.id == image] for image in images]
+    subjects = dict.fromkeys(one.subject for one in reversed(configurations))
+    searched = [[one for one in configurations if one.subject == subject] for subject in subjects]
     known = next((one for one in searched if _finished(contract, mode, one)), searched[0])
     newest = known[-1]
     search = configuration.search(contract, mode, known)

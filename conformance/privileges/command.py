@@ -83,7 +83,8 @@ def _search(
 ) -> tuple[Search, list[Configuration]]:
     ask = Asking(run, mode)
     file = folder / f"{run.host_name}-{run.id}.jsonl"
-    known = [one for one in configuration.read(folder) if same(one, run, mode)]
+    about = configuration.subject(mode, run.host, run.image)
+    known = [one for one in configuration.read(folder) if one.subject == about]
 
     def start(without: Sequence[str], wanted: Sequence[str], left: str) -> None:
         lacking = f"{mode} without {', '.join(without)}" if without else mode
@@ -102,18 +103,6 @@ def _search(
         made.learn(without, known[-1].works)
     progress.clear()
     return made, known
-
-
-def same(one: Configuration, run: Run, mode: str) -> bool:
-    """Say whether a configuration is of this mode, this image and this host."""
-    fields = ("kernel", "engine", "cgroup_version", "security")
-    here = run.host.fingerprint
-    return (
-        one.mode == mode
-        and one.image.id == run.image.id
-        and one.host.name == run.host_name
-        and all(one.host.fingerprint.get(field) == here.get(field) for field in fields)
-    )
 
 
 def summary(found: Search, known: Sequence[Configuration]) -> str:

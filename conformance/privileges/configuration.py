@@ -10,10 +10,20 @@ from conformance import paths, record
 from conformance.contract import Contract
 from conformance.mode import removable
 from conformance.privileges.search import Search
-from conformance.record import Data, Dated
+from conformance.record import Data, Dated, Host, Image
 
 FOLDER = paths.RESULTS / "privileges"
 """Where they are kept."""
+
+
+Subject = tuple[str, ...]
+"""What a search is about: answers about the same subject are one search's."""
+
+
+def subject(mode: str, host: Host, image: Image) -> Subject:
+    """Return the subject of a mode on a host with an image: another kernel or engine may ask for other privileges."""
+    facts = ("kernel", "engine", "cgroup_version", "security")
+    return (mode, host.name, *(str(host.fingerprint.get(fact, "")) for fact in facts), image.identity)
 
 
 class Answer(Data):
@@ -49,6 +59,11 @@ class Configuration(Dated):
     seconds: float = Field(ge=0)
 
     @property
+    def subject(self) -> Subject:
+        """Return what it is an answer about."""
+        return subject(self.mode, self.host, self.image)
+
+    @property
     def works(self) -> dict[str, bool | None]:
         """Return for each feature whether it works; None where the host could not be asked."""
         known = {"works": True, "fails": False, "unsupported": None}
@@ -72,7 +87,7 @@ def search(
     Args:
         contract: where the mode and its parts are defined.
         mode: the mode's id.
-        configurations: of this mode, this image and one host, in the order in which they were started.
+        configurations: of one subject, in the order in which they were started.
         only: the features that it is about; all that the whole mode could be asked, if empty.
         parts: ids of what is taken away; all that can be, if empty.
     """

@@ -134,7 +134,7 @@ class _Selfcheck:
 
 def _same_place(one: Outcome, run: Run) -> bool:
     """Say whether an outcome is of this image on this host."""
-    return one.image.id == run.image.id and one.host.identity == run.host.identity
+    return one.image.identity == run.image.identity and one.host.identity == run.host.identity
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
