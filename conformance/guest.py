@@ -48,6 +48,9 @@ AUTOSTART_SECONDS = 40
 ANSWER_SECONDS = 150
 """From an order on the console to its answer; the guest itself gives up after 90 s at the latest."""
 
+LINGER_SECONDS = 15
+"""From a guest's power-off to the end of its domain; a daemon that may not end QEMU leaves it there for ever."""
+
 LOOK_SECONDS = 1
 """Between two looks at a screen."""
 
@@ -399,6 +402,7 @@ class Running:
         self._started = time.monotonic()
         self._asked = 0
         self.silent = False
+        self._powered_off: float | None = None
         """Whether it owes an answer: whoever asks it next would wait in vain, and be blamed for it."""
         self._next_look = 0.0
         self._pictures: deque[bytes] = deque(maxlen=PICTURES)
@@ -813,6 +817,14 @@ class Running:
         if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_CRASHED):
             raise _Stopped(
                 f"guest {self.guest.name} stopped running (state {state}, reason {reason}){self._disk_errors()}"
+            )
+        if state != libvirt.VIR_DOMAIN_SHUTDOWN:
+            self._powered_off = None
+        elif self._powered_off is None:
+            self._powered_off = time.monotonic()
+        elif time.monotonic() > self._powered_off + LINGER_SECONDS:
+            raise _Stopped(
+                f"guest {self.guest.name} powered off, and libvirt did not end its domain within {LINGER_SECONDS} s"
             )
         if self._console.full:
             raise _Stopped(f"guest {self.guest.name} floods its console: {CONSOLE_BYTES} bytes and more")

@@ -207,6 +207,17 @@ def test_a_guest_that_stops_running_is_told_at_once(start: Start) -> None:
         start(line(0, "boot"), states=[RUNNING, PAUSED]).wait_for_end(60)
 
 
+def test_a_domain_that_lingers_after_its_guest_has_powered_off_is_not_waited_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guests, "LINGER_SECONDS", 0)
+    with pytest.raises(GuestFailure, match="powered off, and libvirt did not end its domain within 0 s"):
+        start(line(0, "boot"), states=[RUNNING, libvirt.VIR_DOMAIN_SHUTDOWN]).wait_for_end(60)
+
+    complete = start(line(0, "boot"), line(1, "end"), states=[RUNNING, libvirt.VIR_DOMAIN_SHUTDOWN])
+    assert complete.wait_for_end(60).report.complete, "what it reported counts all the same"
+
+
 def test_a_guest_that_stops_for_a_full_disk_is_no_evidence_against_the_image(start: Start) -> None:
     with pytest.raises(GuestFailure, match="vda: No space left on device") as failure:
         start(line(0, "boot"), states=[PAUSED]).wait_for_end(60)
