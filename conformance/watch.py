@@ -15,6 +15,9 @@ STALL_SECONDS: Mapping[Accel, float] = {"kvm": 600, "tcg": 1800}
 REBOOTS = 10
 """More than any installation needs: a Debian reboots once, a Windows some three times."""
 
+PANIC = "end Kernel panic"
+"""In the last line that Linux writes (kernel/panic.c); an installer's does not reboot then."""
+
 INSTALL_SECONDS = 3 * 3600.0
 """From an installation's start to its reboot."""
 
@@ -68,8 +71,8 @@ class Watch:
             seconds: deadline.
 
         Raises:
-            GuestFailure: it did not, has ended, has shown no sign of life for as long as it may, or reboots again and
-                again; the newest screenshots are kept, and the failure says where.
+            GuestFailure: it did not, has ended, has shown no sign of life for as long as it may, has panicked, or
+                reboots again and again; the newest screenshots are kept, and the failure says where.
         """
 
         def look() -> str:
@@ -85,6 +88,8 @@ class Watch:
             self._progress(f"{self._where}: {phase}, {minutes(now - self._begun)}: {line}")
             if self._running.reboots > REBOOTS:
                 return f"{phase}: it has rebooted {self._running.reboots} times; its console ends with {line!r}"
+            if PANIC in line:
+                return f"{phase}: its kernel panicked: {line!r}"
             still = now - self._moved
             if still < self._stall_seconds:
                 return ""

@@ -94,6 +94,13 @@ def test_a_stall_in_one_phase_counts_from_the_last_sign_of_life(make: Make) -> N
     assert running.clock[0] == 1000 + 40 + 120
 
 
+def test_a_kernel_that_panicked_is_given_up_at_once(make: Make) -> None:
+    watched, _, told = make("Unpacking perl", "[  9.1] ---[ end Kernel panic - not syncing: Fatal exception ]---")
+    with pytest.raises(Failed, match=r"^installing: its kernel panicked: .*Fatal exception"):
+        watched.until("end", "installing", seconds=3600)
+    assert len(told) == 2
+
+
 def test_a_guest_that_reboots_again_and_again_is_given_up_however_much_it_does(make: Make) -> None:
     watched, running, told = make("Restarting", disk=tuple(range(100)))
     running.reboots = watch.REBOOTS
