@@ -1,5 +1,6 @@
 """What a container can do to its host: tried without changing anything there."""
 
+import re
 from collections.abc import Callable
 from xml.sax.saxutils import quoteattr
 
@@ -49,13 +50,18 @@ for device in /sys/class/block/*; do
     numbers=$(cat "$device/dev")
     node=$(mktemp -u)
     mknod "$node" b "${numbers%:*}" "${numbers#*:}" 2>/dev/null
-    mount "$node" "$folder" 2>/dev/null && umount "$folder" && echo "${device##*/}"
+    mount "$node" "$folder" 2>/dev/null && echo "${device##*/}"
     rm -f "$node"
+    umount "$folder" 2>/dev/null
 done
-rmdir "$folder"
+rmdir "$folder" 2>/dev/null
 true
 """
-"""Mounted as the host has it: of a file system that is mounted already, another mount changes nothing."""
+"""Mounted as the host has it: of a file system that is mounted already, another mount changes nothing. What may be
+mounted and not unmounted goes with the container."""
+
+OLD_MOUNT = f"export LIBMOUNT_FORCE_MOUNT2=always\n{MOUNT}"
+"""The same by mount(2), where mount(8) prefers move_mount(2) since util-linux 2.39."""
 
 GROUPS = """
 for folder in /sys/fs/cgroup /sys/fs/cgroup/cpu /sys/fs/cgroup/cpu,cpuacct; do
@@ -137,8 +143,21 @@ POWERS: dict[str, Callable[[Container], str]] = {
 }
 """By their ids in the contract: what tries it, and says what was reached; nothing where it cannot be done."""
 
-REFUSED_BY_PROFILE = {"host-settings": SETTINGS, "host-mounts": MOUNT}
+REFUSED_BY_PROFILE = {"host-settings": SETTINGS, "host-mounts": MOUNT, "host-mounts-by-mount2": OLD_MOUNT}
 """What a profile of ours refuses by itself, whatever else a container is allowed."""
+
+MOUNTS_SEEN = (6, 7)
+"""The first Linux whose AppArmor sees mounts made by move_mount(2), as mount(8) makes them: "apparmor: Fix move_mount
+mediation by detecting if source is detached" (https://github.com/lxc/lxc/issues/4723)."""
+
+
+def unseen(kernel: str, power: str) -> str:
+    """Say why no profile keeps a container from something under a kernel; nothing where one can."""
+    number = re.match(r"(\d+)\.(\d+)", kernel)
+    if power != "host-mounts" or number is None or tuple(map(int, number.groups())) >= MOUNTS_SEEN:
+        return ""
+    seen = ".".join(map(str, MOUNTS_SEEN))
+    return f"the AppArmor of Linux {number[0]} does not see mounts made by move_mount(2), that of {seen} and later does"
 
 
 def reached_under(run: Run, profile: str, power: str) -> str:

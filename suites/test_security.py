@@ -7,7 +7,7 @@ import pytest
 from conformance.container import Container
 from conformance.errors import Unsupported
 from conformance.mode import Mode
-from conformance.powers import POWERS, REFUSED_BY_PROFILE, reached_under
+from conformance.powers import POWERS, REFUSED_BY_PROFILE, reached_under, unseen
 from conformance.run import Run
 
 pytestmark = pytest.mark.security
@@ -38,4 +38,6 @@ def test_the_profile_alone_refuses_it(
     evidence["confined"] = reached_under(run, mode.profile, power)
 
     assert evidence["unconfined"], "without the profile it is reached: there is something to refuse"
+    if evidence["confined"] and (why := unseen(run.fingerprint.kernel, power)):
+        raise Unsupported(why)
     assert not evidence["confined"]

@@ -8,7 +8,7 @@ import pytest
 
 from conformance.container import Done
 from conformance.errors import HarnessError
-from conformance.powers import POWERS, SETTINGS, _says
+from conformance.powers import POWERS, SETTINGS, _says, unseen
 
 
 class Shell:
@@ -51,3 +51,18 @@ def test_a_setting_that_is_closed_does_not_hide_another_way_to_it(tmp_path: Path
         "/host-procsys/kernel", str(tmp_path)
     )
     assert _says(script)(shell) == str(tmp_path / "core_pattern")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "power", "seen"),
+    [
+        ("6.1.0-56-amd64", "host-mounts", False),
+        ("6.7.0", "host-mounts", True),
+        ("6.12.117+deb13-amd64", "host-mounts", True),
+        ("6.1.0-56-amd64", "host-mounts-by-mount2", True),
+        ("6.1.0-56-amd64", "host-settings", True),
+        ("", "host-mounts", True),
+    ],
+)
+def test_an_older_kernels_apparmor_does_not_see_each_mount(kernel: str, power: str, seen: bool) -> None:
+    assert bool(unseen(kernel, power)) != seen
