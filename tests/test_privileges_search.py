@@ -79,23 +79,35 @@ def test_every_removal_that_breaks_is_shown_twice_and_mended_by_putting_it_back(
     assert [without for without, _ in image.starts].count(frozenset()) == 2
 
 
-def test_a_removal_that_breaks_only_once_is_not_confirmed() -> None:
+@pytest.mark.parametrize(
+    ("answers", "needed"), [((False, True, True), False), ((False, True, False), True), ((False, False), True)]
+)
+def test_of_answers_that_differ_a_third_one_decides(answers: tuple[bool, ...], needed: bool) -> None:
     image = Image(LIKE_LIBVIRT)
     search = image.search()
-    first = True
+    said = iter(answers)
 
     def flaky(kept: Kept) -> bool:
-        nonlocal first
-        if "MKNOD" in kept or not first:
-            return True
-        first = False
-        return False
+        return "MKNOD" in kept or next(said, True)
 
     image.features = {**LIKE_LIBVIRT, "disk": flaky}
     found = image.answer(search)
 
-    assert found.confirmed["disk", "MKNOD"] is False
+    assert ("MKNOD" in found.needs["disk"]) == needed
+    assert found.confirmed.get(("disk", "MKNOD"), False) == needed
+    assert next(said, None) is None, "each answer was asked for"
     assert found.confirmed["api", "CHOWN"] is True
+
+
+def test_a_guest_that_once_did_not_boot_in_time_changes_nothing() -> None:
+    whole = Image(LIKE_LIBVIRT)
+    wanted = whole.answer(whole.search())
+    for late in range(2, len(whole.starts) + 1):
+        image = Image(LIKE_LIBVIRT)
+        works = LIKE_LIBVIRT["disk"]
+        image.features = {**LIKE_LIBVIRT, "disk": lambda kept: len(image.starts) != late and works(kept)}  # noqa: B023
+        found = image.answer(image.search())
+        assert (found.least, found.least_for, found.needs) == (wanted.least, wanted.least_for, wanted.needs), late
 
 
 def test_a_configuration_is_started_once_for_all_features_but_to_confirm() -> None:

@@ -11,6 +11,8 @@ answers, new ones as well as recorded ones; from the same answers it always come
 3. a smallest set for all features together, from what step 1 found needed, with every trade given up;
 4. a smallest set for each feature, from what step 3 found it needs of that set.
 
+Where two answers about the same differ, as of a guest that a loaded host did not boot in time, a third one decides.
+
 Smallest means that removing anything more breaks it, and that each such removal was tried (1-minimal: Zeller and
 Hildebrandt, "Simplifying and isolating failure-inducing input", 2002). Nothing is concluded from answers about other
 configurations: two parts may stand in for each other, and a part that is added may break a feature. Where a guess of
@@ -233,12 +235,22 @@ class Search:
     def _works(self, without: Parts, features: Features) -> bool | None:
         """Say whether all of these work in a configuration; None where that is not known.
 
-        One that worked once and failed once does not work: what is flaky is not proven, as is what cannot be asked.
+        One that failed as often as it worked does not work: what is flaky is not proven, as is what cannot be asked.
         """
         said = [self._said(without, feature) for feature in features]
-        if any(not all(answers) for answers in said):
+        if any(answers and 2 * answers.count(True) <= len(answers) for answers in said):
             return False
         return True if all(said) else None
+
+    def _breaks(self, without: Parts, feature: str) -> bool:
+        """Say whether a feature was seen not to work in a configuration, and not more often to work."""
+        said = self._said(without, feature)
+        return False in said and said.count(False) >= said.count(True)
+
+    def _answered(self, without: Parts, feature: str, times: int) -> bool:
+        """Say whether this was answered as often as was asked, and once more where two answers differ."""
+        said = self._said(without, feature)
+        return len(said) >= (times if len({*said}) < 2 else max(times, 3))
 
     def _ask(
         self,
@@ -259,26 +271,28 @@ class Search:
             until_one_fails: the answers are enough once one of them says so as often.
         """
         self._passed += 1
-        if until_one_fails and any(self._said(without, one).count(False) >= times for one in features):
+        wanted = frozenset(one for one in features if not self._answered(without, one, times))
+        if until_one_fails and any(self._breaks(without, one) for one in features - wanted):
             return
-        if any(len(self._said(without, one)) < times for one in features):
-            yield without, frozenset(one for one in features | beside if len(self._said(without, one)) < times)
+        if wanted:
+            yield without, wanted | frozenset(one for one in beside if not self._answered(without, one, times))
 
     def _working(self) -> Features:
         return frozenset(one for one in self.features if self._works(frozenset(), frozenset({one})))
 
     def _broken_by(self, part: str) -> Features:
-        return frozenset(one for one in self._working() if False in self._said(frozenset({part}), one))
+        return frozenset(one for one in self._working() if self._breaks(frozenset({part}), one))
 
     def _needs(self, feature: str) -> Parts:
-        return frozenset(part for part in self.parts if False in self._said(frozenset({part}), feature))
+        return frozenset(part for part in self.parts if self._breaks(frozenset({part}), feature))
 
     def _confirmed(self, feature: str, part: str) -> bool:
-        """Say whether a removal broke a feature twice, and the whole mode worked after the first time."""
+        """Say whether a removal broke a feature twice, and the whole mode was asked after the first time."""
         starts = [(gone, asked) for gone, asked in self._order if feature in asked]
         broke = [place for place, (gone, _) in enumerate(starts) if gone == frozenset({part})]
         whole = [place for place, (gone, _) in enumerate(starts) if not gone]
-        return self._said(frozenset({part}), feature)[:2] == [False, False] and bool(whole and whole[-1] > broke[0])
+        twice = self._said(frozenset({part}), feature).count(False) >= 2
+        return twice and bool(whole and whole[-1] > broke[0])
 
     def _bounds(self) -> list[int]:
         """Return how many starts each step takes at most, as far as is known by now."""
