@@ -9,6 +9,9 @@ from conformance.report import Event
 TELL_SECONDS = 20.0
 """Between two lines of progress."""
 
+LINE_CHARACTERS = 60
+"""Of a console's line as much as is told: its end, as a counter only grows there."""
+
 STALL_SECONDS: Mapping[Accel, float] = {"kvm": 600, "tcg": 1800}
 """So long console and disk of a guest may stand still; an emulated one beside much load was silent for 13 minutes."""
 
@@ -85,7 +88,7 @@ class Watch:
                 self._activity, self._moved = activity, now
             self._running.picture()
             line = self._running.last_line
-            self._progress(f"{self._where}: {phase}, {minutes(now - self._begun)}: {line}")
+            self._progress(f"{self._where}: {phase}, {minutes(now - self._begun)}: {_end(line)}")
             if self._running.reboots > REBOOTS:
                 return f"{phase}: it has rebooted {self._running.reboots} times; its console ends with {line!r}"
             if PANIC in line:
@@ -110,6 +113,10 @@ class Watch:
         """Press the power button, and return the guest when it has ended; raises what Running.shut_down does."""
         self._progress(f"{self._where}: shutting down, {minutes(self._clock() - self._begun)}")
         return self._running.shut_down(seconds)
+
+
+def _end(line: str) -> str:
+    return line if len(line) <= LINE_CHARACTERS else f"…{line[1 - LINE_CHARACTERS :]}"
 
 
 def minutes(seconds: float) -> str:

@@ -66,6 +66,15 @@ def test_progress_tells_phase_time_and_newest_line(make: Make) -> None:
     assert running.pictures == len(told)
 
 
+def test_of_a_long_line_its_end_is_told(make: Make) -> None:
+    watched, _, told = make("Installing the base system" + "".join(f" ... {done}%" for done in range(100)))
+    watched.until("end", "installing", seconds=1)
+    (line,) = told
+    assert line.startswith("mode, BIOS: installing, 0 min 00 s: …")
+    assert line.endswith(" ... 98% ... 99%")
+    assert len(line) < 100
+
+
 def test_the_time_goes_on_over_phases(make: Make) -> None:
     watched, _, told = make("line")
     watched.until("end", "installing", seconds=60)
