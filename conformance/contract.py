@@ -249,6 +249,8 @@ class Cause(_Data):
     explanation: str
     refusal: Regex = ""
     """What the kernel's log says of it where AppArmor is the cause; a regular expression, empty for other causes."""
+    confined_by: Literal["", "apparmor", "selinux"] = ""
+    """The security module without which this is not the cause, whatever an error's text; empty for other causes."""
     foreseen: str = ""
     """What the image names at its start where this is going to happen; empty where it cannot know."""
 
@@ -369,9 +371,14 @@ class Contract(_Data):
         causes = {one.cause for one in self.known_failures if mode in one.modes}
         return frozenset(one.foreseen for one in self.causes if one.id in causes and one.foreseen)
 
-    def recognise(self, text: str) -> Cause | None:
-        """Return the first cause that is visible in an error's text."""
-        return next((cause for cause in self.causes if cause.explains(text)), None)
+    def recognise(self, text: str, security: str) -> Cause | None:
+        """Return the first cause that is visible in an error's text.
+
+        Args:
+            text: the error's.
+            security: what the engine of the host confines containers with, as records say it.
+        """
+        return next((one for one in self.causes if one.confined_by in security and one.explains(text)), None)
 
 
 def _known(kind: str, wanted: Iterable[str], known: set[str], where: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from conformance import paths
-from conformance.contract import Cause, Contract, Feature
+from conformance.contract import Cause, Feature
 from conformance.guest import Guest
 from conformance.record import Record
 from conformance.run import Run
@@ -80,7 +80,7 @@ class Question:
 
     def record(self, run: Run, verdict: Verdict, error: BaseException | None) -> Record:
         """Make the record of a verdict."""
-        cause, reason = self._why(run.contract, verdict, error)
+        cause, reason = self._why(run, verdict, error)
         under_kvm = {bool(guest.kvm.get("enabled")) for guest in self.boots}
         evidence = self.evidence | {"guests": [guest.evidence() for guest in self.boots]}
         if verdict not in (Verdict.WORKS, Verdict.FIXED) and error is not None:
@@ -102,12 +102,13 @@ class Question:
             evidence=evidence,
         )
 
-    def _why(self, contract: Contract, verdict: Verdict, error: BaseException | None) -> tuple[str, str]:
+    def _why(self, run: Run, verdict: Verdict, error: BaseException | None) -> tuple[str, str]:
         """Return a recognised cause's id, and the reason in one line."""
         if verdict is Verdict.WORKS:
             return "", ""
         if verdict is Verdict.FIXED:
             return "", "works, although it is known to fail: the contract is behind"
         text = self.unsupported or str(error).strip() or repr(error)
-        cause = None if verdict is Verdict.UNSUPPORTED else contract.recognise(text)
+        security = str(run.host.fingerprint.get("security", ""))
+        cause = None if verdict is Verdict.UNSUPPORTED else run.contract.recognise(text, security)
         return cause.id if cause else "", text.splitlines()[0]

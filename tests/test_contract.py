@@ -118,6 +118,16 @@ def test_every_power_over_the_host_is_tried(contract: Contract) -> None:
         contract.power("flight")
 
 
+def test_what_a_security_module_does_is_no_cause_where_there_is_none(contract: Contract) -> None:
+    words = (
+        "the container ended before libvirt answered\n"
+        "libvirtd: Failed to change ownership of '/run/libvirt/libvirt-sock' to 0:101: Operation not permitted"
+    )
+    without, confined = contract.recognise(words, "seccomp"), contract.recognise(words, "cgroupns, seccomp, selinux")
+    assert without is contract.cause("owner-not-changed")
+    assert confined is contract.cause("selinux-capabilities")
+
+
 # ------------------------------------------------------------------------------------- another image's
 
 THEIRS = """

@@ -1,5 +1,6 @@
 """Tables of what was measured, beside what is documented: a pure function of the contract and the configurations."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from conformance import mode
@@ -10,6 +11,9 @@ from conformance.tables import IMAGE, fingerprint, shown, table
 
 LEAST = "least"
 """The mode that is recommended."""
+
+PROBE = re.compile(r"probe-[0-9a-f]+")
+"""A guest's name: as many reasons as guests would say the same."""
 
 NOTHING = "Nothing has been recorded yet."
 NOT_RUN = "*not run*"
@@ -109,8 +113,8 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
         marks = []
         for said in (*part.breaks.values(), *part.unknown.values()):
             # What was recorded before the contract knew the cause is recognised as well.
-            cause = contract.recognise(said.reason)
-            note = cause.explanation if cause else said.reason.strip()
+            cause = contract.recognise(f"{said.reason}\n{said.error}", str(found.host.fingerprint.get("security", "")))
+            note = cause.explanation if cause else PROBE.sub("probe", said.reason.strip())
             if note not in notes:
                 notes.append(note)
             marks.append(notes.index(note) + 1)

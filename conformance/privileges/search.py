@@ -116,7 +116,7 @@ class Search:
             self._passed = 0
             for without, features in step:
                 bounds = self._bounds()
-                here = bounds[number - 1] - self._passed + 1
+                here = max(1, bounds[number - 1] - self._passed + 1)
                 return Want(without, features, number, here, here + sum(bounds[number:]))
         return None
 
