@@ -256,8 +256,10 @@ def test_an_interrupted_search_goes_on_from_its_answers() -> None:
         assert len(image.starts) == len(whole.starts)
 
 
-def test_what_is_left_is_never_more_than_was_said() -> None:
-    image = Image(LIKE_LIBVIRT)
+@pytest.mark.parametrize("several", [0, 9])
+def test_what_is_left_is_never_more_than_was_said(several: int) -> None:
+    features = LIKE_LIBVIRT | {f"disk {number}": LIKE_LIBVIRT["disk"] for number in range(several)}
+    image = Image(features, trades=["namespaces"])
     search = image.search()
     said: list[tuple[int, int]] = []
     while want := search.wants():

@@ -160,8 +160,13 @@ class Search:
             return
         guesses = {one: self._guess_for(one) for one in sorted(self._working(), key=self.features.index)}
         for feature, guess in guesses.items():
-            alike = frozenset(one for one, other in guesses.items() if other == guess)
-            self.least_for[feature] = yield from self._least(self.least, guess, frozenset({feature}), beside=alike)
+            alike = [one for one, other in guesses.items() if other == guess]
+            passed = self._passed
+            self.least_for[feature] = yield from self._least(
+                self.least, guess, frozenset({feature}), beside=frozenset(alike)
+            )
+            if feature != alike[0]:  # whose starts it shared
+                self._passed = passed
 
     def _least(
         self, start: Parts, guess: Parts, features: Features, *, beside: Features = frozenset()
@@ -304,11 +309,19 @@ class Search:
         together = len(self._guess()) if asked else count
         guesses = {self._guess_for(one) for one in self._working()} if self.least is not None else None
         apart = (
-            sum(1 + 2 * len(guess) for guess in guesses)
+            sum(_tries(len(guess)) for guess in guesses)
             if guesses is not None
-            else len(self.features) * (1 + 2 * together)
+            else len(self.features) * _tries(together)
         )
-        return [count + 1, broken + 1, 1 + 2 * together, apart]
+        return [count + 1, broken + 1, _tries(together), apart]
+
+
+def _tries(size: int) -> int:
+    """Return how many starts it takes at most to see that a guess of so many parts is enough, and needed as a whole.
+
+    The guess; without each part, a second time where one was not needed; each and the whole again, to be sure.
+    """
+    return 1 + 2 * size + size + 1
 
 
 def starts_apart(search: Search, findings: Findings) -> int:
