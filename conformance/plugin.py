@@ -55,7 +55,7 @@ from conformance.passthrough import Device, Spare
 from conformance.progress import Progress
 from conformance.question import Question, digest
 from conformance.run import Run, prepare
-from conformance.verdict import KnownFailure, Verdict, blames_image, recognised
+from conformance.verdict import KnownFailure, Verdict, at_fault, blames_image, recognised
 from conformance.watch import Watch
 from conformance.windows import given as windows_
 from conformance.windows.given import Windows
@@ -819,7 +819,8 @@ def pytest_runtest_makereport(
     question = item.stash.get(QUESTION, None)
     if question is None or (report.when != "call" and report.passed):
         return report
-    error = call.excinfo.value if call.excinfo else None
+    run = item.config.stash[RUN]
+    error = at_fault(call.excinfo.value if call.excinfo else None, emulated=run.emulated)
     verdict = question.judge(error, skipped=report.skipped, after=report.when == "teardown")
     if verdict is Verdict.FAILS:
         report.when = "call"
@@ -832,7 +833,6 @@ def pytest_runtest_makereport(
         item.session.shouldfail = "the engine went away"
     item.user_properties.append(("verdict", str(verdict)))  # JUnit reads them after the teardown
     item.config.stash[PROGRESS].clear()
-    run = item.config.stash[RUN]
     try:
         # The first record may have to wait for what the host's KVM can do; a verdict that has fallen is kept.
         with interrupt.deferred():

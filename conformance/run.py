@@ -99,6 +99,11 @@ class Run:
         """Say whether the engine's host is a lab, which nobody minds losing."""
         return OUTER in self.host_facts
 
+    @property
+    def emulated(self) -> bool:
+        """Say whether the engine's host is emulated itself."""
+        return self.host_facts.get(OUTER, "").startswith(EMULATION)
+
     def accel_in(self, container: Container) -> Accel:
         """Return how guests run in a container: under KVM wherever host and mode allow it, unless told otherwise."""
         if self.accel != "auto":
@@ -111,8 +116,7 @@ class Run:
 
         Empty where one can, or where emulation was asked for.
         """
-        emulated = self.host_facts.get(OUTER, "").startswith(EMULATION)
-        return HOPELESS if emulated and self.accel == "auto" and self.accel_in(container) == "tcg" else ""
+        return HOPELESS if self.emulated and self.accel == "auto" and self.accel_in(container) == "tcg" else ""
 
     def verify(self, container: Container) -> None:
         """Compare a container with its mode; raises what :meth:`Container.verify` raises."""

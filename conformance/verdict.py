@@ -6,9 +6,14 @@ from enum import StrEnum
 import libvirt
 
 from conformance.contract import Cause
-from conformance.errors import HarnessError
+from conformance.errors import HarnessError, LabError
 
 FULL_DISK = "No space left on device"
+
+CRASH = "Kernel panic - not syncing: Fatal exception"
+"""How Linux ends that met what should not be (oops_end() in arch/x86/kernel/dumpstack.c), not what it cannot start."""
+
+EMULATIONS_FAULT = "its kernel crashed, and the host is emulated itself"
 
 
 class Verdict(StrEnum):
@@ -86,6 +91,19 @@ def blames_image(error: BaseException) -> bool:
     """
     evidence = isinstance(error, AssertionError | libvirt.libvirtError) and not isinstance(error, HarnessError)
     return evidence and FULL_DISK not in str(error)
+
+
+def at_fault(error: BaseException | None, *, emulated: bool) -> BaseException | None:
+    """Return what ended a test; where a guest's kernel crashed on a host that is emulated itself, that the lab broke.
+
+    Args:
+        error: what the test raised.
+        emulated: whether the host is.
+    """
+    if emulated and error is not None and blames_image(error) and CRASH in str(error):
+        first, _, rest = str(error).partition("\n")
+        return LabError(f"{first}: {EMULATIONS_FAULT}\n{rest}", "ask again")
+    return error
 
 
 def recognised(expected: Cause | None, error: BaseException) -> KnownFailure | None:

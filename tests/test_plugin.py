@@ -20,6 +20,7 @@ from conformance.errors import EngineError, HarnessError
 from conformance.part import Told
 from conformance.record import Image, Recorder
 from conformance.run import Run
+from conformance.verdict import CRASH, EMULATIONS_FAULT
 
 PREAMBLE = """
 import libvirt, pytest
@@ -111,6 +112,20 @@ def test_a_check_that_holds_works(ask: Ask) -> None:
     (record,) = outcome.records
     assert (record["mode"], record["feature"], record["evidence"]["seen"]) == ("unprivileged", "api", 7)
     assert outcome.result.ret == 0
+
+
+@pytest.mark.parametrize(
+    ("emulated", "ended", "verdict"), [(True, CRASH, "error"), (False, CRASH, "fails"), (True, "login:", "fails")]
+)
+def test_a_kernel_that_crashes_on_an_emulated_host_says_nothing_about_the_image(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, emulated: bool, ended: str, verdict: str
+) -> None:
+    monkeypatch.setattr(Run, "emulated", emulated)
+    outcome = ask(f"def test_it(mode): raise ImageFailure('the guest ended\\nits console: {ended} in interrupt')")
+    (record,) = outcome.records
+    assert record["verdict"] == verdict
+    assert (EMULATIONS_FAULT in record["reason"]) == (verdict == "error")
+    assert f"its console: {ended} in interrupt" in record["evidence"]["error"]
 
 
 @pytest.mark.parametrize(

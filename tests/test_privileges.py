@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from conformance import asked, bench, mode
+from conformance import asked, bench, mode, sessions
 from conformance import contract as contracts
 from conformance import run as runs
 from conformance.contract import Contract
 from conformance.engine import HostFingerprint
 from conformance.errors import ContractError, EngineError, HarnessError
 from conformance.privileges import claims, command, configuration, render
-from conformance.privileges.asking import answer
+from conformance.privileges.asking import Asking, answer
 from conformance.privileges.claims import Holds, Measured
 from conformance.privileges.configuration import Answer, Configuration
 from conformance.progress import Progress
 from conformance.record import Host, Image, Record, append
-from conformance.verdict import Verdict
+from conformance.verdict import EMULATIONS_FAULT, Verdict
 
 HOST = Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1", "cgroup_version": 2})
 IMAGE = Image(tag="libvirt:1", id="sha256:1", base="debian")
@@ -231,6 +231,31 @@ def test_a_features_checks_answer_together(make_record: Callable[..., Record]) -
     assert answer([make_record(verdict=Verdict.UNSUPPORTED, reason="no KVM")]).verdict == "unsupported"
 
 
+@pytest.mark.parametrize(("crashes", "ends_well"), [(0, True), (1, True), (2, False)])
+def test_a_start_in_which_an_emulated_host_let_a_guest_crash_is_repeated_once(
+    monkeypatch: pytest.MonkeyPatch,
+    make_record: Callable[..., Record],
+    contract: Contract,
+    crashes: int,
+    ends_well: bool,
+) -> None:
+    crashed = make_record(verdict=Verdict.ERROR, reason=f"the guest ended: {EMULATIONS_FAULT}")
+    sessions_given = [[crashed]] * crashes + [[make_record()]]
+    run: Any = FakeRun(contract=contract)
+
+    def within(_run: object, _words: object) -> list[Record]:
+        run.warnings["mode"] = []
+        return sessions_given.pop(0)
+
+    monkeypatch.setattr(sessions, "within", within)
+    ask = Asking(run, "unprivileged")
+    if ends_well:
+        assert {one.verdict for one in ask([], []).answers.values()} == {"works"}
+    else:
+        with pytest.raises(EngineError, match="emulated itself"):
+            ask([], [])
+
+
 @dataclasses.dataclass
 class FakeRun:
     """What the search uses of a run."""
@@ -242,6 +267,8 @@ class FakeRun:
     fingerprint: HostFingerprint | None = None
     thrifty: bool = False
     closed: int = 0
+    contract: Contract | None = None
+    warnings: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def close(self) -> None:
         self.closed += 1

@@ -9,7 +9,10 @@ from conformance.errors import EngineError
 from conformance.privileges.configuration import Answer, Configuration
 from conformance.record import Record
 from conformance.run import Run
-from conformance.verdict import Verdict, gravest
+from conformance.verdict import EMULATIONS_FAULT, Verdict, gravest
+
+TRIES = 2
+"""Of a start in which an emulated host let a guest's kernel crash; rare, and nobody's need."""
 
 ERROR_CHARACTERS = 700
 """As much of an error as a configuration's record keeps."""
@@ -59,8 +62,11 @@ class Asking:
         markers = [self.run.contract.feature(one).marker for one in features]
         wanted = "essential" + (f" and ({' or '.join(markers)})" if markers else "")
         words = ["suites", "-m", wanted, f"--mode={self.mode}", *(f"--without={one}" for one in without)]
-        self.run.warnings.clear()
-        records = sessions.within(self.run, words)
+        for _ in range(TRIES):
+            self.run.warnings.clear()
+            records = sessions.within(self.run, words)
+            if not any(EMULATIONS_FAULT in one.reason for one in records):
+                break
         broken = next((one for one in records if one.verdict is Verdict.ERROR), None)
         if broken:
             raise EngineError(f"{broken.check}: {broken.reason}")
