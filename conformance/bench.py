@@ -378,7 +378,7 @@ def _timed(seconds: list[float]) -> Iterator[None]:
     """Append how long this lasted."""
     began = time.monotonic()
     yield
-    seconds.append(round(time.monotonic() - began, 3))
+    seconds.append(round(time.monotonic() - began, 6))  # never 0, which is divided by
 
 
 def _shape(run: Run, container: Container, accel: Accel, progress: Callable[[str], None]) -> Shape:
