@@ -109,6 +109,5 @@ class Question:
         if verdict is Verdict.FIXED:
             return "", "works, although it is known to fail: the contract is behind"
         text = self.unsupported or str(error).strip() or repr(error)
-        security = str(run.host.fingerprint.get("security", ""))
-        cause = None if verdict is Verdict.UNSUPPORTED else run.contract.recognise(text, security)
+        cause = None if verdict is Verdict.UNSUPPORTED else run.contract.recognise(text, run.host.security)
         return cause.id if cause else "", text.splitlines()[0]

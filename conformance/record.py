@@ -43,6 +43,11 @@ class Host(Data):
         """
         return (self.name, *(str(self.fingerprint.get(fact, "")) for fact in ("arch", "cpu", "cpus")))
 
+    @property
+    def security(self) -> str:
+        """Return the security options of its engine, such as AppArmor, in a line."""
+        return str(self.fingerprint.get("security", ""))
+
 
 class Image(Data):
     """What was judged.

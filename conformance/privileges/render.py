@@ -113,7 +113,7 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
         marks = []
         for said in (*part.breaks.values(), *part.unknown.values()):
             # What was recorded before the contract knew the cause is recognised as well.
-            cause = contract.recognise(f"{said.reason}\n{said.error}", str(found.host.fingerprint.get("security", "")))
+            cause = contract.recognise(f"{said.reason}\n{said.error}", found.host.security)
             note = cause.explanation if cause else PROBE.sub("probe", said.reason.strip())
             if note not in notes:
                 notes.append(note)
