@@ -22,7 +22,8 @@ ENGINES_OWN = re.compile(
 )
 """Links, routes and rules that the engine makes and removes for any container come and go by themselves."""
 
-COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*")
+COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*| expires \d+sec")
+"""What changes by itself: packets that rules have met, when that was, how long what a router announced is good."""
 
 
 def snapshot(client: docker.DockerClient, image: str, run: str) -> frozenset[str]:
