@@ -49,6 +49,9 @@ DISK = (
     "<target dev='sda' bus='sata'/></disk>"
 )
 
+CONSOLE = "<serial type='pty'/>"
+OPEN = "Escape character is"
+
 OBEYS_ACPI = (
     bytes.fromhex(
         "ba0206 b80001 ef"  # out 0x602, 0x100: enable the power button's event
@@ -145,6 +148,16 @@ class Daemon:
             lambda: "rd_req 0" not in self.sh(f"virsh domblkstat {name} sda"),
             seconds=20,
         )
+
+    def open_console(self, name: str) -> str:
+        """Open a guest's console, and leave it open; returns what was said of that."""
+        call = self.api.exec_create(self.id, ["virsh", "console", name], tty=True, stdin=True)
+        said = ""
+        for piece in self.api.exec_start(call["Id"], tty=True, stream=True):
+            said += piece.decode()
+            if OPEN in said:
+                break
+        return said
 
     def stop(self, seconds: int = 60) -> int:
         self.api.stop(self.id, timeout=seconds)
@@ -567,6 +580,19 @@ def test_nothing_is_stale_after_a_kill(start: Start, unprivileged: Mode) -> None
     assert daemon.sh("virsh net-list --name; virsh pool-list --name").split() == ["default", "default"]
     daemon.sh("virsh start guest")
     assert daemon.complaints() == before
+
+
+def test_a_console_that_was_open_at_a_kill_opens_again(start: Start) -> None:
+    daemon = start()
+    daemon.start_guest("guest", CONSOLE)
+    assert OPEN in daemon.open_console("guest")
+    daemon.kill()
+    daemon.start()
+    daemon.wait_until_ready()
+    # Its lock names a process, and there is one of that number again.
+    assert "LCK" not in daemon.sh("ls /run/lock")
+    daemon.sh("virsh start guest")
+    assert OPEN in daemon.open_console("guest")
 
 
 def test_a_daemon_that_dies_ends_the_container_with_the_reason(start: Start) -> None:
