@@ -146,7 +146,8 @@ def parse(output: str, container_id: str) -> State:
         last_capability=int(fields["LastCap"][0]),
         seccomp=fields["Seccomp"][0] != "0",
         label=fields.get("Label", [""])[0],
-        daemon_label=fields.get("DaemonLabel", [None])[0],
+        # A process that the daemon forks has its name for a moment, and none of its label once it is gone.
+        daemon_label=max(fields["DaemonLabel"], key=bool) if "DaemonLabel" in fields else None,
         host_cgroups=any(container_id in line for line in fields.get("Cgroup", [])),
         masked=frozenset(
             [path for path in MASKED_PATHS if path in mounted] + [path for path in READ_ONLY_PATHS if path in read_only]

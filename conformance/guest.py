@@ -187,6 +187,13 @@ class Guest:
         }
 
 
+LABEL = """
+cat "/proc/$1/attr/current" 2>/dev/null
+[ -e "/proc/$1/attr" ]
+"""
+"""Without a security module the file is there and cannot be read (proc(5)): that says nothing of the process."""
+
+
 class GuestFailure(ImageFailure):
     """A guest started, and did not get to its end.
 
@@ -699,8 +706,15 @@ class Running:
 
     @property
     def label(self) -> str:
-        """Return what the security module says of QEMU; empty without one."""
-        return self._container.run("cat", f"/proc/{self._pid}/attr/current").text.strip("\0\n")
+        """Return what the security module says of QEMU; empty without one.
+
+        Raises:
+            GuestFailure: QEMU has ended.
+        """
+        done = self._container.run("sh", "-c", LABEL, "sh", self._pid)
+        if done.status:
+            raise GuestFailure(f"QEMU of guest {self.guest.name} has ended", self._container, self.guest)
+        return done.text.strip("\0\n")
 
     def kill(self) -> None:
         """End QEMU by SIGKILL, as a crash would."""

@@ -170,6 +170,11 @@ class Mode:
         """Say whether the container is in its host's network."""
         return any(isinstance(exposure, Network) for exposure in self.exposures)
 
+    @property
+    def hosts_devices(self) -> bool:
+        """Say whether /dev is the host's own, to which the host adds nodes while the container runs."""
+        return any(mount.target == "/dev" for mount in self.mounts)
+
     def exposes(self, path: str) -> bool:
         """Say whether a device is exposed, by itself or by ``--privileged``."""
         return self.privileged or path in self.devices

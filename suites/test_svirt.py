@@ -1,5 +1,7 @@
 """Guests that are confined by labels of their own."""
 
+from typing import Any
+
 import pytest
 
 from conformance.container import Container
@@ -8,8 +10,10 @@ from conformance.plugin import Live
 pytestmark = pytest.mark.svirt
 
 
-def test_a_guests_qemu_has_a_label_of_its_own(container: Container, running: Live) -> None:
-    label = running().label
+def test_a_guests_qemu_has_a_label_of_its_own(container: Container, running: Live, evidence: dict[str, Any]) -> None:
+    label, daemons = running().label, container.state().daemon_label
     model, _ = container.connection.getSecurityModel()
+    evidence["labels"] = {"QEMU": label, "daemon": daemons}
 
-    assert label != container.state().daemon_label, f"QEMU has its daemon's label {label!r}: libvirt's model is {model}"
+    assert daemons is not None, "no daemon of libvirt was found"
+    assert label != daemons, f"QEMU has its daemon's label {label!r}: libvirt's model is {model}"

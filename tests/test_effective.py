@@ -46,6 +46,11 @@ def test_the_scripts_output_is_read(state_output: str) -> None:
     assert state.masked == {"/proc/kcore"}
 
 
+def test_a_process_that_the_daemon_forked_does_not_hide_its_label(state_output: str) -> None:
+    for labels, read in (("", None), ("DaemonLabel \nDaemonLabel unconfined\n", "unconfined"), ("DaemonLabel \n", "")):
+        assert effective.parse(f"{state_output}\n{labels}", container_id="4f0c").daemon_label == read
+
+
 SYSTEMDS_CGROUP_V1 = """\
 Mount 6 1 0:6 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro
 Mount 7 6 0:7 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct

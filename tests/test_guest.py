@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -467,3 +469,9 @@ def test_a_guest_that_never_does_what_was_asked_for_is_quoted(up: Any) -> None:
     running = up(2)
     with pytest.raises(GuestFailure, match=r"waited 0 s for .* to say of 'kept'.*'word': 'first'"):
         running.ask_until("kept", lambda _seen: False, seconds=0)
+
+
+@pytest.mark.parametrize(("pid", "there"), [(str(os.getpid()), True), ("0", False), ("", False)])
+def test_a_qemu_that_has_ended_is_not_taken_for_one_without_a_label(pid: str, there: bool) -> None:
+    done = subprocess.run(["sh", "-c", guests.LABEL, "sh", pid], capture_output=True, check=False)
+    assert (done.returncode == 0) is there

@@ -164,6 +164,11 @@ def test_what_a_passthrough_takes_is_given_as_little_as_it_can(contract: Contrac
     assert managed.permissions == {**privileged.permissions, "/dev": "700", "/lib/modules": "500"}
 
 
+def test_only_who_has_the_hosts_own_devices_sees_it_add_some(contract: Contract) -> None:
+    made = [mode.of(contract, claims.id) for claims in contract.modes]
+    assert [one.id for one in made if one.hosts_devices] == ["privileged-passthrough"]
+
+
 def test_a_profile_is_loaded_before_the_container_is_made(contract: Contract) -> None:
     one = mode.of(contract, "unprivileged-apparmor")
     first, _, line = one.script("libvirt:1").partition("\n")

@@ -2,13 +2,16 @@
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from conformance.container import Done
-from conformance.errors import HarnessError
-from conformance.powers import POWERS, SETTINGS, _says, unseen
+from conformance.errors import HarnessError, Unsupported
+from conformance.powers import MACVTAP, POWERS, SETTINGS, _said, unseen
+
+RUN: Any = SimpleNamespace(engine=SimpleNamespace(client=None), image=SimpleNamespace(id=""), id="")
 
 
 class Shell:
@@ -24,24 +27,30 @@ class Shell:
 
 def test_what_a_script_reached_is_what_it_says() -> None:
     shell: Any = Shell("/usr/bin:/bin")
-    assert _says("echo vda", "head")(shell) == "vda"
-    assert _says("true")(shell) == ""
+    assert _said(shell, "echo vda", "head") == "vda"
+    assert _said(shell, "true") == ""
 
 
 @pytest.mark.parametrize("power", ["host-kernel", "host-disks", "host-disks-by-domain"])
 def test_without_its_tool_a_power_is_not_taken_for_one_that_is_lacking(power: str) -> None:
     shell: Any = Shell("/nowhere")
     with pytest.raises(HarnessError, match="could not be tried"):
-        POWERS[power](shell)
+        POWERS[power](shell, RUN)
 
 
 @pytest.mark.parametrize(("mknod", "reached"), [("exit 1", ""), (': >"$1"', "244")])
 def test_a_device_that_cannot_be_made_is_not_reached(tmp_path: Path, mknod: str, reached: str) -> None:
-    for tool, does in (("awk", "echo 244"), ("mknod", mknod)):
-        (tmp_path / tool).write_text(f"#!/bin/sh\n{does}\n")
-        (tmp_path / tool).chmod(0o755)
+    (tmp_path / "mknod").write_text(f"#!/bin/sh\n{mknod}\n")
+    (tmp_path / "mknod").chmod(0o755)
     shell: Any = Shell(f"{tmp_path}:/usr/bin:/bin")
-    assert POWERS["host-macvtap"](shell) == reached
+    assert _said(shell, MACVTAP, words=["244"]) == reached
+
+
+def test_a_host_without_macvtap_is_not_taken_for_one_that_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conformance.throwaway.output", lambda *_, **__: "Character devices:\n 10 misc\n")
+    shell: Any = Shell("/usr/bin:/bin")
+    with pytest.raises(Unsupported, match="no macvtap"):
+        POWERS["host-macvtap"](shell, RUN)
 
 
 def test_a_setting_that_is_closed_does_not_hide_another_way_to_it(tmp_path: Path) -> None:
@@ -50,7 +59,7 @@ def test_a_setting_that_is_closed_does_not_hide_another_way_to_it(tmp_path: Path
     script = SETTINGS.replace("/proc/sys/kernel", str(tmp_path / "nowhere")).replace(
         "/host-procsys/kernel", str(tmp_path)
     )
-    assert _says(script)(shell) == str(tmp_path / "core_pattern")
+    assert _said(shell, script) == str(tmp_path / "core_pattern")
 
 
 @pytest.mark.parametrize(
