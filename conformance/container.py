@@ -92,6 +92,7 @@ class Container:
             libvirt's, a free one, chosen anew if somebody else is quicker to take it.
         ready_seconds: from the start to libvirt's first answer.
         relay: the way to ports of the engine's host; none where that is this machine.
+        health_seconds: between two runs of the image's health check by the engine; the image's own by default.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Container:
         port: int | None = None,
         ready_seconds: float = READY_SECONDS,
         relay: "Relay | None" = None,
+        health_seconds: float | None = None,
     ) -> None:
         self.client = client
         self.mode = mode
@@ -124,6 +126,7 @@ class Container:
         self._volumes: dict[str, str] = {}
         self._network = network
         self._relay = relay
+        self._health_seconds = health_seconds
 
     # ------------------------------------------------------------------------------------- life
 
@@ -177,6 +180,7 @@ class Container:
             network=self._network,
             host_port=0,
             port=self.port,
+            health_seconds=self._health_seconds,
         )
         created = self.client.api.create_container_from_config(body)  # type: ignore[no-untyped-call]
         self.id = str(created["Id"])

@@ -198,6 +198,7 @@ class Mode:
         network: str = "default",
         host_port: int | None = None,
         port: int | None = None,
+        health_seconds: float | None = None,
     ) -> dict[str, Any]:
         """Render the container as a body for the engine's ``POST /containers/create``.
 
@@ -210,6 +211,7 @@ class Mode:
             host_port: where the API is published on the loopback address; 0 lets the engine choose,
                 None takes the same number as inside.
             port: the API's port in the container, if not the contract's.
+            health_seconds: between two runs of the image's health check; the image's own interval by default.
 
         Raises:
             KeyError: the number of a driver is not in :attr:`majors`.
@@ -239,9 +241,12 @@ class Mode:
                 f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(published) if published else ""}]
             }
         command = {"Cmd": list(self.image.command)} if self.image.command else {}
+        # What is not said of the health check stays the image's (moby, runconfig's merge of both).
+        health = {"Healthcheck": {"Interval": int(health_seconds * 1e9)}} if health_seconds else {}
         return {
             "Image": image,
             **command,
+            **health,
             "Env": [f"{name}={value}" for name, value in {**self.environment, **(environment or {})}.items()],
             "ExposedPorts": {} if self.host_network else {f"{port}/tcp": {}},
             "Labels": dict(labels or {}),

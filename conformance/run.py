@@ -35,6 +35,10 @@ HOPELESS = (
     "the guest starts, and is not waited for: without KVM it would be emulated by a machine that is emulated itself"
 )
 
+RARELY = 3600.0
+"""Seconds between two runs of the image's health check by the engine in a thrifty run. Each is a program that is
+started in the container, which an emulated host feels: two to six of every twelve seconds (measured on debian-12)."""
+
 AccelChoice = Literal["auto", "kvm", "tcg"]
 
 
@@ -55,7 +59,8 @@ class Run:
         host_facts: what records say of the host beside what its engine tells.
         recorder: where verdicts go, and what they call the run.
         ready_seconds: how long libvirt may take to answer after a container's start.
-        thrifty: one boot answers for as many features as it can, although their failures are then told apart later.
+        thrifty: one boot answers for as many features as it can, although their failures are then told apart later;
+            and the engine hardly ever asks for the image's health.
         warnings: by a mode's id, what the image's start-up said of what the mode does not allow.
         pci_devices: addresses of the host's PCI devices that guests may be given.
     """
@@ -154,6 +159,7 @@ class Run:
             network=network,
             ready_seconds=self.ready_seconds,
             relay=self._relay,
+            health_seconds=RARELY if self.thrifty else None,
         )
 
     def refusals(self, container: Container) -> list[str]:

@@ -82,6 +82,12 @@ def test_required_only_has_what_is_documented_as_required(contract: Contract) ->
     assert {exposure.id for exposure in mode.of(contract, "required-only").exposures} == required
 
 
+def test_the_health_check_stays_the_images_but_for_its_interval(contract: Contract) -> None:
+    one = mode.of(contract, "unprivileged")
+    assert "Healthcheck" not in one.engine_call("libvirt:1")
+    assert one.engine_call("libvirt:1", health_seconds=1.5)["Healthcheck"] == {"Interval": 1_500_000_000}
+
+
 def test_an_engine_chosen_port_is_asked_for_by_an_empty_string(contract: Contract) -> None:
     call = mode.of(contract, "unprivileged").engine_call("libvirt:1", host_port=0)
     assert call["HostConfig"]["PortBindings"]["16509/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": ""}]
