@@ -187,6 +187,9 @@ class Guest:
         }
 
 
+CONSOLE_LOG_SECONDS = 0.5
+"""Between two looks into a console's log, each of them a program that is started in the container."""
+
 LABEL = """
 cat "/proc/$1/attr/current" 2>/dev/null
 [ -e "/proc/$1/attr" ]
@@ -1014,7 +1017,7 @@ class Autostarted:
             return self._guest.report if "ready" in self._guest.report else None
 
         try:
-            return wait_for(f"guest {self.name} to be up", ready, seconds=seconds)
+            return wait_for(f"guest {self.name} to be up", ready, seconds=seconds, interval=CONSOLE_LOG_SECONDS)
         except DeadlineExpired as error:
             raise GuestFailure(str(error), self._container, self._guest) from error
 

@@ -8,6 +8,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+LONGEST_PAUSE = 1.0
+"""Seconds between two questions that take long each."""
+
+
 class DeadlineExpired(AssertionError):
     """A wait ended without what it waited for.
 
@@ -37,7 +41,8 @@ def wait_for(
         what: what is waited for, as a noun phrase; part of the error.
         ask: the question; an exception ends the wait at once.
         seconds: deadline in seconds.
-        interval: pause between two questions, in seconds.
+        interval: pause between two questions, in seconds. After a question that took longer it is as long as that, but
+            for :data:`LONGEST_PAUSE`: asking would keep a slow host from what is waited for.
         seen: describes the state at expiry, for the error.
 
     Raises:
@@ -45,12 +50,14 @@ def wait_for(
     """
     deadline = time.monotonic() + seconds
     while True:
+        asked = time.monotonic()
         answer = ask()
         if answer is not None and answer is not False:
             return answer
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= deadline:
             raise DeadlineExpired(what, seconds, seen())
-        time.sleep(interval)
+        time.sleep(max(interval, min(now - asked, LONGEST_PAUSE)))
 
 
 def within(what: str, call: Callable[[], T], *, seconds: float) -> T:

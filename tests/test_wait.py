@@ -22,6 +22,25 @@ def test_an_exception_ends_the_wait_at_once() -> None:
         wait_for("nothing", lambda: 1 // 0, seconds=60)
 
 
+@pytest.mark.parametrize(("takes", "pause"), [(0, 0.1), (0.4, 0.4), (30, 1)])
+def test_a_question_that_takes_long_is_not_asked_all_the_time(
+    monkeypatch: pytest.MonkeyPatch, takes: float, pause: float
+) -> None:
+    now = 0.0
+    pauses: list[float] = []
+
+    def ask() -> bool:
+        nonlocal now
+        now += takes
+        return len(pauses) == 2
+
+    monkeypatch.setattr("conformance.wait.time.monotonic", lambda: now)
+    monkeypatch.setattr("conformance.wait.time.sleep", pauses.append)
+
+    assert wait_for("an answer", ask, seconds=100)
+    assert pauses == pytest.approx([pause, pause])
+
+
 def test_a_call_that_blocks_is_given_up() -> None:
     release = threading.Event()
     with pytest.raises(DeadlineExpired, match=r"waited 0\.05 s for an answer"):
