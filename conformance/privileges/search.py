@@ -185,6 +185,12 @@ class Search:
             before = kept
             for part in sorted(kept, key=self.parts.index):
                 without = self._kept(kept - {part})
+                # What the part's removal from the whole mode breaks is likely to break again: without waiting for the
+                # rest, whose guests boot and take long.
+                likely = features & self._broken_by(part)
+                yield from self._ask(without, likely, beside=beside & self._broken_by(part), until_one_fails=True)
+                if likely and not self._works(without, likely):
+                    continue
                 yield from self._ask(without, features, beside=beside, until_one_fails=True)
                 if self._works(without, features):
                     kept -= {part}
@@ -224,11 +230,17 @@ class Search:
         return frozenset().union(*(self._needs(one) for one in self._working())) - self.trades
 
     def _guess_for(self, feature: str) -> Parts:
-        """Return what is believed to be enough for a feature: without what its absence from the set for all shows."""
+        """Return what is believed to be enough for a feature: what its absence from the set for all shows to be needed.
+
+        Where that was not asked, what its absence from the whole mode shows.
+        """
+
+        def needed(part: str) -> bool:
+            works = self._works(self._kept(least - {part}), frozenset({feature}))
+            return self._breaks(frozenset({part}), feature) if works is None else not works
+
         least = self.least or frozenset()
-        return frozenset(
-            part for part in least if self._works(self._kept(least - {part}), frozenset({feature})) is not True
-        )
+        return frozenset(part for part in least if needed(part))
 
     def _kept(self, kept: Parts) -> Parts:
         """Return what a configuration that keeps this lacks."""
