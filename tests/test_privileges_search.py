@@ -270,3 +270,29 @@ def test_what_is_left_is_never_more_than_was_said(several: int) -> None:
     for place, (left_in_step, left) in enumerate(said):
         assert left_in_step >= 1
         assert left >= len(said) - place
+
+
+def test_what_is_likely_to_break_is_asked_before_what_takes_long() -> None:
+    image = Image(LIKE_LIBVIRT)
+    image.answer(image.search())
+
+    least = frozenset({"CHOWN", "SETUID", "tun", "kvm"})
+    asked = [features for without, features in image.starts if without == frozenset(PARTS) - least | {"tun"}]
+    assert asked == [{"nat"}, {"kvm"}], "the second one as the smallest set of another feature"
+
+
+def test_what_another_part_stands_in_for_is_asked_of_every_feature_after_all() -> None:
+    """In the whole mode the disk needs it, and without the trade only the network does."""
+    image = Image(
+        {
+            "disk": lambda kept: "namespaces" not in kept or "ADMIN" in kept,
+            "nat": lambda kept: bool(kept & {"ADMIN", "tun"}),
+        },
+        trades=["namespaces"],
+    )
+    found = image.answer(image.search())
+
+    nothing = frozenset(PARTS)
+    assert [features for without, features in image.starts if without == nothing][:2] == [{"disk"}, {"nat"}]
+    assert found.least == frozenset({"ADMIN"})
+    image.check(found)
