@@ -8,7 +8,7 @@ from typing import Any
 import docker
 import docker.errors
 
-from conformance import apparmor, host_lock, labels, leftovers
+from conformance import apparmor, delegation, host_lock, labels, leftovers
 from conformance.engine import engine_errors
 from conformance.errors import EngineError
 from conformance.host_lock import HostBusy
@@ -68,6 +68,11 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
             # First the host: as long as it is not what it was, the volume remembers that.
             given = [partial(_give_back, client, volume, gone, alone)] if labels.HOST_BEFORE in volume["Labels"] else []
             given += [partial(_unload, client, volume, gone)] if labels.PROFILE in volume["Labels"] else []
+            given += (
+                [partial(delegation.give_back, client, volume["Labels"])]
+                if labels.DELEGATION in volume["Labels"]
+                else []
+            )
             take(f"volume {volume['Name']}", *given, partial(api.remove_volume, volume["Name"], force=True))
         # The image is what looks at the host's network, for as long as that has to be given back.
         waits = [one for one in volumes if labels.HOST_BEFORE in one["Labels"] and f"volume {one['Name']}" not in gone]

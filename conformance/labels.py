@@ -16,8 +16,11 @@ HOST_BEFORE = "org.libvirt-conformance.host-before"
 PROFILE = "org.libvirt-conformance.apparmor-profile"
 """On a volume that holds nothing: name of an AppArmor profile that the run gave to the host's kernel."""
 
+DELEGATION = "org.libvirt-conformance.delegation"
+"""On a volume that holds nothing: the options of the host's control groups before the run's containers."""
+
 IMAGE = "org.libvirt-conformance.image"
-"""On either volume: the image that can look at that network, and take that profile away."""
+"""On each such volume: the image that can give back what it remembers."""
 
 
 TIME = "%Y%m%dT%H%M%SZ"

@@ -592,8 +592,7 @@ def _container(
         run.warnings[mode.id] = container.warnings
         progress(f"{mode.id}: stopping the container")
         with contextlib.suppress(EngineError):
-            container.stop()
-            container.remove()
+            run.remove(container)
         progress.clear()
 
 

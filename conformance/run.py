@@ -12,7 +12,19 @@ from typing import Literal
 
 import docker.errors
 
-from conformance import apparmor, cleanup, drivers, engine, image, labels, media, record, refusals, throwaway
+from conformance import (
+    apparmor,
+    cleanup,
+    delegation,
+    drivers,
+    engine,
+    image,
+    labels,
+    media,
+    record,
+    refusals,
+    throwaway,
+)
 from conformance import mode as modes
 from conformance.accel import Asking, HostKvm
 from conformance.beyond import Beyond, peer_image
@@ -147,6 +159,8 @@ class Run:
             apparmor.load(client, self.image.id, self.id, mode.profile)
         if not mode.vfio:
             self.spare.give_back()
+        if mode.cgroup_namespace == "host":
+            _ = self._delegation  # as it is before
         return Container(
             client,
             dataclasses.replace(
@@ -161,6 +175,17 @@ class Run:
             relay=self._relay,
             health_seconds=RARELY if self.thrifty else None,
         )
+
+    @functools.cached_property
+    def _delegation(self) -> Mapping[str, str]:
+        return delegation.remember(self.engine.client, self.image.id, self.id)
+
+    def remove(self, container: Container) -> None:
+        """End and remove a container, and give the host what it took away; raises EngineError."""
+        container.stop()
+        container.remove()
+        if container.mode.cgroup_namespace == "host" and self._delegation:
+            delegation.give_back(self.engine.client, self._delegation)
 
     def refusals(self, container: Container) -> list[str]:
         """Return what AppArmor or SELinux refused a container during the present question.

@@ -7,7 +7,7 @@ import docker.errors
 import pytest
 import requests
 
-from conformance import apparmor, cleanup, host_lock, labels, leftovers
+from conformance import apparmor, cleanup, delegation, host_lock, labels, leftovers
 from conformance.errors import EngineError, EngineGone
 
 
@@ -199,6 +199,24 @@ def test_a_killed_runs_traces_in_the_hosts_network_go_before_what_remembers_them
     assert given_back == [run]
     assert gone[2:4] == ["in the host's network: virbr0", f"volume name-{run}"]
     assert f"remove volume name-{run}" in api.calls
+
+
+def test_options_that_a_killed_run_took_from_the_host_go_before_what_remembers_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    api = marked("run")
+    marks = api.things[0]["Labels"]
+    del marks[labels.HOST_BEFORE]  # type: ignore[attr-defined]
+    marks[labels.DELEGATION] = "nsdelegate"  # type: ignore[index]
+    given: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        delegation,
+        "give_back",
+        lambda _client, marks: given.append((marks[labels.DELEGATION], "remove volume name-run" in api.calls)),
+    )
+    cleanup.remove(client(api), "run")
+    assert given == [("nsdelegate", False)]
+    assert "remove volume name-run" in api.calls
 
 
 def test_a_profile_that_a_killed_run_loaded_goes_before_what_remembers_it(monkeypatch: pytest.MonkeyPatch) -> None:
