@@ -256,6 +256,23 @@ def test_an_interrupted_search_goes_on_from_its_answers() -> None:
         assert len(image.starts) == len(whole.starts)
 
 
+def test_a_removal_that_is_asked_late_is_mended_by_putting_it_back_after_it() -> None:
+    """As where its first answer was withdrawn."""
+    whole = Image(LIKE_LIBVIRT)
+    wanted = whole.answer(whole.search())
+    image = Image(LIKE_LIBVIRT)
+    search = image.search()
+    for without, features in whole.starts:
+        if without != frozenset({"tun"}):
+            kept = frozenset(PARTS) - without
+            search.learn(without, {one: LIKE_LIBVIRT[one](kept) for one in features})
+    found = image.answer(search)
+
+    assert all(found.confirmed.values())
+    assert (found.needs, found.least, found.least_for) == (wanted.needs, wanted.least, wanted.least_for)
+    assert [without for without, _ in image.starts] == [{"tun"}, {"tun"}, frozenset()]
+
+
 @pytest.mark.parametrize("several", [0, 9])
 def test_what_is_left_is_never_more_than_was_said(several: int) -> None:
     features = LIKE_LIBVIRT | {f"disk {number}": LIKE_LIBVIRT["disk"] for number in range(several)}

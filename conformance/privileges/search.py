@@ -148,6 +148,10 @@ class Search:
             yield from self._ask(frozenset({part}), features, times=2)
         if suspects:
             yield from self._ask(frozenset(), frozenset().union(*suspects.values()), times=2)
+        # Where a removal was asked later than others, in a search that went on, so is the whole mode.
+        later = frozenset(one for part, broken in suspects.items() for one in broken if not self._put_back(one, part))
+        for one in later:
+            yield from self._ask(frozenset(), later, times=len(self._said(frozenset(), one)) + 1)
 
     def _together(self) -> Step:
         working = self._working()
@@ -305,11 +309,12 @@ class Search:
 
     def _confirmed(self, feature: str, part: str) -> bool:
         """Say whether a removal broke a feature twice, and the whole mode was asked after the first time."""
-        starts = [(gone, asked) for gone, asked in self._order if feature in asked]
-        broke = [place for place, (gone, _) in enumerate(starts) if gone == frozenset({part})]
-        whole = [place for place, (gone, _) in enumerate(starts) if not gone]
-        twice = self._said(frozenset({part}), feature).count(False) >= 2
-        return twice and bool(whole and whole[-1] > broke[0])
+        return self._said(frozenset({part}), feature).count(False) >= 2 and self._put_back(feature, part)
+
+    def _put_back(self, feature: str, part: str) -> bool:
+        """Say whether the whole mode was asked after a removal broke a feature for the first time."""
+        asked = [gone for gone, features in self._order if feature in features]
+        return frozenset() in asked[asked.index(frozenset({part})) :]
 
     def _bounds(self) -> list[int]:
         """Return how many starts each step takes at most, as far as is known by now."""
