@@ -304,12 +304,13 @@ def test_what_another_part_stands_in_for_is_asked_of_every_feature_after_all() -
         {
             "disk": lambda kept: "namespaces" not in kept or "ADMIN" in kept,
             "nat": lambda kept: bool(kept & {"ADMIN", "tun"}),
+            "api": needs(),
         },
         trades=["namespaces"],
     )
     found = image.answer(image.search())
 
     nothing = frozenset(PARTS)
-    assert [features for without, features in image.starts if without == nothing][:2] == [{"disk"}, {"nat"}]
+    assert [features for without, features in image.starts if without == nothing][:2] == [{"disk"}, {"nat", "api"}]
     assert found.least == frozenset({"ADMIN"})
     image.check(found)

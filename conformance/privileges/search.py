@@ -189,12 +189,13 @@ class Search:
             before = kept
             for part in sorted(kept, key=self.parts.index):
                 without = self._kept(kept - {part})
-                # What the part's removal from the whole mode breaks is likely to break again: without waiting for the
-                # rest, whose guests boot and take long.
+                # What the part's removal from the whole mode breaks is likely to break again. Where that is little, it
+                # is asked without the rest, whose guests boot and take long.
                 likely = features & self._broken_by(part)
-                yield from self._ask(without, likely, beside=beside & self._broken_by(part), until_one_fails=True)
-                if likely and not self._works(without, likely):
-                    continue
+                if 0 < 2 * len(likely) <= len(features):
+                    yield from self._ask(without, likely, beside=beside & self._broken_by(part), until_one_fails=True)
+                    if not self._works(without, likely):
+                        continue
                 yield from self._ask(without, features, beside=beside, until_one_fails=True)
                 if self._works(without, features):
                     kept -= {part}
