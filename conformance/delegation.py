@@ -14,8 +14,6 @@ from conformance import labels, throwaway
 from conformance.engine import engine_errors
 from conformance.errors import EngineError
 
-LOOK = "cat /proc/self/mountinfo"
-
 MOUNT = r"""
 folder=$(mktemp -d) && mount -t cgroup2 -o "$1" cgroup2 "$folder" && umount "$folder" && echo mounted
 """
@@ -25,27 +23,45 @@ NO_OPTIONS = {"rw", "ro", "seclabel"}
 """Of a file system, and not of control groups."""
 
 
-def remember(client: docker.DockerClient, image: str, run: str) -> Mapping[str, str]:
-    """Note the options, in the labels of an empty volume, by which they come back whatever becomes of this process.
+class Delegation:
+    """The options that one run takes from its engine's host, and gives back.
 
     Args:
         client: the engine.
-        image: an image with mount and sh: the image under test has them.
+        image: an image with cat, mount and sh: the image under test has them.
         run: the run's id, for the label.
-
-    Returns:
-        These labels, for :func:`give_back`; none where there is nothing to be lost.
-
-    Raises:
-        EngineError: the engine refused.
     """
-    with engine_errors():
-        options = parse(throwaway.output(client, image, ["sh", "-c", LOOK], run=run, network_mode="none"))
-        if not options:
-            return {}
-        marks = {labels.RUN: run, labels.IMAGE: image, labels.DELEGATION: ",".join(sorted(options))}
-        client.api.create_volume(labels=marks)
-    return marks
+
+    def __init__(self, client: docker.DockerClient, image: str, run: str) -> None:
+        self._client = client
+        self._image = image
+        self._run = run
+        self._marks: Mapping[str, str] | None = None
+
+    def note(self) -> None:
+        """Note the options, once, before a container in the host's cgroup namespace takes them.
+
+        The labels of an empty volume keep them, so that they come back whatever becomes of this process
+        (:func:`conformance.cleanup.remove`). Where there are none, there is nothing to be lost.
+
+        Raises:
+            EngineError: the engine refused.
+        """
+        if self._marks is not None:
+            return
+        with engine_errors():
+            command = ["cat", "/proc/self/mountinfo"]
+            options = parse(throwaway.output(self._client, self._image, command, run=self._run, network_mode="none"))
+            self._marks = {}
+            if options:
+                noted = ",".join(sorted(options))
+                self._marks = {labels.RUN: self._run, labels.IMAGE: self._image, labels.DELEGATION: noted}
+                self._client.api.create_volume(labels=self._marks)
+
+    def give_back(self) -> None:
+        """Give the host what it has lost, before a container in a namespace of its own; raises as :func:`give_back`."""
+        if self._marks:
+            give_back(self._client, self._marks)
 
 
 def give_back(client: docker.DockerClient, marks: Mapping[str, str]) -> None:

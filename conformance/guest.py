@@ -190,11 +190,8 @@ class Guest:
 CONSOLE_LOG_SECONDS = 0.5
 """Between two looks into a console's log, each of them a program that is started in the container."""
 
-LABEL = """
-cat "/proc/$1/attr/current" 2>/dev/null
-[ -e "/proc/$1/attr" ]
-"""
-"""Without a security module the file is there and cannot be read (proc(5)): that says nothing of the process."""
+NO_MODULE = "Invalid argument"
+"""What the kernel says of a process's label where no security module gives any (security_getprocattr)."""
 
 
 class GuestFailure(ImageFailure):
@@ -712,11 +709,13 @@ class Running:
         """Return what the security module says of QEMU; empty without one.
 
         Raises:
-            GuestFailure: QEMU has ended.
+            GuestFailure: it cannot be read, as where QEMU has ended.
         """
-        done = self._container.run("sh", "-c", LABEL, "sh", self._pid)
-        if done.status:
-            raise GuestFailure(f"QEMU of guest {self.guest.name} has ended", self._container, self.guest)
+        done = self._container.run("cat", f"/proc/{self._pid}/attr/current")
+        said = done.stderr.decode(errors="replace").strip()
+        if done.status and NO_MODULE not in said:
+            what = f"the label of QEMU of guest {self.guest.name} cannot be read: {said}"
+            raise GuestFailure(what, self._container, self.guest)
         return done.text.strip("\0\n")
 
     def kill(self) -> None:

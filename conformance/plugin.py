@@ -592,7 +592,8 @@ def _container(
         run.warnings[mode.id] = container.warnings
         progress(f"{mode.id}: stopping the container")
         with contextlib.suppress(EngineError):
-            run.remove(container)
+            container.stop()
+            container.remove()
         progress.clear()
 
 

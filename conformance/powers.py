@@ -81,7 +81,11 @@ true
 
 MACVTAP = """
 node=$(mktemp -u)
-mknod "$node" c "$1" 0 2>/dev/null || exit 0
+if ! said=$(mknod "$node" c "$1" 0 2>&1); then
+    case $said in *"not permitted"* | *"ermission denied"*) exit 0 ;; esac
+    echo "$said" >&2
+    exit 1
+fi
 (: <>"$node") 2>&1 | grep -q "not permitted" || echo "$1"
 rm -f "$node"
 """
@@ -101,6 +105,9 @@ def _said(container: Container, script: str, *tools: str, words: Sequence[str] =
     done = container.run("sh", "-c", f"{needed}\n{script}", "sh", *words)
     if done.status == NOT_FOUND:
         raise HarnessError(f"what a container can do to its host could not be tried: {done.text.strip()} is missing")
+    if done.status:
+        said = done.stderr.decode(errors="replace").strip()
+        raise HarnessError(f"what a container can do to its host could not be tried: {said or done.status}")
     return done.text.strip()
 
 

@@ -12,24 +12,13 @@ from typing import Literal
 
 import docker.errors
 
-from conformance import (
-    apparmor,
-    cleanup,
-    delegation,
-    drivers,
-    engine,
-    image,
-    labels,
-    media,
-    record,
-    refusals,
-    throwaway,
-)
+from conformance import apparmor, cleanup, drivers, engine, image, labels, media, record, refusals, throwaway
 from conformance import mode as modes
 from conformance.accel import Asking, HostKvm
 from conformance.beyond import Beyond, peer_image
 from conformance.container import READY_SECONDS, Container
 from conformance.contract import UNCONFINED, Contract
+from conformance.delegation import Delegation
 from conformance.engine import Engine, HostFingerprint, engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guest import Accel
@@ -160,7 +149,9 @@ class Run:
         if not mode.vfio:
             self.spare.give_back()
         if mode.cgroup_namespace == "host":
-            _ = self._delegation  # as it is before
+            self.delegation.note()
+        else:
+            self.delegation.give_back()
         return Container(
             client,
             dataclasses.replace(
@@ -175,17 +166,6 @@ class Run:
             relay=self._relay,
             health_seconds=RARELY if self.thrifty else None,
         )
-
-    @functools.cached_property
-    def _delegation(self) -> Mapping[str, str]:
-        return delegation.remember(self.engine.client, self.image.id, self.id)
-
-    def remove(self, container: Container) -> None:
-        """End and remove a container, and give the host what it took away; raises EngineError."""
-        container.stop()
-        container.remove()
-        if container.mode.cgroup_namespace == "host" and self._delegation:
-            delegation.give_back(self.engine.client, self._delegation)
 
     def refusals(self, container: Container) -> list[str]:
         """Return what AppArmor or SELinux refused a container during the present question.
@@ -214,6 +194,11 @@ class Run:
         Spare devices, too: whoever has bound one is who gives it back.
         """
         vars(part).update(beyond=self.beyond, _relay=self._relay, spare=self.spare)
+
+    @functools.cached_property
+    def delegation(self) -> Delegation:
+        """Return the host's options of control groups, which a container in its cgroup namespace takes away."""
+        return Delegation(self.engine.client, self.image.id, self.id)
 
     @functools.cached_property
     def spare(self) -> Spare:

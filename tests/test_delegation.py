@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from conformance import delegation, labels
+from conformance import labels
+from conformance.delegation import Delegation
 from conformance.errors import EngineError
 
 CGROUP2 = "30 25 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate,memory_recursiveprot\n"
@@ -26,38 +27,53 @@ class Client:
 @pytest.fixture(autouse=True)
 def _throwaway(monkeypatch: pytest.MonkeyPatch) -> None:
     def output(client: Any, _image: str, command: list[str], **options: Any) -> str:
-        client.ran.append((command[4:], options))
+        client.ran.append((command, options))
         return str(client.said.pop(0))
 
     monkeypatch.setattr("conformance.throwaway.output", output)
 
 
-def test_what_the_host_has_is_noted_in_a_volume() -> None:
-    client: Any = Client(CGROUP1 + CGROUP2)
-    marks = delegation.remember(client, "image", "run")
-    assert client.volumes == [marks]
+def noted(*said: str) -> tuple[Any, Delegation]:
+    client: Any = Client(*said)
+    delegation = Delegation(client, "image", "run")
+    delegation.note()
+    return client, delegation
+
+
+def test_what_the_host_has_is_noted_in_a_volume_once() -> None:
+    client, delegation = noted(CGROUP1 + CGROUP2)
+    delegation.note()
+    (marks,) = client.volumes
     assert marks[labels.RUN] == "run"
     assert marks[labels.DELEGATION] == "memory_recursiveprot,nsdelegate"
+    assert len(client.ran) == 1
 
 
 @pytest.mark.parametrize("mountinfo", [CGROUP1, CGROUP2.replace(",nsdelegate,memory_recursiveprot", ""), ""])
-def test_where_nothing_can_be_lost_nothing_is_noted(mountinfo: str) -> None:
-    client: Any = Client(mountinfo)
-    assert delegation.remember(client, "image", "run") == {}
+def test_where_nothing_can_be_lost_nothing_is_noted_and_nothing_given_back(mountinfo: str) -> None:
+    client, delegation = noted(mountinfo)
+    delegation.note()
+    delegation.give_back()
     assert client.volumes == []
+    assert len(client.ran) == 1
+
+
+def test_before_anything_was_taken_nothing_is_given_back() -> None:
+    client: Any = Client()
+    Delegation(client, "image", "run").give_back()
+    assert client.ran == []
 
 
 def test_it_is_given_back_in_the_hosts_own_namespace() -> None:
-    client: Any = Client(CGROUP2, "mounted\n")
-    delegation.give_back(client, delegation.remember(client, "image", "run"))
-    words, options = client.ran[-1]
-    assert words == ["memory_recursiveprot,nsdelegate"]
+    client, delegation = noted(CGROUP2, "mounted\n")
+    delegation.give_back()
+    command, options = client.ran[-1]
+    assert command[-1] == "memory_recursiveprot,nsdelegate"
     assert (options["cgroupns"], options["cap_add"]) == ("host", ["SYS_ADMIN"])
 
 
 def test_a_host_that_does_not_take_it_back_is_an_error_that_says_what_to_do() -> None:
-    client: Any = Client(CGROUP2, "mount: permission denied\n")
-    marks = delegation.remember(client, "image", "run")
+    _, delegation = noted(CGROUP2, "mount: permission denied\n")
     with pytest.raises(EngineError, match="permission denied") as raised:
-        delegation.give_back(client, marks)
+        delegation.give_back()
     assert "mount -o remount,memory_recursiveprot,nsdelegate" in raised.value.remedy

@@ -2,11 +2,10 @@
 
 import io
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import libvirt
 import pytest
@@ -15,6 +14,7 @@ from PIL import Image
 from conformance import contract as contracts
 from conformance import guest as guests
 from conformance import mode, paths, screen
+from conformance.container import Done
 from conformance.errors import Unsupported
 from conformance.guest import Guest, GuestFailure, Running, Shape
 from conformance.verdict import blames_image
@@ -471,7 +471,25 @@ def test_a_guest_that_never_does_what_was_asked_for_is_quoted(up: Any) -> None:
         running.ask_until("kept", lambda _seen: False, seconds=0)
 
 
-@pytest.mark.parametrize(("pid", "there"), [(str(os.getpid()), True), ("0", False), ("", False)])
-def test_a_qemu_that_has_ended_is_not_taken_for_one_without_a_label(pid: str, there: bool) -> None:
-    done = subprocess.run(["sh", "-c", guests.LABEL, "sh", pid], capture_output=True, check=False)
-    assert (done.returncode == 0) is there
+@pytest.mark.parametrize(
+    ("done", "label"),
+    [
+        (Done(0, b"libvirt-1 (enforce)\n", b""), "libvirt-1 (enforce)"),
+        (Done(1, b"", b"cat: /proc/7/attr/current: Invalid argument\n"), ""),
+        (Done(1, b"", b"cat: /proc/7/attr/current: No such file or directory\n"), None),
+        (Done(1, b"", b"cat: /proc/7/attr/current: Permission denied\n"), None),
+    ],
+)
+def test_a_label_that_cannot_be_read_is_not_taken_for_none(
+    monkeypatch: pytest.MonkeyPatch, done: Done, label: str | None
+) -> None:
+    monkeypatch.setattr(Running, "_pid", "7")
+    monkeypatch.setattr("conformance.guest._seen", lambda *_: "")
+    running = object.__new__(Running)
+    running._container = cast("Any", SimpleNamespace(run=lambda *_: done))
+    running.guest = cast("Any", SimpleNamespace(name="probe"))
+    if label is None:
+        with pytest.raises(GuestFailure, match="cannot be read"):
+            _ = running.label
+    else:
+        assert running.label == label

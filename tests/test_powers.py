@@ -38,12 +38,20 @@ def test_without_its_tool_a_power_is_not_taken_for_one_that_is_lacking(power: st
         POWERS[power](shell, RUN)
 
 
-@pytest.mark.parametrize(("mknod", "reached"), [("exit 1", ""), (': >"$1"', "244")])
+@pytest.mark.parametrize(("mknod", "reached"), [("echo not permitted >&2; exit 1", ""), (': >"$1"', "244")])
 def test_a_device_that_cannot_be_made_is_not_reached(tmp_path: Path, mknod: str, reached: str) -> None:
     (tmp_path / "mknod").write_text(f"#!/bin/sh\n{mknod}\n")
     (tmp_path / "mknod").chmod(0o755)
     shell: Any = Shell(f"{tmp_path}:/usr/bin:/bin")
     assert _said(shell, MACVTAP, words=["244"]) == reached
+
+
+def test_a_device_that_cannot_be_made_for_another_reason_is_no_refusal(tmp_path: Path) -> None:
+    (tmp_path / "mknod").write_text("#!/bin/sh\necho No space left on device >&2\nexit 1\n")
+    (tmp_path / "mknod").chmod(0o755)
+    shell: Any = Shell(f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(HarnessError, match="No space left"):
+        _said(shell, MACVTAP, words=["244"])
 
 
 def test_a_host_without_macvtap_is_not_taken_for_one_that_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
