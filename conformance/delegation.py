@@ -3,7 +3,7 @@
 ``nsdelegate`` keeps a cgroup namespace from what lies outside of it, and ``memory_recursiveprot`` protects memory. All
 mounts of cgroup2 share such options. For a container with ``--cgroupns=host`` runc mounts it anew, without them, and so
 the host loses them, too (https://github.com/opencontainers/runc/issues/5258; seen with runc 1.1.15): afterwards
-containers do what the host would have refused.
+containers do what the host would have refused. Nothing is lost where the host's own mount is bound over it.
 """
 
 from collections.abc import Mapping
