@@ -19,6 +19,11 @@ folder=$(mktemp -d) && mount -t cgroup2 -o "$1" cgroup2 "$folder" && umount "$fo
 """
 """By who is in the host's cgroup namespace, a mount's options become those of all (kernel: cgroup_apply_flags)."""
 
+KEEPS_NAMESPACES = "nsdelegate"
+
+USUAL = f"memory_recursiveprot,{KEEPS_NAMESPACES}"
+"""What systemd mounts cgroup2 with."""
+
 NO_OPTIONS = {"rw", "ro", "seclabel"}
 """Of a file system, and not of control groups."""
 
@@ -86,8 +91,13 @@ def give_back(client: docker.DockerClient, marks: Mapping[str, str]) -> None:
     if "mounted" not in said.split():
         raise EngineError(
             f"the host's control groups have lost the options {wanted}: {said.strip()}",
-            f"there, as root: mount -o remount,{wanted} /sys/fs/cgroup",
+            f"there, as root: {remount(wanted)}",
         )
+
+
+def remount(options: str) -> str:
+    """Return the command that gives the host its options back."""
+    return f"mount -o remount,{options} /sys/fs/cgroup"
 
 
 def parse(mountinfo: str) -> frozenset[str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import docker.errors
 import requests
 
-from conformance import apt, image, paths, private_engine
+from conformance import apt, delegation, image, paths, private_engine
 from conformance.engine import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
 from conformance.finding import Finding, Patient
@@ -88,9 +88,18 @@ def _rights(patient: Patient) -> Finding:
 def _cgroup(patient: Patient) -> Finding:
     version = int(patient.engine.info.get("CgroupVersion") or 0) if patient.engine else 0
     version = version or (patient.survey.cgroup_version if patient.survey else 0)
-    if version:
-        return Finding("cgroup", "Control groups", "yes", f"version {version}")
-    return Finding("cgroup", "Control groups", "unknown", "the engine does not say which version")
+    found = Finding("cgroup", "Control groups", "yes", f"version {version}")
+    if not version:
+        return replace(found, state="unknown", seen="the engine does not say which version")
+    if patient.survey and patient.survey.cgroup_version == version and patient.survey.undelegated:
+        return replace(
+            found,
+            seen=f"{found.seen}, mounted without {delegation.KEEPS_NAMESPACES}",
+            means="containers may do more in their control groups than on other hosts: systemd mounts them with it, and"
+            " a container with --cgroupns=host takes it from the host",
+            remedy=f"there, as root: {delegation.remount(delegation.USUAL)}",
+        )
+    return found
 
 
 def _security(patient: Patient) -> Finding:

@@ -22,7 +22,10 @@ SECONDS = 20
 LOOK = r"""
 exec 2>/dev/null
 echo "last-capability $(cat /proc/sys/kernel/cap_last_cap)"
-[ ! -e /sys/fs/cgroup/cgroup.controllers ] || echo 'cgroup 2'
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    echo 'cgroup 2'
+    grep -q ' - cgroup2 .*nsdelegate' /proc/self/mountinfo || echo undelegated
+fi
 [ "$(cat /sys/module/apparmor/parameters/enabled)" != Y ] || echo apparmor
 grep -q -w vmx /proc/cpuinfo && echo 'cpu vmx'
 grep -q -w svm /proc/cpuinfo && echo 'cpu svm'
@@ -62,6 +65,7 @@ class Survey:
         refused: the engine was asked for ``--privileged``, and did not start it.
         apparmor: whether the kernel has it enabled.
         cgroup_version: of the control groups.
+        undelegated: whether version 2 is mounted without nsdelegate (:mod:`conformance.delegation`).
         virtualization: the processor's flag, ``vmx`` or ``svm``; empty where it has none.
         iommu_groups: how many there are.
         libvirt: signs of another libvirt in the host's network.
@@ -73,6 +77,7 @@ class Survey:
     refused: bool
     apparmor: bool
     cgroup_version: int
+    undelegated: bool
     virtualization: str
     iommu_groups: int
     libvirt: tuple[str, ...]
@@ -170,6 +175,7 @@ def parse(looked: str, tried: str) -> Survey:
         refused="refused" in seen,
         apparmor="apparmor" in seen,
         cgroup_version=2 if "cgroup" in seen else 1,
+        undelegated="undelegated" in seen,
         virtualization=next(iter(seen.get("cpu", [])), ""),
         iommu_groups=len(seen.get("iommu", [])),
         libvirt=tuple(seen.get("libvirt", [])),

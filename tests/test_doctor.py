@@ -24,6 +24,7 @@ WELL = Survey(
     refused=False,
     apparmor=True,
     cgroup_version=2,
+    undelegated=False,
     virtualization="svm",
     iommu_groups=6,
     libvirt=(),
@@ -156,6 +157,13 @@ def test_without_apparmor_there_is_nothing_to_be_unconfined_by(patient: Patient)
     one = find(bare, "security")
     assert (one.state, one.seen) == ("no", "none; neither AppArmor nor SELinux")
     assert one.modes == ("unprivileged-unconfined", "unprivileged-unlabelled", "unprivileged-apparmor")
+
+
+def test_control_groups_that_lost_their_delegation_are_told_of(patient: Patient) -> None:
+    one = find(dataclasses.replace(patient, survey=dataclasses.replace(WELL, undelegated=True)), "cgroup")
+    assert (one.state, one.seen) == ("yes", "version 2, mounted without nsdelegate")
+    assert one.remedy == "there, as root: mount -o remount,memory_recursiveprot,nsdelegate /sys/fs/cgroup"
+    assert find(patient, "cgroup").remedy == ""
 
 
 def test_without_an_iommu_no_device_can_be_given_to_a_guest(patient: Patient) -> None:

@@ -34,9 +34,9 @@ def test_what_cannot_be_tried_is_no_evidence() -> None:
 
 
 def test_the_machine_is_read() -> None:
-    seen = looked("cgroup 2", "apparmor", "cpu svm", "iommu 0", "iommu 1", "libvirt link virbr0")
+    seen = looked("cgroup 2", "undelegated", "apparmor", "cpu svm", "iommu 0", "iommu 1", "libvirt link virbr0")
     assert (seen.cgroup_version, seen.apparmor, seen.virtualization, seen.iommu_groups) == (2, True, "svm", 2)
-    assert seen.libvirt == ("link virbr0",)
+    assert (seen.undelegated, seen.libvirt) == (True, ("link virbr0",))
     bare = looked()
     assert (bare.cgroup_version, bare.apparmor, bare.virtualization, bare.iommu_groups) == (1, False, "", 0)
 
