@@ -372,19 +372,23 @@ def of(contract: Contract, mode_id: str, without: Iterable[str] = ()) -> Mode:
 def without_module(contract: Contract, one: Mode, module: str) -> str:
     """Return the id of the mode that another one is where a security module is missing; empty where that is no other.
 
+    The first one in the contract's order stands for all that are then the same.
+
     Args:
         contract: for the modes.
         one: the other one.
         module: one of :data:`MODULES`.
     """
-    options = [option for option in one.security_options if option.startswith(OBEYED[module])]
-    if not options:
+
+    def rest(mode: Mode) -> list[Exposure]:
+        return [one for one in mode.exposures if not getattr(one, "option", "").startswith(OBEYED[module])]
+
+    if rest(one) == [*one.exposures]:
         return ""
-    rest = [exposure for exposure in one.exposures if getattr(exposure, "option", None) not in options]
-    for claims in contract.modes:
+    for claims in itertools.takewhile(lambda claims: claims.id != one.id, contract.modes):
         other = of(contract, claims.id)
         if (
-            [*other.exposures] == rest
+            rest(other) == rest(one)
             and other.environment == one.environment
             and other.default_capabilities == one.default_capabilities
         ):

@@ -102,7 +102,8 @@ PRIVILEGED = "privileged privileged-passthrough"
             "no",
             "",
             f"unprivileged unprivileged-hostnet unprivileged-unconfined privileged required-only {MACVTAP}"
-            " unprivileged-unlabelled unprivileged-apparmor least unprivileged-passthrough privileged-passthrough",
+            " unprivileged-unlabelled unprivileged-apparmor least least-apparmor"
+            " unprivileged-passthrough privileged-passthrough",
             "root",
         ),
         ({"lacking": None}, "privileged", "unknown", "", PRIVILEGED, "./run matrix"),
@@ -156,7 +157,12 @@ def test_without_apparmor_there_is_nothing_to_be_unconfined_by(patient: Patient)
     bare = dataclasses.replace(patient, engine=dataclasses.replace(patient.engine, info={"CgroupVersion": "1"}))
     one = find(bare, "security")
     assert (one.state, one.seen) == ("no", "none; neither AppArmor nor SELinux")
-    assert one.modes == ("unprivileged-unconfined", "unprivileged-unlabelled", "unprivileged-apparmor")
+    assert one.modes == (
+        "unprivileged-unconfined",
+        "unprivileged-unlabelled",
+        "unprivileged-apparmor",
+        "least-apparmor",
+    )
 
 
 def test_control_groups_that_lost_their_delegation_are_told_of(patient: Patient) -> None:

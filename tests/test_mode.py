@@ -238,6 +238,7 @@ def test_a_mode_that_differs_only_where_there_is_a_security_module_is_known(cont
     assert equal("unprivileged-unlabelled", "apparmor") == equal("unprivileged-unconfined", "selinux") == ""
     assert equal("unprivileged", "apparmor") == ""
     assert equal("least", "apparmor") == ""
+    assert equal("least-apparmor", "apparmor") == "least"
 
 
 def test_an_images_start_command_is_in_all_renderings(contract: Contract) -> None:
