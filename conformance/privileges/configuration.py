@@ -15,6 +15,9 @@ from conformance.record import Data, Dated, Host, Image
 FOLDER = paths.RESULTS / "privileges"
 """Where they are kept."""
 
+LEAST = "least"
+"""The mode with the fewest privileges: it is recommended, and a search begins with what it has."""
+
 
 Subject = tuple[str, ...]
 """What a search is about: answers about the same subject are one search's."""
@@ -101,7 +104,8 @@ def search(
     }
     features = [one.id for one in contract.features if one.id in asked and (not only or one.id in only)]
     removed = [one for one in by_danger(contract, mode) if not parts or one in parts]
-    made = Search(removed, frozenset(one.id for one in contract.switches if one.id in removed), features)
+    trades = frozenset(one.id for one in contract.switches if one.id in removed)
+    made = Search(removed, trades, features, frozenset(contract.mode(LEAST).exposures) & {*removed})
     for one in known:
         made.learn(one.without, one.works)
     return made

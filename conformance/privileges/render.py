@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from conformance import mode
 from conformance.contract import Contract, Exposure, Switch
 from conformance.privileges.claims import Holds, Measured, Part, things
+from conformance.privileges.configuration import LEAST
 from conformance.privileges.search import starts_apart
 from conformance.tables import IMAGE, fingerprint, shown, table
-
-LEAST = "least"
-"""The mode that is recommended."""
 
 PROBE = re.compile(r"probe-[0-9a-f]+")
 """A guest's name: as many reasons as guests would say the same."""

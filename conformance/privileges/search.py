@@ -8,7 +8,8 @@ answers, new ones as well as recorded ones; from the same answers it always come
 
 1. the whole mode, and the mode without one part at a time, asked for every feature;
 2. each removal that broke something once more, and then the whole mode: broken twice, and mended by putting it back;
-3. a smallest set for all features together, from what step 1 found needed, with every trade given up;
+3. a smallest set for all features together, from what is believed to be enough, or, where that is not enough, from
+   what step 1 found needed, with every trade given up;
 4. a smallest set for each feature, from what step 3 found it needs of that set.
 
 Where two answers about the same differ, as of a guest that a loaded host did not boot in time, a third one decides.
@@ -82,11 +83,13 @@ class Search:
         parts: all that can be taken away, what one would rather do without first.
         trades: those of them that are given up for others.
         features: what is asked.
+        believed: what may be enough for all of them, as another host's smallest set; nothing, if empty.
     """
 
     parts: Sequence[str]
     trades: Parts
     features: Sequence[str]
+    believed: Parts = frozenset()
     least: Parts | None = None
     least_for: dict[str, Parts] = field(default_factory=dict)
     _answers: dict[Parts, dict[str, list[bool | None]]] = field(default_factory=dict)
@@ -157,7 +160,12 @@ class Search:
         working = self._working()
         if not working:
             return
-        self.least = yield from self._least(frozenset(self.parts), self._guess(), working)
+        guess = self._guess()
+        if self.believed:
+            yield from self._ask(self._kept(self.believed), working, until_one_fails=True)
+            if self._works(self._kept(self.believed), working):
+                guess = self.believed
+        self.least = yield from self._least(frozenset(self.parts), guess, working)
 
     def _apart(self) -> Step:
         if self.least is None:
@@ -324,14 +332,14 @@ class Search:
             self._said(frozenset({part}), one) for part in self.parts for one in self._working()
         )
         broken = sum(bool(self._broken_by(part)) for part in self.parts) if asked else count
-        together = len(self._guess()) if asked else count
+        together = max(len(self._guess()), len(self.believed)) if asked else count
         guesses = {self._guess_for(one) for one in self._working()} if self.least is not None else None
         apart = (
             sum(_tries(len(guess)) for guess in guesses)
             if guesses is not None
             else len(self.features) * _tries(together)
         )
-        return [count + 1, broken + 1, _tries(together), apart]
+        return [count + 1, broken + 1, bool(self.believed) + _tries(together), apart]
 
 
 def _tries(size: int) -> int:
