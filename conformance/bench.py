@@ -152,7 +152,7 @@ TARGETS = (
     ),
     Target(
         id="privilege-starts",
-        what="`conformance privileges`, a whole mode: starts beside those of each feature by itself, as recorded",
+        what=f"`conformance privileges --mode {MODE}`: starts beside those of each feature by itself, as recorded",
         most=33.3,
         unit="%",
     ),
@@ -330,11 +330,12 @@ def _lab_boots(folder: Path, progress: Callable[[str], None], count: int) -> Mea
 
 
 def privilege_starts(recorded: Sequence[configuration.Configuration]) -> list[Measurement]:
-    """Count a finished search's starts, beside those that it takes without sharing any.
+    """Count the starts of a finished search in :data:`MODE`, beside those that it takes without sharing any.
 
     Of several, on whatever host, it is the one that asked the most features: the time of a start is not counted here.
     """
-    finished = [one for one in claims.measured(contract.load(), recorded) if one.findings.complete]
+    measured = claims.measured(contract.load(), recorded)
+    finished = [one for one in measured if one.mode == MODE and one.findings.complete]
     if not finished:
         return []
     most = max(finished, key=lambda one: len(one.search.features))
