@@ -381,7 +381,8 @@ def without_module(contract: Contract, one: Mode, module: str) -> str:
     """
 
     def rest(mode: Mode) -> list[Exposure]:
-        return [one for one in mode.exposures if not getattr(one, "option", "").startswith(OBEYED[module])]
+        obeyed = OBEYED[module]
+        return [exposure for exposure in mode.exposures if not getattr(exposure, "option", "").startswith(obeyed)]
 
     if rest(one) == [*one.exposures]:
         return ""
