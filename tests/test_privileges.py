@@ -144,7 +144,15 @@ def test_what_a_host_cannot_be_asked_without_a_part_is_neither_needed_nor_not(co
 def test_the_smallest_sets_give_up_what_takes_privileges(found: Measured) -> None:
     assert found.findings.least == frozenset({"CHOWN", "KILL", "NET_ADMIN"})
     assert found.findings.least_for["api"] == {"CHOWN"}
-    assert part(found, "SYS_PTRACE").kept is False
+    assert part(found, "SYS_PTRACE").last == {}
+
+
+def test_why_nothing_of_the_smallest_set_can_be_taken_away_is_told(contract: Contract, found: Measured) -> None:
+    assert part(found, "NET_ADMIN").last == {"nat": Answer(verdict="fails", reason="no NET_ADMIN")}
+    assert frozenset(one.id for one in found.parts if one.last) == found.findings.least
+    details = render.details(contract, [found])
+    assert "Nothing of that set can be taken away:\n\n| Taken away | What was seen not to work then |" in details
+    assert "| `NET_ADMIN` | NAT network <sup>1</sup> |" in details
 
 
 def test_a_host_that_cannot_be_asked_says_why(found: Measured) -> None:
@@ -161,7 +169,7 @@ def test_the_documentation_stands_beside_the_measurement(contract: Contract, fou
 
 def test_the_details_name_causes_and_what_the_start_did_not_say(contract: Contract, found: Measured) -> None:
     text = render.details(contract, [found])
-    (row,) = [line for line in text.splitlines() if line.startswith("| `KILL` |")]
+    row = next(line for line in text.splitlines() if line.startswith("| `KILL` |"))
     assert row.startswith("| `KILL` | default | all but libvirt API over TCP <sup>")
     assert row.endswith("| yes | **no** |  |")
     assert "no KILL" in text

@@ -33,7 +33,8 @@ class Part:
         unknown: what each feature said that the host cannot be asked without it.
         confirmed: whether that was seen twice, and was mended by putting it back.
         named: whether the image's start-up named it where it was missing and broke something.
-        kept: whether it is in the smallest set for all features; None while that is not known.
+        last: what each feature said that does not work, or cannot be asked, where the smallest set for all features
+            lacks it; nothing of features that were not asked there, nor of a part that is not in the set.
         holds: what that makes of the documentation.
     """
 
@@ -43,7 +44,7 @@ class Part:
     unknown: dict[str, Answer]
     confirmed: bool
     named: bool
-    kept: bool | None
+    last: dict[str, Answer]
     holds: Holds
 
 
@@ -140,9 +141,22 @@ def _part(
         unknown=unknown,
         confirmed=all(findings.confirmed[feature, one.id] for feature in breaks),
         named=all(any(word in line for line in start.warnings for word in names(one)) for start in broke),
-        kept=None if findings.least is None else one.id in findings.least,
+        last=_last(one.id, search, findings, known),
         holds=holds(one, needed=bool(breaks), whole=whole and asked and not unknown),
     )
+
+
+def _last(part: str, search: Search, findings: Findings, known: Sequence[Configuration]) -> dict[str, Answer]:
+    """Return what does not work, and why, where the smallest set for all features lacks one of its parts."""
+    if findings.least is None or part not in findings.least:
+        return {}
+    gone = frozenset(search.parts) - findings.least | {part}
+    said = [start.answers for start in known if frozenset(start.without) == gone]
+    return {
+        feature: next(one for answers in said if (one := answers.get(feature)) and one.verdict != "works")
+        for feature in search.features
+        if any(feature in answers and answers[feature].verdict != "works" for answers in said)
+    }
 
 
 def _fails(start: Configuration, features: dict[str, Answer]) -> bool:

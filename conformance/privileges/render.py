@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from conformance import mode
 from conformance.contract import Contract, Exposure, Switch
 from conformance.privileges.claims import Holds, Measured, Part, things
-from conformance.privileges.configuration import LEAST
+from conformance.privileges.configuration import LEAST, Answer
 from conformance.privileges.search import starts_apart
 from conformance.tables import IMAGE, fingerprint, shown, table
 
@@ -108,23 +108,15 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
     rows = []
     by_id = {one.id: one for one in things(contract)}
     for part in filter(_known, found.parts):
-        marks = []
-        for said in (*part.breaks.values(), *part.unknown.values()):
-            # What was recorded before the contract knew the cause is recognised as well.
-            cause = contract.recognise(f"{said.reason}\n{said.error}", found.host.security)
-            note = cause.explanation if cause else PROBE.sub("probe", said.reason.strip())
-            if note not in notes:
-                notes.append(note)
-            marks.append(notes.index(note) + 1)
         broken = _broken(contract, found, part) if part.breaks else "nothing"
         if part.unknown:
             broken += f"; cannot be asked: {_features(contract, part.unknown)}"
-        where = f" <sup>{', '.join(map(str, sorted({*marks})))}</sup>" if marks else ""
+        why = _marks(contract, found, [*part.breaks.values(), *part.unknown.values()], notes)
         rows.append(
             [
                 f"`{_word(by_id[part.id])}`",
                 _need(by_id[part.id]),
-                broken + where,
+                broken + why,
                 ("yes" if part.confirmed else "**no**") if part.breaks else "",
                 ("yes" if part.named else "**no**") if part.breaks else "",
                 WORDS[part.holds],
@@ -139,8 +131,26 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
         "The claim",
     ]
     unknown = [f"`{_word(by_id[part.id])}`" for part in found.parts if not _known(part)]
-    lines = [table(head, rows), "", *(f"{place}. {note}" for place, note in enumerate(notes, start=1))]
+    lines = [_noted(head, rows, notes)]
     return "\n".join([*lines, *(["", f"*Not run*: without {', '.join(unknown)}."] if unknown else [])])
+
+
+def _marks(contract: Contract, found: Measured, answers: Iterable[Answer], notes: list[str]) -> str:
+    """Return the numbers of the notes that say why; the notes grow by what is new."""
+    marks = set()
+    for said in answers:
+        # What was recorded before the contract knew the cause is recognised as well.
+        cause = contract.recognise(f"{said.reason}\n{said.error}", found.host.security)
+        note = cause.explanation if cause else PROBE.sub("probe", said.reason.strip())
+        if note not in notes:
+            notes.append(note)
+        marks.add(notes.index(note) + 1)
+    return f" <sup>{', '.join(map(str, sorted(marks)))}</sup>" if marks else ""
+
+
+def _noted(head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """Return a table with its notes below it."""
+    return "\n".join([table(head, rows), "", *(f"{place}. {note}" for place, note in enumerate(notes, start=1))])
 
 
 def _smallest(contract: Contract, found: Measured) -> str:
@@ -159,7 +169,27 @@ def _smallest(contract: Contract, found: Measured) -> str:
     beside = [f"beyond it, `{LEAST}` has {listed(recommended - least)}" if recommended - least else ""]
     beside += [f"`{LEAST}` lacks {listed(least - recommended)}" if least - recommended else ""]
     said = "; ".join(filter(None, beside)) or f"this is what `{LEAST}` has"
-    return f"{table(['Feature', 'A smallest set'], rows)}\n\nOf the set for all: {said}."
+    text = f"{table(['Feature', 'A smallest set'], rows)}\n\nOf the set for all: {said}."
+    if not found.findings.complete:
+        return text
+    return f"{text}\n\nNothing of that set can be taken away:\n\n{_last(contract, found)}"
+
+
+def _last(contract: Contract, found: Measured) -> str:
+    """Say what does not work where the smallest set for all features lacks one of its parts."""
+    notes: list[str] = []
+    rows = []
+    by_id = {one.id: one for one in things(contract)}
+    for part in found.parts:
+        if not part.last:
+            continue
+        fails = [feature for feature, said in part.last.items() if said.verdict == "fails"]
+        unknown = [feature for feature in part.last if feature not in fails]
+        seen = ["all" if {*fails} == {*found.findings.needs} else _features(contract, fails)] if fails else []
+        seen += [f"cannot be asked: {_features(contract, unknown)}"] if unknown else []
+        why = _marks(contract, found, part.last.values(), notes)
+        rows.append([f"`{_word(by_id[part.id])}`", "; ".join(seen) + why])
+    return _noted(["Taken away", "What was seen not to work then"], rows, notes)
 
 
 def recommended(contract: Contract, less: str = LEAST, more: str = "unprivileged-unconfined") -> str:
