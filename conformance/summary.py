@@ -1,7 +1,8 @@
 """What people read on a terminal: the compatibility table, and the doctor's findings."""
 
 import io
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -29,7 +30,7 @@ FLAKY = "bold magenta"
 
 
 def render(contract: Contract, host: HostMatrix, *, color: bool, width: int = 120) -> str:
-    """Draw one host's matrix, with the reasons under it.
+    """Draw one host's matrix, with the reasons under it; in several tables, where all modes are too wide for one.
 
     Args:
         contract: for the order and titles of rows and columns.
@@ -37,23 +38,34 @@ def render(contract: Contract, host: HostMatrix, *, color: bool, width: int = 12
         color: whether to use terminal colours.
         width: in characters.
     """
-    shown = [claims for claims in contract.modes if any(mode == claims.id for _, mode in host.cells)]
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for claims in shown:
-        table.add_column(claims.id)
-    notes: list[str] = []
-    for feature in contract.features:
-        cells = [host.cell(feature.id, claims.id) for claims in shown]
-        table.add_row(feature.title, *(_text(cell, notes) for cell in cells))
     # NO_COLOR and dumb terminals were looked at by pytest, which decides on `color`.
     console = Console(file=io.StringIO(), width=width, force_terminal=color, no_color=not color, highlight=False)
+    groups: list[list[str]] = [[]]
+    for mode in (claims.id for claims in contract.modes if any(mode == claims.id for _, mode in host.cells)):
+        if groups[-1] and _width(console, _table(contract, host, [*groups[-1], mode], [])) > width:
+            groups.append([])
+        groups[-1].append(mode)
+    notes: list[str] = []
     with console.capture() as captured:
         console.print(f"{host.host.name}: {host.image.tag}")
-        console.print(table)
+        for modes in groups:
+            console.print(_table(contract, host, modes, notes))
         for number, note in enumerate(notes, start=1):
             console.print(Text(f"  {number}  {' '.join(note.split())}"))
     return captured.get().rstrip()
+
+
+def _table(contract: Contract, host: HostMatrix, modes: Sequence[str], notes: list[str]) -> Table:
+    """Make a table of some modes; the notes grow by what is new."""
+    table = Table("", *modes, box=box.SIMPLE_HEAD)
+    for feature in contract.features:
+        table.add_row(feature.title, *(_text(host.cell(feature.id, mode), notes) for mode in modes))
+    return table
+
+
+def _width(console: Console, table: Table) -> int:
+    """Return how wide a table is that nothing makes narrower."""
+    return console.measure(table, options=console.options.update(max_width=sys.maxsize)).maximum
 
 
 def show(report: Report) -> None:
