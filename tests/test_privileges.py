@@ -155,6 +155,15 @@ def test_why_nothing_of_the_smallest_set_can_be_taken_away_is_told(contract: Con
     assert "| `NET_ADMIN` | NAT network <sup>1</sup> |" in details
 
 
+def test_what_failed_once_and_worked_twice_is_no_reason(contract: Contract, whole: list[Configuration]) -> None:
+    removable = {*mode.removable(contract, contract.mode("unprivileged"))}
+    start = configured(contract, sorted(removable - {"CHOWN", "KILL"}), ["virtio-disk"])
+    failed = start.model_copy(update={"answers": {"virtio-disk": Answer(verdict="fails", reason="no time")}})
+    (found,) = claims.measured(contract, [*whole, failed, start, start])
+
+    assert [*part(found, "NET_ADMIN").last] == ["nat"]
+
+
 def test_a_host_that_cannot_be_asked_says_why(found: Measured) -> None:
     assert found.unasked == {"kvm": "no KVM here."}
     assert "kvm" not in found.findings.least_for

@@ -152,11 +152,13 @@ def _last(part: str, search: Search, findings: Findings, known: Sequence[Configu
         return {}
     gone = frozenset(search.parts) - findings.least | {part}
     said = [start.answers for start in known if frozenset(start.without) == gone]
-    return {
-        feature: next(one for answers in said if (one := answers.get(feature)) and one.verdict != "works")
+    bad = {
+        feature: [answers[feature] for answers in said if feature in answers and answers[feature].verdict != "works"]
         for feature in search.features
-        if any(feature in answers and answers[feature].verdict != "works" for answers in said)
     }
+    # What failed once and worked twice works, as for the search.
+    asked = {feature: sum(feature in answers for answers in said) for feature in bad}
+    return {feature: found[0] for feature, found in bad.items() if found and 2 * len(found) >= asked[feature]}
 
 
 def _fails(start: Configuration, features: dict[str, Answer]) -> bool:
