@@ -257,14 +257,21 @@ def test_a_daemon_that_hangs_ends_each_call_and_is_started_again(
     assert container.connection.getType() == "QEMU"
 
 
-def test_a_daemon_that_is_killed_ends_the_container_and_the_reason_is_said(container: Container) -> None:
+def test_a_daemon_that_is_killed_is_there_again(container: Container) -> None:
     connection = container.wait_until_ready()
     container.run("pkill", "-KILL", "-x", "libvirtd")
-    wait_for("the container's end", lambda: not container.running, seconds=60)
 
     with pytest.raises(libvirt.libvirtError):
-        connection.listAllDomains()
-    with pytest.raises(ImageFailure, match=r"ended before libvirt answered(.|\n)*libvirtd ended with status 137"):
+        wait_for("the connection's end", lambda: connection.listAllDomains() is None, seconds=20)
+    assert container.wait_until_ready().getType() == "QEMU"
+
+
+def test_a_daemon_that_never_starts_ends_the_container_and_the_reason_is_said(container: Container) -> None:
+    container.wait_until_ready()
+    container.run("sh", "-c", "echo 'no = such setting' >>/etc/libvirt/libvirtd.conf; pkill -KILL -x libvirtd")
+    wait_for("the container's end", lambda: not container.running, seconds=60)
+
+    with pytest.raises(ImageFailure, match=r"ended before libvirt answered(.|\n)*libvirtd was started 3 times"):
         container.wait_until_ready()
 
 

@@ -159,6 +159,11 @@ class Daemon:
                 break
         return said
 
+    def wait_for_another(self, before: str) -> None:
+        """Wait until libvirtd is another process than before, and answers."""
+        ready = f'now=$(pidof libvirtd) && test "$now" != {before} && timeout 5 virsh hostname'
+        wait_for("another libvirtd", lambda: self.try_sh(ready)[0] == 0, seconds=40, seen=self.text)
+
     def stop(self, seconds: int = 60) -> int:
         self.api.stop(self.id, timeout=seconds)
         return int(self.state()["ExitCode"])
@@ -595,12 +600,72 @@ def test_a_console_that_was_open_at_a_kill_opens_again(start: Start) -> None:
     assert OPEN in daemon.open_console("guest")
 
 
-def test_a_daemon_that_dies_ends_the_container_with_the_reason(start: Start) -> None:
+# ------------------------------------------------------------------------------------ a libvirtd that dies or hangs
+
+
+@pytest.mark.parametrize("name", ["unprivileged", "least"])
+def test_a_libvirtd_that_dies_or_hangs_is_replaced_and_guests_go_on(
+    start: Start, unprivileged: Mode, name: str
+) -> None:
+    given = unprivileged if name == "unprivileged" else mode.of(contracts.load(), name)
+    daemon = start(_without(given, *({"dev-kvm", "dev-net-tun"} - _devices(unprivileged))), HANG_SECONDS="3")
+    daemon.start_obedient_guest("guest")
+    guest = daemon.sh("pidof qemu-system-x86_64")
+
+    for signal_, said in (("KILL", "libvirtd was killed by SIGKILL"), ("STOP", "libvirtd has not answered for 3 s")):
+        before = daemon.sh("pidof libvirtd")
+        daemon.sh(f"kill -{signal_} {before}")
+        daemon.wait_for_another(before)
+        assert any(said in warning for warning in daemon.warnings())
+        assert daemon.sh("pidof qemu-system-x86_64; virsh domstate guest").split() == [guest, "running"]
+        assert daemon.sh("virsh net-list --name") == "default"
+        # The new libvirtd knows its network's dnsmasq.
+        daemon.sh("test $(pidof dnsmasq | wc -w) = 2 && kill -0 $(cat /run/libvirt/network/default.pid)")
+    assert "Address already in use" not in daemon.text()
+    assert [line for line in daemon.log() if not EVENT.fullmatch(line)] == []
+
+    daemon.sh("kill -STOP $(pidof libvirtd)")
+    assert daemon.stop() == 0
+    said = daemon.text().rpartition("info entrypoint: stopping\n")[2]
+    assert "asking domain guest to shut down" in said
+    assert "still active" not in said
+    assert said.splitlines()[-1].endswith("info entrypoint: stopped")
+
+
+def _devices(given: Mode) -> set[str]:
+    return {one.id for one in given.exposures}
+
+
+def test_a_libvirtd_that_cannot_be_replaced_ends_the_container(start: Start) -> None:
     daemon = start()
     daemon.start_guest("guest")
-    daemon.sh("kill -KILL $(pidof libvirtd)")
-    assert daemon.wait_for_end() != 0
-    assert "error entrypoint: libvirtd ended with status 137" in daemon.log()[-1]
+    daemon.sh("echo 'no = such setting' >>/etc/libvirt/libvirtd.conf; kill -KILL $(pidof libvirtd)")
+    assert daemon.wait_for_end() == 1
+    assert len([warning for warning in daemon.warnings() if "starting it again" in warning]) == 3
+    assert "ending 1 guests by SIGTERM" in daemon.text()
+    assert "error entrypoint: libvirtd was started 3 times in place of an earlier one" in daemon.log()[-1]
+
+
+@pytest.mark.parametrize(
+    ("script", "fate"),
+    [
+        ("exit 7", "libvirtd ended with status 7; its last error: none"),
+        ("kill -SEGV $$", "libvirtd was killed by SIGSEGV; its last error: none"),
+    ],
+)
+def test_a_libvirtd_that_never_answered_ends_the_container_with_its_fate(
+    start: Start, tmp_path: Path, script: str, fate: str
+) -> None:
+    dies = tmp_path / "libvirtd"
+    dies.write_text(f"#!/bin/sh\n{script}\n")
+    dies.chmod(0o755)
+    daemon = start(wait=False, volumes={str(dies): "/usr/local/sbin/libvirtd"})
+    assert daemon.wait_for_end() == 1
+    assert daemon.log()[-1].endswith(f"error entrypoint: {fate}")
+
+
+def test_seconds_that_are_no_number_are_said(start: Start) -> None:
+    assert "HANG_SECONDS=1m is not a number of seconds: using 60" in start(HANG_SECONDS="1m").warnings()
 
 
 # --------------------------------------------------------------------------------------------- the host's network

@@ -1,0 +1,206 @@
+#!/bin/bash
+# libvirtd's life: start it, watch it, and start it again when it ended or hangs. Guests are processes of their own,
+# which go on without libvirtd; the next one adopts them by its status files in /run/libvirt.
+
+# Whether a signal came; libvirtd's process; the watcher's; and libvirtd's end, as 'ended with status 1', 'was killed by
+# SIGKILL' or 'did not answer within 60 s'.
+stopping='' libvirtd='' watcher='' fate=''
+
+readonly LAST_ERROR=$STATE/last-error # of the libvirtd of now, kept by the relay
+
+readonly PROBE_SECONDS=10 # from one probe to the next, and the longest that one takes
+readonly STOP_PROBE_SECONDS=5 # SIGTERM: until libvirtd counts as hung
+readonly START_SECONDS=15 # that one which replaces another has at least
+readonly STARTS=3 # in a row, until the container ends
+
+heed_signals() { trap 'stopping=yes' TERM INT; }
+heed_no_more_signals() { trap : TERM INT; stopping=''; } # caught all the same: what is ignored is inherited
+
+start_relay() {
+    exec 3> >(trap '' TERM INT; relay_libvirtd)
+    relay=$!
+}
+
+# Ends the relay, once everything that libvirtd wrote is in the log.
+stop_relay() {
+    exec 3>&-
+    wait "$relay"
+}
+
+start_libvirtd() {
+    local config=$STATE/libvirtd.conf
+    printf '%s\ntcp_port = "%s"\nlisten_addr = "%s"\n' \
+        "$(</etc/libvirt/libvirtd.conf)" "$TCP_PORT" "$LISTEN_ADDRESS" >"$config"
+    rm -f "$LAST_ERROR" # an earlier one's error is not this one's reason
+    libvirtd --listen --config "$config" >&3 2>&3 3>&- &
+    libvirtd=$! fate=''
+}
+
+# Lets the next libvirtd start those anew that it could not recognise, and whose addresses would be in use: without
+# SYS_PTRACE, another user's /proc/PID/exe cannot be read. Leases are kept in a file.
+end_unknown_dnsmasq() {
+    local file pid
+    for file in /run/libvirt/network/*.pid; do
+        pid=$(<"$file")
+        [[ $(<"/proc/$pid/comm") != dnsmasq ]] || readlink "/proc/$pid/exe" >/dev/null || kill -KILL "$pid"
+    done
+} 2>/dev/null
+
+restart_libvirtd() {
+    end_unknown_dnsmasq
+    start_libvirtd
+}
+
+running() { kill -0 "$libvirtd" 2>/dev/null; }
+
+# Whether libvirtd answers on its own socket. Both calls have its threads for urgent work: a busy libvirtd answers.
+answers() { timeout --kill-after=1 "$1" virsh --quiet hostname >/dev/null 2>&1 3>&-; } # SECONDS
+
+# In the background, since bash runs a signal's trap only after a command in the foreground has ended.
+pause() { # SECONDS
+    sleep "$1" 3>&- &
+    wait "$!"
+}
+
+# Waits until libvirtd answers; false, with its fate, if it ended, or did not answer in time and was killed for that.
+# A signal ends this, too.
+await_ready() { # SECONDS, 0 for no limit
+    local limit=$1 probe=$PROBE_SECONDS began=$SECONDS
+    ((limit == 0 || limit > probe)) || probe=$limit
+    while [[ -z $stopping ]]; do
+        answers "$probe" &
+        wait "$!" && return
+        if ! running; then
+            reap
+            return 1
+        elif ((limit > 0 && SECONDS - began >= limit)); then
+            kill -KILL "$libvirtd"
+            reap
+            fate="did not answer within $limit s"
+            return 1
+        fi
+        pause 0.05
+    done
+    return 1
+}
+
+# Waits for libvirtd's end, and finds out its fate. A signal ends this, too.
+reap() {
+    local status signal
+    while running; do
+        [[ -z $stopping ]] || return
+        wait "$libvirtd" 2>/dev/null
+    done
+    wait "$libvirtd" 2>/dev/null # its own status at last, where a signal ended the wait before
+    status=$?
+    fate="ended with status $status"
+    ((status <= 128)) || ! signal=$(kill -l "$status" 2>/dev/null) || fate="was killed by SIG$signal"
+}
+
+# Kills libvirtd when it has not answered for HANG_SECONDS. Only time spent in probes counts, and none of them for longer
+# than its own deadline: a container that was paused has not hung.
+watch_libvirtd() {
+    local silent=0 probe=$PROBE_SECONDS status
+    ((HANG_SECONDS > probe)) || probe=$HANG_SECONDS
+    while ((silent < HANG_SECONDS)); do
+        answers "$probe"
+        status=$?
+        if ((status == 0)); then
+            silent=0
+            sleep "$probe"
+        elif ((status == 124 || status == 137)); then # it took all of its time
+            silent=$((silent + probe))
+        else
+            silent=$((silent + 1))
+            sleep 1
+        fi
+    done
+    warn "libvirtd has not answered for $HANG_SECONDS s: killing it (known cause, in libvirt 11.3: a client that died in the middle of an upload or download over TCP)"
+    kill -KILL "$libvirtd"
+}
+
+start_watching() {
+    ((HANG_SECONDS > 0)) || return 0
+    watch_libvirtd 3>&- &
+    watcher=$!
+}
+
+stop_watching() {
+    [[ -n $watcher ]] || return 0
+    kill "$watcher" 2>/dev/null
+    wait "$watcher" 2>/dev/null
+    watcher=''
+}
+
+# Runs libvirtd until a signal says to stop (true), or until it cannot run (false, with its fate). It cannot if it never
+# answered, or if several in a row that were started in place of an earlier one did not.
+supervise() {
+    local start limit=$HANG_SECONDS
+    ((limit == 0 || limit > START_SECONDS)) || limit=$START_SECONDS
+    start_libvirtd
+    await_ready 0 || { [[ -n $stopping ]]; return; }
+    while true; do
+        log info "libvirt answers on $LISTEN_ADDRESS:$TCP_PORT"
+        start_watching
+        reap
+        stop_watching
+        [[ -z $stopping ]] || return 0
+        for ((start = 1; start <= STARTS; start++)); do
+            warn "libvirtd $fate: starting it again; guests keep running"
+            ((start == 1)) || pause 1
+            restart_libvirtd
+            ! await_ready "$limit" || continue 2
+            [[ -z $stopping ]] || return 0
+        done
+        fate="was started $STARTS times in place of an earlier one without an answer, and $fate"
+        return 1
+    done
+}
+
+log_fate() { log error "libvirtd $fate; its last error: $(cat "$LAST_ERROR" 2>/dev/null || echo none)"; }
+
+# Sees to a libvirtd that answers, for the container's end: one that hangs or has ended is replaced.
+revive_libvirtd() {
+    ! running || ! await_ready "$STOP_PROBE_SECONDS" || return 0
+    warn "libvirtd ${fate:-is gone}: starting another one, to shut the guests down"
+    restart_libvirtd
+    await_ready "$START_SECONDS"
+}
+
+# Seen in libvirt 11.3: now and then, libvirtd has ended everything and still waits for its own deadline of 30 s. With no
+# domain and no network left there is nothing to lose.
+stop_libvirtd() {
+    local tries=30
+    kill -TERM "$libvirtd"
+    while running && ((tries-- > 0)); do
+        sleep 0.1
+    done
+    ! running || { log info 'libvirtd did not stop within 3 s: killing it' && kill -KILL "$libvirtd"; }
+}
+
+# The process IDs of guests, or false if there are none.
+guests() {
+    local file pid found=1
+    for file in /run/libvirt/qemu/*.pid; do
+        pid=$(<"$file")
+        # A file that was left behind may name a process of another kind by now.
+        [[ -n $pid && $(<"/proc/$pid/comm") == qemu* ]] || continue
+        printf '%s\n' "$pid"
+        found=0
+    done
+    return "$found"
+} 2>/dev/null
+
+# Ends guests without libvirtd: QEMU closes its images on SIGTERM; the guest's system loses its power.
+end_guests() {
+    local pids tries=$((10 * 10))
+    mapfile -t pids < <(guests)
+    ((${#pids[@]} > 0)) || return 0
+    warn "ending ${#pids[@]} guests by SIGTERM to QEMU, without a shutdown"
+    kill -TERM "${pids[@]}"
+    while guests >/dev/null && ((tries-- > 0)); do
+        sleep 0.1
+    done
+    mapfile -t pids < <(guests)
+    ((${#pids[@]} == 0)) || kill -KILL "${pids[@]}"
+}
