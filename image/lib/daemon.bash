@@ -32,7 +32,7 @@ start_libvirtd() {
     printf '%s\ntcp_port = "%s"\nlisten_addr = "%s"\n' \
         "$(</etc/libvirt/libvirtd.conf)" "$TCP_PORT" "$LISTEN_ADDRESS" >"$config"
     rm -f "$LAST_ERROR" # an earlier one's error is not this one's reason
-    libvirtd --listen --config "$config" >&3 2>&3 3>&- &
+    "${own_groups[@]}" libvirtd --listen --config "$config" 4>&1 >&3 2>&3 3>&- &
     libvirtd=$! fate=''
 }
 

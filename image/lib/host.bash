@@ -1,5 +1,5 @@
 #!/bin/bash
-# What the mode gives of the host: capabilities, kernel settings, control groups, modules and devices.
+# What the mode gives of the host: capabilities, kernel settings, modules and devices.
 # A step that the mode does not allow is one warning that names the missing exposure and what will not work.
 
 declare -rA CAPABILITY=(
@@ -62,17 +62,6 @@ bind_host_procsys() {
         why="/host-procsys is missing, and so is systempaths=unconfined (${why##*: })"
     fi
     warn "$why, and /proc/sys cannot be written: virtual networks will not start"
-}
-
-check_cgroups() {
-    local folder=/sys/fs/cgroup
-    switched_on QEMU_CGROUPS || return
-    [[ -d $folder/cpu ]] && folder=$folder/cpu # cgroup v1 mounts each controller by itself
-    if [[ ! -w $folder ]]; then
-        warn '/sys/fs/cgroup is not mounted read-write, and QEMU_CGROUPS is not off: domains will not start'
-    elif [[ -e $folder/cgroup.controllers && $(</proc/self/cgroup) == 0::/ ]]; then
-        warn 'the cgroup namespace is private (not --cgroupns host), and QEMU_CGROUPS is not off: domains will not start'
-    fi
 }
 
 # Loads the module behind a device that the host lacks; bridge, NAT and filter modules are loaded by the kernel itself.
