@@ -54,11 +54,13 @@ def deferred() -> Iterator[None]:
         if len(pending) > 1:
             before[signal.Signals(number)](number, frame)
 
-    with _handlers(dict.fromkeys(before, note)):
-        yield
-    if pending:
-        number, frame = pending[0]
-        before[signal.Signals(number)](number, frame)
+    try:
+        with _handlers(dict.fromkeys(before, note)):
+            yield
+    finally:  # also where the step failed: whoever pressed ctrl-C wants the end, not the next step
+        if pending:
+            number, frame = pending[0]
+            before[signal.Signals(number)](number, frame)
 
 
 @contextlib.contextmanager

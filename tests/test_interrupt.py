@@ -78,3 +78,15 @@ def test_an_end_that_has_begun_is_not_disturbed() -> None:
         for number in interrupt.SIGNALS:
             signal.raise_signal(number)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_is_not_lost_where_the_step_fails() -> None:
+    def fail() -> None:
+        with interrupt.deferred():
+            signal.raise_signal(signal.SIGINT)
+            raise OSError("the engine went away")
+
+    with pytest.raises(KeyboardInterrupt) as ended:
+        fail()
+    assert isinstance(ended.value.__context__, OSError)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
