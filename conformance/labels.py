@@ -25,18 +25,24 @@ IMAGE = "org.libvirt-conformance.image"
 
 TIME = "%Y%m%dT%H%M%SZ"
 
+MACHINE_ID = Path("/etc/machine-id")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+DIGITS = 6
+"""Of a machine's name in a run's id, and as many of its boot's."""
+
 CLOCK_STEP_SECONDS = 3600
 """So much a clock may be set while a run goes on, without the run being taken for dead."""
 
 
 def new_run() -> str:
-    """Return an id for this process's run: it sorts by time, and says which machine and process made it."""
-    return f"{time.strftime(TIME, time.gmtime())}-{_machine()}-{os.getpid()}"
+    """Return an id for this process's run: it sorts by time, and names the machine, its boot and the process."""
+    return f"{time.strftime(TIME, time.gmtime())}-{_machine()}{_boot()}-{os.getpid()}"
 
 
 def made_here(run: str) -> bool:
     """Say whether a run was started on this machine; another one's processes cannot be seen."""
-    return run.split("-")[1:2] == [_machine()]
+    return _maker(run)[:DIGITS] == _machine()
 
 
 def alive(run: str) -> bool:
@@ -45,20 +51,51 @@ def alive(run: str) -> bool:
     if not pid.isdigit():
         return False
     try:
-        started = _started(pid)
-        return started <= calendar.timegm(time.strptime(began, TIME)) + CLOCK_STEP_SECONDS
+        start = calendar.timegm(time.strptime(began, TIME))
+        if _maker(run)[DIGITS:] != _boot():
+            # An earlier boot's processes are gone. What began after this boot is a clone's, with the same machine-id.
+            return start >= _booted()
+        return _started(pid) <= start + CLOCK_STEP_SECONDS
     except OSError:
         return False  # there is no such process
     except ValueError:
-        return True  # not an id of ours: left alone
+        return True  # not an id of this project: not to be touched
 
 
 def _started(pid: str) -> float:
-    """Return when a process started, in seconds since the epoch (proc(5): /proc/stat, /proc/PID/stat)."""
+    """Return when a process started, in seconds since the epoch (proc(5): /proc/PID/stat)."""
     ticks = int(Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[19])
-    boot = next(line.split()[1] for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
-    return int(boot) + ticks / os.sysconf("SC_CLK_TCK")
+    return _booted() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _booted() -> int:
+    """Return when the machine booted, in seconds since the epoch (proc(5): /proc/stat)."""
+    return int(
+        next(line.split()[1] for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    )
+
+
+def _maker(run: str) -> str:
+    """Return the part of a run's id that names the machine and its boot."""
+    return "".join(run.split("-")[1:2])
 
 
 def _machine() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+    """Return what tells machines apart: machine-id(5), or the host name where there is none, as in containers."""
+    return _digest(_read(MACHINE_ID) or platform.node())
+
+
+def _boot() -> str:
+    """Return what tells boots apart (random(4)): of one machine, and of clones with the same machine-id."""
+    return _digest(_read(BOOT_ID))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]

@@ -1,6 +1,7 @@
 import functools
 import os
 import secrets
+from pathlib import Path
 from typing import Any
 
 import docker.errors
@@ -106,6 +107,36 @@ def test_a_process_that_got_the_number_of_a_dead_run_is_not_that_run() -> None:
     machine = labels.new_run().split("-")[1]
     assert not labels.alive(f"20200101T000000Z-{machine}-{os.getpid()}")
     assert labels.alive(labels.new_run())
+
+
+def test_machines_of_one_name_do_not_take_each_others_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("platform.node", lambda: "runner")
+    for folder in ("one", "other"):
+        (tmp_path / folder).write_text(f"{folder}\n")
+    monkeypatch.setattr(labels, "MACHINE_ID", tmp_path / "one")
+    run = labels.new_run()
+    monkeypatch.setattr(labels, "MACHINE_ID", tmp_path / "other")
+    assert not labels.made_here(run)
+
+
+def test_without_a_machine_id_the_host_name_names_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(labels, "MACHINE_ID", tmp_path / "missing")
+    run = labels.new_run()
+    assert labels.made_here(run)
+    monkeypatch.setattr("platform.node", lambda: "another")
+    assert not labels.made_here(run)
+
+
+def test_a_clones_living_run_is_not_taken_and_one_of_an_earlier_boot_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "boot").write_text("another boot\n")
+    monkeypatch.setattr(labels, "BOOT_ID", tmp_path / "boot")
+    clones = labels.new_run()
+    monkeypatch.undo()
+    assert labels.made_here(clones)
+    assert labels.alive(clones)
+    assert not labels.alive(f"20200101T000000Z-{clones.split('-')[1]}-1")
 
 
 class Refusal(docker.errors.APIError):
