@@ -67,7 +67,7 @@ def test_a_links_node_belongs_to_qemus_user_and_goes_with_the_link(
 ) -> None:
     before = macvtap.traces(container)
     # In the host's own /dev it is the host that makes the node, as it does for itself.
-    owner = "root" if mode.hosts_devices else "libvirt"
+    owner = "root" if mode.hosts_devices else mode.image.user
 
     with guests.defined_on_macvtap() as domain:
         domain.start()
