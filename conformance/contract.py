@@ -400,7 +400,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ContractError(f"cannot read the contract {path}: {error.strerror}") from error
+        raise ContractError(
+            f"cannot read the contract {path}: {error.strerror}",
+            "run it in a checkout of the project, where contract.toml is, or name one: pytest --contract=FILE",
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ContractError(f"{path.name} is not TOML: {error}") from error
 

@@ -272,8 +272,17 @@ def _contract(path: Path) -> Contract:
     return contract.load(path)
 
 
+def _has_claims(config: pytest.Config) -> bool:
+    """Say whether there is a contract: not where the package was installed without it, for other people's sessions."""
+    path = config.getoption("contract")
+    asked = any(config.getoption(option) for option in ("modes", "image", "required"))
+    return asked or path != paths.CONTRACT or path.exists()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register one marker for each feature of the contract."""
+    if not _has_claims(config):
+        return
     _require_settings(config)
     try:
         claims = _contract(config.getoption("contract"))
@@ -359,11 +368,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Ask each question in each chosen mode; each mode's container is started once."""
-    if "mode" not in metafunc.fixturenames:
-        return
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    if "mode" not in metafunc.fixturenames or not marks & _features(metafunc.config):
+        return
     chosen = [one for one in metafunc.config.stash[MODES] if _is_asked(metafunc.config, marks, one)]
     metafunc.parametrize("mode", chosen, ids=[one.id for one in chosen], indirect=True, scope="session")
+
+
+def _features(config: pytest.Config) -> set[str]:
+    """Return the markers of the contract's features; a test with none of them is not this project's."""
+    if MODES not in config.stash:
+        return set()
+    claims = _contract(config.getoption("contract"))
+    return {feature.marker for feature in (*claims.features, *claims.unpromised)}
 
 
 def _is_asked(config: pytest.Config, marks: Collection[str], asked: Mode) -> bool:
@@ -385,6 +402,9 @@ def _is_asked(config: pytest.Config, marks: Collection[str], asked: Mode) -> boo
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
     """Note what each test asks, and what the contract expects of it; then that everybody's selection succeeded."""
+    if MODES not in config.stash:
+        yield
+        return
     _note_questions(config, items)
     yield
     # After pytest's own order, which takes a mode by its place in each test's list, and these lists differ.
@@ -401,9 +421,12 @@ def _note_questions(config: pytest.Config, items: list[pytest.Item]) -> None:
     pointless = [
         item
         for item in items
-        if not isinstance(_parameters(item).get("mode"), Mode | None)
-        or unpromised & {mark.name for mark in item.iter_markers()}
-        or not _is_wanted(config, item)
+        if (marks := {mark.name for mark in item.iter_markers()} & _features(config))
+        and (
+            not isinstance(_parameters(item).get("mode"), Mode | None)
+            or unpromised & marks
+            or not _is_wanted(config, item)
+        )
     ]
     if pointless:
         config.hook.pytest_deselected(items=pointless)
@@ -443,9 +466,9 @@ def _is_wanted(config: pytest.Config, item: pytest.Item) -> bool:
     return INSTALL not in marks or bool(marks & set(re.findall(r"\w+", config.getoption("markexpr"))))
 
 
-def _index(chosen: list[Mode], asked: Mode | None) -> int:
+def _index(chosen: list[Mode], asked: object) -> int:
     """Return a mode's place among the chosen ones; what is asked of none comes first."""
-    return chosen.index(asked) if asked is not None else -1
+    return chosen.index(asked) if isinstance(asked, Mode) else -1
 
 
 def _ends(item: pytest.Item) -> int:
@@ -481,7 +504,9 @@ def _functions(item: pytest.Function, asked: Mode) -> tuple[str, ...]:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Get everything ready before the first question, so that what is missing is said at once."""
     config = session.config
-    runs = SELECTED in config.stash and not config.option.collectonly and not session.testsfailed
+    option = config.option
+    only_lists = option.collectonly or option.showfixtures or option.show_fixtures_per_test or option.setupplan
+    runs = SELECTED in config.stash and not only_lists and not session.testsfailed
     if not runs or not any(QUESTION in item.stash for item in session.items):
         return
     progress = config.stash[PROGRESS]
