@@ -140,6 +140,7 @@ class Guests:
         self._made: dict[tuple[Firmware, frozenset[Need]], Made] = {}
         self._residents: dict[frozenset[Part], Running] = {}
         self._not_settled: set[frozenset[Part]] = set()
+        self._uploaded: set[str] = set()
         self._closing = contextlib.ExitStack()
 
     @property
@@ -498,16 +499,25 @@ class Guests:
         return self._pool().createXML(_volume_xml(name, size, disk_format, sparse=sparse), 0)
 
     def _upload(self, name: str, source: Path) -> str:
-        """Put a file into the pool once, and return its path in the container."""
+        """Put a file into the pool once, and return its path in the container.
+
+        A volume of that name counts only once it was uploaded whole: a guest that boots half a medium blames the image.
+        """
+        if name not in self._uploaded:
+            self._delete(name)
+            volume = self._volume(name, source.stat().st_size)
+            with source.open("rb") as file:
+                _send(volume, file, source.stat().st_size)
+            self._uploaded.add(name)
+        return str(self._pool().storageVolLookupByName(name).path())
+
+    def _delete(self, name: str) -> None:
+        """Delete a volume of the pool, if there is one."""
         try:
-            return str(self._pool().storageVolLookupByName(name).path())
+            self._pool().storageVolLookupByName(name).delete()
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
                 raise
-        volume = self._volume(name, source.stat().st_size)
-        with source.open("rb") as file:
-            _send(volume, file, source.stat().st_size)
-        return str(volume.path())
 
 
 def _volume_xml(name: str, size: int, disk_format: DiskFormat = "raw", *, sparse: bool = False) -> str:

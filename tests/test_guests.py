@@ -3,6 +3,8 @@
 import contextlib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import libvirt
@@ -252,3 +254,29 @@ def test_libvirt_accepts_the_domain(firmware: Any, medium: dict[str, Any]) -> No
         assert f"type='{shape.disk_format}'" in described
     finally:
         connection.close()
+
+
+def test_what_was_not_uploaded_whole_is_uploaded_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    connection = libvirt.open("test:///default")
+    connection.storagePoolCreateXML(
+        "<pool type='dir'><name>conformance</name><target><path>/images/conformance</path></target></pool>", 0
+    )
+    image = SimpleNamespace(images="/images")
+    nothing: Any = None
+    container: Any = SimpleNamespace(connection=connection, mode=SimpleNamespace(image=image))
+    guests = Guests(container, nothing, nothing, "tcg", lambda _text: None)
+    medium = tmp_path / "medium.iso"
+    medium.write_bytes(b"medium")
+    sent: list[int] = []
+
+    def send(_volume: object, _source: object, length: int) -> None:
+        sent.append(length)
+        if len(sent) == 1:
+            raise libvirt.libvirtError("the connection broke off")
+
+    monkeypatch.setattr(sharing, "_send", send)
+    with pytest.raises(libvirt.libvirtError):
+        guests._upload("medium.iso", medium)
+    path = guests._upload("medium.iso", medium)
+    assert path == guests._upload("medium.iso", medium) == "/images/conformance/medium.iso"
+    assert sent == [6, 6]  # once in vain, once whole, and not again
