@@ -342,12 +342,13 @@ def _packages(patient: Patient) -> Iterator[Finding]:
         elif not missing:
             yield found
         else:
+            root = os.geteuid() == 0
             yield replace(
                 found,
-                state="yes" if os.geteuid() == 0 else "no",
-                seen=f"missing: {' '.join(missing)}",
+                state="yes" if root else "no",
+                seen=f"{f'./run {command} will install' if root else 'missing'}: {' '.join(missing)}",
                 means=f"./run {command} installs them, as root or through sudo",
-                remedy="" if os.geteuid() == 0 else f"sudo apt-get install --no-install-recommends {' '.join(missing)}",
+                remedy="" if root else f"sudo apt-get install --no-install-recommends {' '.join(missing)}",
                 vital=vital and patient.engine is None,
             )
 

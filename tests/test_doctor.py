@@ -240,14 +240,16 @@ def test_a_user_without_an_engine_cannot_run_anything(nobody: Patient, monkeypat
     assert report(nobody).nothing_runs
 
 
-@pytest.mark.parametrize(("user", "state"), [(0, "yes"), (65534, "no")])
+@pytest.mark.parametrize(("user", "state", "word"), [(0, "yes", "will install"), (65534, "no", "missing")])
 def test_packages_are_installed_by_root_and_told_to_others(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch, user: int, state: str
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, user: int, state: str, word: str
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: user)
     monkeypatch.setattr(diagnosis, "_missing", lambda _command: ["gcc", "mmdebstrap"])
     one = find(patient, "packages-lab")
-    assert (one.state, one.seen) == (state, "missing: gcc mmdebstrap")
+    assert one.state == state
+    assert word in one.seen
+    assert one.seen.endswith(": gcc mmdebstrap")
     monkeypatch.setattr(diagnosis, "_missing", lambda _command: None)
     assert find(patient, "packages-lab").state == "unknown"
 

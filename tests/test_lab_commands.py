@@ -263,3 +263,11 @@ def test_labs_are_listed_for_programs(labs: Labs) -> None:
     assert by_name["debian-12"] == []
     labs()
     assert runner.invoke(cli.app, ["lab", "status", "--json"]).exit_code == 1
+
+
+def test_status_without_a_checkout_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definition, "names", list)
+    for words in (["lab", "status"], ["lab", "status", "--json"]):
+        error = runner.invoke(cli.app, words).exception
+        assert isinstance(error, LabError)
+        assert "checkout" in error.remedy

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from conformance.errors import LabError
-from conformance.lab import definition, disk, machine, pins
+from conformance.lab import DEFINITIONS, definition, disk, machine, pins
 from conformance.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.progress import Progress
 
@@ -51,6 +51,11 @@ def up(name: Name = definition.DEFAULT) -> None:
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="list as JSON")] = False) -> None:
     """List the lab hosts and the labs that run; exit status 1 where none does."""
+    if not definition.names():
+        raise LabError(
+            f"there are no lab hosts: {DEFINITIONS / 'hosts'} has no NAME.toml",
+            "run it in a checkout of the project: ./run lab status",
+        )
     found = machine.running()
     if as_json:
         typer.echo(json.dumps([_described(name, found) for name in definition.names()], indent=2))
