@@ -161,8 +161,8 @@ supervise() {
 
 log_fate() { log error "libvirtd $fate; its last error: $(cat "$LAST_ERROR" 2>/dev/null || echo none)"; }
 
-# Sees to a libvirtd that answers, for the container's end: one that hangs or has ended is replaced. One that never answered
-# has nothing that takes another to shut down.
+# Sees to a libvirtd that answers, for the container's end: one that hangs or has ended is replaced. One that never
+# answered has nothing that takes another to shut down.
 revive_libvirtd() {
     ! running || ! await_ready "$STOP_PROBE_SECONDS" || return 0
     [[ -n $answered ]] || return
