@@ -97,12 +97,12 @@ reap() {
     ((status <= 128)) || ! signal=$(kill -l "$status" 2>/dev/null) || fate="was killed by SIG$signal"
 }
 
-# Kills libvirtd when it has not answered for HANG_SECONDS. Only time spent in probes counts, and none of them for longer
-# than its own deadline: a container that was paused has not hung.
+# Kills libvirtd when it has not answered for HANG_SECONDS. Only time spent in probes counts, none of them for longer than
+# its own deadline, and it takes two of them: a container that was paused has not hung.
 watch_libvirtd() {
-    local silent=0 probe=$PROBE_SECONDS status
+    local silent=0 probe=$(((HANG_SECONDS + 1) / 2)) status
     local cause='in libvirt 11.3, a client that died in the middle of an upload or download over TCP'
-    ((HANG_SECONDS > probe)) || probe=$HANG_SECONDS
+    ((probe < PROBE_SECONDS)) || probe=$PROBE_SECONDS
     while ((silent < HANG_SECONDS)); do
         answers "$probe"
         status=$?

@@ -608,11 +608,11 @@ def test_a_libvirtd_that_dies_or_hangs_is_replaced_and_guests_go_on(
     start: Start, unprivileged: Mode, name: str
 ) -> None:
     given = unprivileged if name == "unprivileged" else mode.of(contracts.load(), name)
-    daemon = start(_without(given, *({"dev-kvm", "dev-net-tun"} - _devices(unprivileged))), HANG_SECONDS="3")
+    daemon = start(_without(given, *({"dev-kvm", "dev-net-tun"} - _devices(unprivileged))), HANG_SECONDS="4")
     daemon.start_obedient_guest("guest")
     guest = daemon.sh("pidof qemu-system-x86_64")
 
-    for signal_, said in (("KILL", "libvirtd was killed by SIGKILL"), ("STOP", "libvirtd has not answered for 3 s")):
+    for signal_, said in (("KILL", "libvirtd was killed by SIGKILL"), ("STOP", "libvirtd has not answered for 4 s")):
         before = daemon.sh("pidof libvirtd")
         daemon.sh(f"kill -{signal_} {before}")
         daemon.wait_for_another(before)
