@@ -2,9 +2,9 @@
 # libvirtd's life: start it, watch it, and start it again when it ended or hangs. Guests are processes of their own,
 # which go on without libvirtd; the next one adopts them by its status files in /run/libvirt.
 
-# Whether a signal came; libvirtd's process; the watcher's; and libvirtd's end, as 'ended with status 1', 'was killed by
-# SIGKILL' or 'did not answer within 60 s'.
-stopping='' libvirtd='' watcher='' fate=''
+# Whether a signal came, and whether libvirtd ever answered; libvirtd's process, and the watcher's; and libvirtd's end, as
+# 'ended with status 1', 'was killed by SIGKILL' or 'did not answer within 60 s'.
+stopping='' answered='' libvirtd='' watcher='' fate=''
 
 readonly LAST_ERROR=$STATE/last-error # of the libvirtd of now, kept by the relay
 
@@ -97,11 +97,12 @@ reap() {
     ((status <= 128)) || ! signal=$(kill -l "$status" 2>/dev/null) || fate="was killed by SIG$signal"
 }
 
-# Kills libvirtd when it has not answered for HANG_SECONDS. Only time spent in probes counts, and none of them for longer
-# than its own deadline: a container that was paused has not hung.
+# Kills libvirtd when it has not answered for HANG_SECONDS. Only time spent in probes counts, none of them for longer than
+# its own deadline, and it takes two of them: a container that was paused has not hung.
 watch_libvirtd() {
-    local silent=0 probe=$PROBE_SECONDS status
-    ((HANG_SECONDS > probe)) || probe=$HANG_SECONDS
+    local silent=0 probe=$(((HANG_SECONDS + 1) / 2)) status
+    local cause='in libvirt 11.3, a client that died in the middle of an upload or download over TCP'
+    ((probe < PROBE_SECONDS)) || probe=$PROBE_SECONDS
     while ((silent < HANG_SECONDS)); do
         answers "$probe"
         status=$?
@@ -115,7 +116,7 @@ watch_libvirtd() {
             sleep 1
         fi
     done
-    warn "libvirtd has not answered for $HANG_SECONDS s: killing it (known cause, in libvirt 11.3: a client that died in the middle of an upload or download over TCP)"
+    warn "libvirtd has not answered for $HANG_SECONDS s: killing it (known cause: $cause)"
     kill -KILL "$libvirtd"
 }
 
@@ -139,6 +140,7 @@ supervise() {
     ((limit == 0 || limit > START_SECONDS)) || limit=$START_SECONDS
     start_libvirtd
     await_ready 0 || { [[ -n $stopping ]]; return; }
+    answered=yes
     while true; do
         log info "libvirt answers on $LISTEN_ADDRESS:$TCP_PORT"
         start_watching
@@ -159,9 +161,11 @@ supervise() {
 
 log_fate() { log error "libvirtd $fate; its last error: $(cat "$LAST_ERROR" 2>/dev/null || echo none)"; }
 
-# Sees to a libvirtd that answers, for the container's end: one that hangs or has ended is replaced.
+# Sees to a libvirtd that answers, for the container's end: one that hangs or has ended is replaced. One that never
+# answered has nothing that takes another to shut down.
 revive_libvirtd() {
     ! running || ! await_ready "$STOP_PROBE_SECONDS" || return 0
+    [[ -n $answered ]] || return
     warn "libvirtd ${fate:-is gone}: starting another one, to shut the guests down"
     restart_libvirtd
     await_ready "$START_SECONDS"

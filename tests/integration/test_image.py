@@ -608,11 +608,11 @@ def test_a_libvirtd_that_dies_or_hangs_is_replaced_and_guests_go_on(
     start: Start, unprivileged: Mode, name: str
 ) -> None:
     given = unprivileged if name == "unprivileged" else mode.of(contracts.load(), name)
-    daemon = start(_without(given, *({"dev-kvm", "dev-net-tun"} - _devices(unprivileged))), HANG_SECONDS="3")
+    daemon = start(_without(given, *({"dev-kvm", "dev-net-tun"} - _devices(unprivileged))), HANG_SECONDS="4")
     daemon.start_obedient_guest("guest")
     guest = daemon.sh("pidof qemu-system-x86_64")
 
-    for signal_, said in (("KILL", "libvirtd was killed by SIGKILL"), ("STOP", "libvirtd has not answered for 3 s")):
+    for signal_, said in (("KILL", "libvirtd was killed by SIGKILL"), ("STOP", "libvirtd has not answered for 4 s")):
         before = daemon.sh("pidof libvirtd")
         daemon.sh(f"kill -{signal_} {before}")
         daemon.wait_for_another(before)
@@ -646,6 +646,27 @@ def test_a_libvirtd_that_cannot_be_replaced_ends_the_container(start: Start) -> 
     assert "error entrypoint: libvirtd was started 3 times in place of an earlier one" in daemon.log()[-1]
 
 
+def test_without_any_libvirtd_the_end_is_that_of_qemu(start: Start) -> None:
+    daemon = start()
+    daemon.start_guest("guest")
+    daemon.sh("echo 'no = such setting' >>/etc/libvirt/libvirtd.conf; kill -STOP $(pidof libvirtd)")
+    assert daemon.stop() == 0
+    assert "ending 1 guests by SIGTERM" in daemon.text()
+    assert daemon.log()[-1].endswith("info entrypoint: stopped")
+
+
+def test_a_libvirtd_that_does_not_come_up_can_be_stopped(start: Start, tmp_path: Path) -> None:
+    daemon = start(wait=False, volumes=_in_place_of_libvirtd(tmp_path, "exec sleep 1000"))
+    assert daemon.stop(seconds=20) == 0
+
+
+def _in_place_of_libvirtd(folder: Path, script: str) -> dict[str, str]:
+    instead = folder / "libvirtd"
+    instead.write_text(f"#!/bin/sh\n{script}\n")
+    instead.chmod(0o755)
+    return {str(instead): "/usr/local/sbin/libvirtd"}
+
+
 @pytest.mark.parametrize(
     ("script", "fate"),
     [
@@ -656,10 +677,7 @@ def test_a_libvirtd_that_cannot_be_replaced_ends_the_container(start: Start) -> 
 def test_a_libvirtd_that_never_answered_ends_the_container_with_its_fate(
     start: Start, tmp_path: Path, script: str, fate: str
 ) -> None:
-    dies = tmp_path / "libvirtd"
-    dies.write_text(f"#!/bin/sh\n{script}\n")
-    dies.chmod(0o755)
-    daemon = start(wait=False, volumes={str(dies): "/usr/local/sbin/libvirtd"})
+    daemon = start(wait=False, volumes=_in_place_of_libvirtd(tmp_path, script))
     assert daemon.wait_for_end() == 1
     assert daemon.log()[-1].endswith(f"error entrypoint: {fate}")
 
