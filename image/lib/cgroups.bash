@@ -69,7 +69,7 @@ find_own_groups() {
         own_groups=(unshare --mount --cgroup bash -c "$library; exec_in_own_groups \"\$@\"" bash)
     elif unified && [[ $(</proc/self/cgroup) == 0::/ ]]; then
         warn "the cgroup namespace is private (not --cgroupns host), and QEMU_CGROUPS is not off: domains will not start (${why##*: })"
-    else
+    elif can SYS_ADMIN || { ! switched_on QEMU_NAMESPACES && ! switched_on QEMU_REMEMBER_OWNER; }; then # or none will start
         warn "domains get control groups of the host: the container's limits do not hold for them, and other containers share them (${why##*: })"
     fi
 }
