@@ -54,7 +54,8 @@ exec_in_own_groups() { # COMMAND...
 }
 
 # Finds the words that go before a command so that its control groups are the container's own; tried, since security
-# modules have their own say. Otherwise there are none, and a warning names what does not work.
+# modules have their own say. Otherwise there are none, and a warning names what does not work. Where /sys/fs/cgroup is
+# read-only it stays so, although SYS_ADMIN could mount another one: the mode grants no control groups.
 find_own_groups() {
     local folder=$GROUPS_FOLDER library why='capability SYS_ADMIN is missing'
     switched_on QEMU_CGROUPS || return
