@@ -718,6 +718,20 @@ class Running:
             raise GuestFailure(what, self._container, self.guest)
         return done.text.strip("\0\n")
 
+    @property
+    def control_groups(self) -> str:
+        """Return QEMU's control groups, as proc(5) has them for a process of the container.
+
+        Raises:
+            GuestFailure: they cannot be read, as where QEMU has ended.
+        """
+        done = self._container.run("cat", f"/proc/{self._pid}/cgroup")
+        if done.status:
+            said = done.stderr.decode(errors="replace").strip()
+            what = f"the control groups of QEMU of guest {self.guest.name} cannot be read: {said}"
+            raise GuestFailure(what, self._container, self.guest)
+        return done.text
+
     def kill(self) -> None:
         """End QEMU by SIGKILL, as a crash would."""
         self._container.run("kill", "-KILL", self._pid)

@@ -56,7 +56,8 @@ exec_in_own_groups() { # COMMAND...
 }
 
 # Finds the words that go before a command so that its control groups are the container's own; tried, since security
-# modules have their own say. Otherwise there are none, and a warning names what does not work.
+# modules have their own say. Otherwise there are none, and a warning names what does not work. Where /sys/fs/cgroup is
+# read-only it stays so, although SYS_ADMIN could mount another one: the mode grants no control groups.
 find_own_groups() {
     local folder=$GROUPS_FOLDER library why='capability SYS_ADMIN is missing'
     switched_on QEMU_CGROUPS || return
@@ -71,7 +72,7 @@ find_own_groups() {
         own_groups=(unshare --mount --cgroup bash -c "$library; exec_in_own_groups \"\$@\"" bash)
     elif unified && [[ $(</proc/self/cgroup) == 0::/ ]]; then
         warn "the cgroup namespace is private (not --cgroupns host), and QEMU_CGROUPS is not off: domains will not start (${why##*: })"
-    else
+    elif can SYS_ADMIN || { ! switched_on QEMU_NAMESPACES && ! switched_on QEMU_REMEMBER_OWNER; }; then # or none will start
         warn "domains get control groups of the host: the container's limits do not hold for them, and other containers share them (${why##*: })"
     fi
 }

@@ -478,6 +478,38 @@ def test_with_nothing_at_all_libvirt_still_answers(start: Start, unprivileged: M
     assert daemon.stop() == 0
 
 
+# ----------------------------------------------------------------------------------------------- control groups
+
+BIG = DOMAIN.replace("'MiB'>32<", "'MiB'>600<").replace(
+    "<vcpu>", "<memoryBacking><allocation mode='immediate'/></memoryBacking><vcpu>"
+)
+
+
+def test_a_containers_limits_hold_for_its_guests_alone_and_their_groups_end_with_it(start: Start) -> None:
+    limited, free = start(), start()
+    for daemon in (limited, free):
+        daemon.start_guest("same")
+        assert daemon.id in daemon.sh('cat /proc/"$(cat /run/libvirt/qemu/same.pid)"/cgroup')
+
+    limited.sh("virsh schedinfo same --set cpu_shares=77")
+    assert "77" not in free.sh("virsh schedinfo same | grep cpu_shares")
+
+    limited.api.update_container(limited.id, mem_limit="300m", memswap_limit="300m")
+    start_big = 'printf "%s" "$XML" >/tmp/big.xml; virsh create /tmp/big.xml'
+    assert limited.try_sh(start_big, XML=BIG.format(name="big", devices=""))[0] != 0
+    free.sh(start_big, XML=BIG.format(name="big", devices=""))
+
+    limited.kill()
+    left = f"find /sys/fs/cgroup -name '*{limited.id}*'"
+    wait_for("the groups' end", lambda: free.sh(left) == "", seconds=20, seen=lambda: free.sh(left))
+
+
+def test_without_sys_admin_the_warning_says_that_limits_do_not_hold(start: Start, unprivileged: Mode) -> None:
+    daemon = start(_without(unprivileged, "SYS_ADMIN"), QEMU_NAMESPACES="off", QEMU_REMEMBER_OWNER="off")
+    (warning,) = [one for one in daemon.warnings() if "SYS_ADMIN" in one]
+    assert "the container's limits do not hold" in warning
+
+
 # ------------------------------------------------------------------------------------------------------ macvtap
 
 DIRECT = "<interface type='direct'><mac address='52:54:00:00:00:7a'/><source dev='{link}' mode='bridge'/></interface>"

@@ -1,0 +1,22 @@
+"""Limits of the container, and its guests."""
+
+from typing import Any
+
+import pytest
+
+from conformance import control_groups
+from conformance.container import Container
+from conformance.plugin import Live
+
+pytestmark = pytest.mark.limits
+
+
+def test_a_guests_control_group_is_below_its_containers_own(
+    container: Container, running: Live, evidence: dict[str, Any]
+) -> None:
+    guest = running().control_groups
+    first = container.run("cat", "/proc/1/cgroup").text
+    own = control_groups.own(first, container.id)
+    evidence["groups"] = {"the container's": own, "QEMU's": control_groups.of_memory(guest)}
+
+    assert control_groups.below(guest, own), f"QEMU is in {control_groups.of_memory(guest)!r}, outside of {own!r}"
