@@ -16,7 +16,18 @@ from conformance import guest as guests
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.errors import HarnessError, ImageFailure
-from conformance.guest import Accel, Autostarted, Defined, Direct, DiskFormat, Firmware, Guest, Running, Shape
+from conformance.guest import (
+    Accel,
+    Autostarted,
+    Defined,
+    Direct,
+    DiskFormat,
+    Firmware,
+    Guest,
+    Running,
+    Shape,
+    Tuning,
+)
 from conformance.media import Probe
 from conformance.passthrough import Device
 from conformance.watch import STALL_SECONDS, Watch
@@ -97,6 +108,11 @@ STEPS: dict[Need, tuple[str, ...]] = {
     "tpm": ("tpm",),
 }
 """The guest's steps that answer for a need."""
+
+TUNED_MIB = 256
+"""Memory of a guest that is bound to parts of its host: so much of it is locked, or taken from the huge pages."""
+
+TUNED_PROCESSORS = 2
 
 PASSED_DISK = "sda"
 """What a guest calls the disk of a controller that it was given, where it has no other."""
@@ -325,6 +341,22 @@ class Guests:
         )
         orders = {"ask": "link,lease"} if device.kind == "card" else {"ask": "disk", "device": PASSED_DISK}
         with guests.started(self.container, shape, orders | {"stay": str(STAY_SECONDS)}) as guest:
+            guest.wait_for_event("ready")
+            yield guest
+
+    @contextlib.contextmanager
+    def tuned(self, tuning: Tuning) -> Iterator[Running]:
+        """Start a guest that is bound to parts of its host and stays, for as long as this lasts.
+
+        Raises:
+            libvirt.libvirtError: the domain did not start.
+            GuestFailure: it started, and never got so far as to take orders.
+        """
+        self._progress(f"{self.container.mode.id}: a guest that is bound to parts of its host")
+        shape = dataclasses.replace(
+            self._shape("bios", frozenset()), tuning=tuning, memory_mib=TUNED_MIB, cpus=TUNED_PROCESSORS
+        )
+        with guests.started(self.container, shape, {"stay": str(STAY_SECONDS)}) as guest:
             guest.wait_for_event("ready")
             yield guest
 
