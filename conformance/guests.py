@@ -517,6 +517,10 @@ class Guests:
         self._volume(name, DISK_BYTES, disk_format)
         return name
 
+    def room(self, size: int) -> str:
+        """Make an empty volume for so many bytes that takes no room yet, and return its path in the container."""
+        return str(self._volume(f"room-{time.monotonic_ns()}.raw", size, sparse=True).path())
+
     def new_medium(self, line: str) -> str:
         """Make a medium for a CD-ROM drive that begins with a line, and return its volume's name in the pool."""
         name = f"medium-{time.monotonic_ns()}.iso"
