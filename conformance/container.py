@@ -43,8 +43,12 @@ PORT_TAKEN = re.compile(r"Address already in use", re.IGNORECASE)
 PORTS = range(20000, 30000)
 """Below what Linux gives to outgoing connections and engines to published ports: nobody comes across these."""
 
-CANNOT_GRANT = re.compile(r"unable to apply caps: operation not permitted", re.IGNORECASE)
-"""Docker before 23 refuses --privileged where its own root lacks a capability."""
+CANNOT_GRANT = re.compile(
+    r"unable to apply caps: operation not permitted|error setting rlimit type \d+: operation not permitted",
+    re.IGNORECASE,
+)
+"""Docker before 23 refuses --privileged where its own root lacks a capability, and any Docker refuses to lift a limit
+where its root lacks SYS_RESOURCE."""
 
 NO_DEVICE = re.compile(r'gathering device information while adding custom device "(?P<path>[^"]+)": no such file')
 

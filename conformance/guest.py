@@ -79,6 +79,27 @@ LINE_EXCERPT = 80
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How a guest is bound to parts of its host; each field leaves it free by default.
+
+    Attributes:
+        processors: where each of its processors runs: a list of the host's processors, as Linux writes them.
+        emulator: where QEMU's own threads run; the same.
+        nodes: the host's memory nodes that its memory is bound to (``strict``); the same.
+        locked: its memory never leaves the host's.
+        hard_limit_mib: how much memory QEMU may have, and lock, in MiB.
+        huge_pages: its memory is made of the host's huge pages, of their default size.
+    """
+
+    processors: str = ""
+    emulator: str = ""
+    nodes: str = ""
+    locked: bool = False
+    hard_limit_mib: int = 0
+    huge_pages: bool = False
+
+
+@dataclass(frozen=True)
 class Shape:
     """What a guest is made of.
 
@@ -106,6 +127,7 @@ class Shape:
         tpm: whether there is an emulated TPM 2.0.
         memory_mib: how much memory there is, in MiB.
         cpus: how many processors there are.
+        tuning: how it is bound to parts of its host.
         installs: it boots from its disk as soon as that can be booted, until then from the CD-ROM, and may reboot.
         hopeless: why nobody can wait for what it says, though it may start; empty if one can.
     """
@@ -133,6 +155,7 @@ class Shape:
     memory_mib: int = MEMORY_MIB
     more_isos: tuple[str, ...] = ()
     cpus: int = 1
+    tuning: Tuning = Tuning()
     installs: bool = False
     hopeless: str = ""
 
@@ -218,6 +241,7 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     ET.SubElement(domain, "name").text = name
     ET.SubElement(domain, "memory", unit="MiB").text = str(shape.memory_mib)
     ET.SubElement(domain, "vcpu", current=str(shape.cpus)).text = str(shape.cpus + shape.adjustable)
+    domain.extend(_tuned(shape.tuning, shape.cpus))
 
     uefi, secure = shape.firmware != "bios", shape.firmware == "secure-boot"
     firmware = ET.SubElement(domain, "os", {"firmware": "efi"} if uefi else {})
@@ -281,6 +305,32 @@ def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> 
     ET.SubElement(devices, "memballoon", model="virtio" if shape.adjustable else "none")
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
+
+
+def _tuned(tuning: Tuning, cpus: int) -> Iterator[ET.Element]:
+    """Describe how a guest with so many processors is bound to parts of its host."""
+    if tuning.hard_limit_mib:
+        limits = ET.Element("memtune")
+        ET.SubElement(limits, "hard_limit", unit="MiB").text = str(tuning.hard_limit_mib)
+        yield limits
+    if tuning.locked or tuning.huge_pages:
+        memory = ET.Element("memoryBacking")
+        if tuning.huge_pages:
+            ET.SubElement(memory, "hugepages")
+        if tuning.locked:
+            ET.SubElement(memory, "locked")
+        yield memory
+    if tuning.processors or tuning.emulator:
+        processors = ET.Element("cputune")
+        for number in range(cpus if tuning.processors else 0):
+            ET.SubElement(processors, "vcpupin", vcpu=str(number), cpuset=tuning.processors)
+        if tuning.emulator:
+            ET.SubElement(processors, "emulatorpin", cpuset=tuning.emulator)
+        yield processors
+    if tuning.nodes:
+        nodes = ET.Element("numatune")
+        ET.SubElement(nodes, "memory", mode="strict", nodeset=tuning.nodes)
+        yield nodes
 
 
 def _cdrom(pool: str, volume: str, number: int = 0) -> ET.Element:
@@ -720,15 +770,49 @@ class Running:
 
     @property
     def control_groups(self) -> str:
-        """Return QEMU's control groups, as proc(5) has them for a process of the container.
+        """Return QEMU's control groups, as proc(5) has them; raises as :meth:`processors`."""
+        return self._proc("cat /proc/$1/cgroup")
+
+    def processors(self) -> dict[str, str]:
+        """Return by the name of each of QEMU's threads on which of the host's processors the kernel lets it run.
+
+        Raises:
+            GuestFailure: it cannot be read, as where QEMU has ended.
+        """
+        fields = self._proc("cat /proc/$1/task/*/status").splitlines()
+        names = [line.partition(":")[2].strip() for line in fields if line.startswith("Name:")]
+        allowed = [line.partition(":")[2].strip() for line in fields if line.startswith("Cpus_allowed_list:")]
+        return dict(zip(names, allowed, strict=True))
+
+    def memory_kib(self, field: str) -> int:
+        """Return a field of QEMU's /proc/PID/status that is an amount of memory, such as ``VmLck``, in KiB.
+
+        Raises:
+            GuestFailure: it cannot be read, as where QEMU has ended.
+        """
+        fields = dict(line.partition(":")[::2] for line in self._proc("cat /proc/$1/status").splitlines())
+        return int(fields[field].split()[0])
+
+    def lockable_bytes(self) -> str:
+        """Return how many bytes the kernel lets QEMU lock, or ``unlimited``; raises as :meth:`processors`."""
+        return self._proc("sed -n 's/^Max locked memory *\\([a-z0-9]*\\) .*/\\1/p' /proc/$1/limits").strip()
+
+    def memory_policies(self) -> frozenset[str]:
+        """Return the kernel's policies for QEMU's memory, such as ``default`` and ``bind:0``.
 
         Raises:
             GuestFailure: they cannot be read, as where QEMU has ended.
         """
-        done = self._container.run("cat", f"/proc/{self._pid}/cgroup")
+        # By QEMU's own user: root needs SYS_PTRACE for it (proc(5)).
+        maps = self._proc("cat /proc/$1/numa_maps", user=self._container.mode.image.user)
+        return frozenset(line.split()[1] for line in maps.splitlines())
+
+    def _proc(self, script: str, user: str = "") -> str:
+        """Run a shell script in the container with QEMU's process number as its argument, and return its output."""
+        done = self._container.run("sh", "-c", script, "sh", self._pid, user=user)
         if done.status:
             said = done.stderr.decode(errors="replace").strip()
-            what = f"the control groups of QEMU of guest {self.guest.name} cannot be read: {said}"
+            what = f"the state of QEMU of guest {self.guest.name} cannot be read: {said}"
             raise GuestFailure(what, self._container, self.guest)
         return done.text
 

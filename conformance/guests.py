@@ -16,7 +16,18 @@ from conformance import guest as guests
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.errors import HarnessError, ImageFailure
-from conformance.guest import Accel, Autostarted, Defined, Direct, DiskFormat, Firmware, Guest, Running, Shape
+from conformance.guest import (
+    Accel,
+    Autostarted,
+    Defined,
+    Direct,
+    DiskFormat,
+    Firmware,
+    Guest,
+    Running,
+    Shape,
+    Tuning,
+)
 from conformance.media import Probe
 from conformance.passthrough import Device
 from conformance.watch import STALL_SECONDS, Watch
@@ -97,6 +108,11 @@ STEPS: dict[Need, tuple[str, ...]] = {
     "tpm": ("tpm",),
 }
 """The guest's steps that answer for a need."""
+
+TUNED_MIB = 256
+"""Memory of a guest that is bound to parts of its host: so much of it is locked, or taken from the huge pages."""
+
+TUNED_PROCESSORS = 2
 
 PASSED_DISK = "sda"
 """What a guest calls the disk of a controller that it was given, where it has no other."""
@@ -330,6 +346,22 @@ class Guests:
             yield guest
 
     @contextlib.contextmanager
+    def tuned(self, tuning: Tuning) -> Iterator[Running]:
+        """Start a guest that is bound to parts of its host and stays, for as long as this lasts.
+
+        Raises:
+            libvirt.libvirtError: the domain did not start.
+            GuestFailure: it started, and never got so far as to take orders.
+        """
+        self._progress(f"{self.container.mode.id}: a guest that is bound to parts of its host")
+        shape = dataclasses.replace(
+            self._shape("bios", frozenset()), tuning=tuning, memory_mib=TUNED_MIB, cpus=TUNED_PROCESSORS
+        )
+        with guests.started(self.container, shape, {"stay": str(STAY_SECONDS)}) as guest:
+            guest.wait_for_event("ready")
+            yield guest
+
+    @contextlib.contextmanager
     def defined_on_macvtap(self) -> Iterator[Defined]:
         """Define a persistent domain on a macvtap interface, for as long as this lasts.
 
@@ -485,6 +517,10 @@ class Guests:
         name = f"disk-{time.monotonic_ns()}.{disk_format}"
         self._volume(name, DISK_BYTES, disk_format)
         return name
+
+    def room(self, size: int) -> str:
+        """Make an empty volume for so many bytes that takes no room yet, and return its path in the container."""
+        return str(self._volume(f"room-{time.monotonic_ns()}.raw", size, sparse=True).path())
 
     def new_medium(self, line: str) -> str:
         """Make a medium for a CD-ROM drive that begins with a line, and return its volume's name in the pool."""

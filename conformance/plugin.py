@@ -47,7 +47,7 @@ from conformance.errors import (
     Unsupported,
 )
 from conformance.given import Given
-from conformance.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running
+from conformance.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running, Tuning
 from conformance.guests import ONE_FOR_ALL, SHARED, Guests, Installation, Need, Part
 from conformance.media import debian as debian_
 from conformance.mode import Mode
@@ -91,6 +91,14 @@ class Driving(Protocol):
 
     def __call__(self, device: Device) -> contextlib.AbstractContextManager[Running]:
         """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.driving` raises."""
+        ...
+
+
+class Tuned(Protocol):
+    """Starts a guest that is bound to parts of its host."""
+
+    def __call__(self, tuning: Tuning) -> contextlib.AbstractContextManager[Running]:
+        """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.tuned` raises."""
         ...
 
 
@@ -719,6 +727,20 @@ def driving(request: pytest.FixtureRequest, guests: Guests, container: Container
             yield guest
 
     return driving
+
+
+@pytest.fixture
+def tuned(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Tuned:  # noqa: ARG001  - must be running
+    """Starts a guest that is bound to parts of its host."""
+    question: Question = request.node.stash[QUESTION]
+
+    @contextlib.contextmanager
+    def tuned(tuning: Tuning) -> Iterator[Running]:
+        with guests.tuned(tuning) as guest:
+            question.boots.append(guest.guest)
+            yield guest
+
+    return tuned
 
 
 @pytest.fixture

@@ -123,10 +123,20 @@ def test_a_device_that_the_host_lacks_is_left_out_and_noted(contract: Contract) 
     assert api.removed == ["id-1"]
 
 
-def test_what_the_engine_cannot_grant_is_unsupported(contract: Contract) -> None:
-    api = FakeApi("OCI runtime create failed: unable to apply caps: operation not permitted")
+@pytest.mark.parametrize(
+    ("mode_id", "refusal"),
+    [
+        ("privileged", "unable to apply caps: operation not permitted"),
+        (
+            "least-tuned",
+            "error setting rlimits for ready process: error setting rlimit type 8: operation not permitted",
+        ),
+    ],
+)
+def test_what_the_engine_cannot_grant_is_unsupported(contract: Contract, mode_id: str, refusal: str) -> None:
+    api = FakeApi(f"OCI runtime create failed: {refusal}")
     with pytest.raises(Unsupported, match="cannot grant"):
-        of(api, contract, "privileged").start()
+        of(api, contract, mode_id).start()
     assert api.removed == ["id-1"]
 
 

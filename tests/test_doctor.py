@@ -102,7 +102,7 @@ PRIVILEGED = "privileged privileged-passthrough"
             "no",
             "",
             f"unprivileged unprivileged-hostnet unprivileged-unconfined privileged required-only {MACVTAP}"
-            " unprivileged-unlabelled unprivileged-apparmor least least-apparmor"
+            " unprivileged-unlabelled unprivileged-apparmor least least-apparmor least-tuned"
             " unprivileged-passthrough privileged-passthrough",
             "root",
         ),

@@ -493,3 +493,40 @@ def test_a_label_that_cannot_be_read_is_not_taken_for_none(
             _ = running.label
     else:
         assert running.label == label
+
+
+THREADS = b"""\
+Name:\tqemu-system-x86
+Cpus_allowed_list:\t0-1
+Name:\tCPU 0/KVM
+Cpus_allowed_list:\t1
+"""
+MEMORY = b"VmLck:\t  524288 kB\nHugetlbPages:\t       0 kB\n"
+MAPS = b"55f59c67d000 bind:0 file=/usr/bin/qemu\n7fb2cbe00000 default anon=1\n"
+
+
+def test_the_kernel_says_where_qemu_runs_and_what_its_memory_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*command: str, user: str = "") -> Done:
+        wanted = {"task": THREADS, "limits": b"2147483648\n", "numa_maps": MAPS if user == "libvirt" else b""}
+        return Done(0, next((text for word, text in wanted.items() if word in command[2]), MEMORY), b"")
+
+    monkeypatch.setattr(Running, "_pid", "7")
+    running = object.__new__(Running)
+    running._container = cast("Any", SimpleNamespace(run=run, mode=Container.mode))
+
+    assert running.processors() == {"qemu-system-x86": "0-1", "CPU 0/KVM": "1"}
+    assert running.memory_kib("VmLck") == 524288
+    assert running.memory_kib("HugetlbPages") == 0
+    assert running.lockable_bytes() == "2147483648"
+    assert running.memory_policies() == {"bind:0", "default"}
+
+
+def test_a_qemu_that_has_ended_has_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Running, "_pid", "")
+    monkeypatch.setattr("conformance.guest._seen", lambda *_: "")
+    running = object.__new__(Running)
+    gone = Done(1, b"", b"cat: /proc//status: No such file or directory\n")
+    running._container = cast("Any", SimpleNamespace(run=lambda *_, **__: gone, mode=Container.mode))
+    running.guest = cast("Any", SimpleNamespace(name="probe"))
+    with pytest.raises(GuestFailure, match=r"cannot be read: cat: /proc//status"):
+        running.memory_kib("VmLck")

@@ -12,7 +12,7 @@ import pytest
 
 from conformance import guests as sharing
 from conformance.errors import ImageFailure
-from conformance.guest import Guest, Shape, domain_xml
+from conformance.guest import Guest, Shape, Tuning, domain_xml
 from conformance.guests import Guests, require_started
 from conformance.report import Event
 
@@ -111,6 +111,26 @@ def test_an_installer_starts_from_its_disk_as_soon_as_it_can_and_may_reboot() ->
     domain = ET.fromstring(domain_xml("probe", shape, "52:54:00:00:00:01", {}))
     assert [boot.get("dev") for boot in domain.iterfind("os/boot")] == ["hd", "cdrom"]
     assert (domain.findtext("on_reboot"), domain.findtext("on_crash")) == ("restart", "destroy")
+
+
+def test_a_tuned_guest_is_bound_to_what_its_shape_names() -> None:
+    tuning = Tuning(processors="3", emulator="0-1", nodes="0", locked=True, hard_limit_mib=2048, huge_pages=True)
+    domain = ET.fromstring(domain_xml("probe", Shape("bios", "tcg", "pool", cpus=2, tuning=tuning), "mac", {}))
+
+    assert [(one.get("vcpu"), one.get("cpuset")) for one in domain.findall("cputune/vcpupin")] == [
+        ("0", "3"),
+        ("1", "3"),
+    ]
+    assert domain.find("cputune/emulatorpin[@cpuset='0-1']") is not None
+    assert domain.find("numatune/memory[@mode='strict'][@nodeset='0']") is not None
+    assert domain.find("memoryBacking/locked") is not None
+    assert domain.find("memoryBacking/hugepages") is not None
+    assert domain.findtext("memtune/hard_limit[@unit='MiB']") == "2048"
+
+
+def test_a_guest_that_is_not_tuned_is_bound_to_nothing() -> None:
+    domain = ET.fromstring(domain_xml("probe", Shape("bios", "tcg", "pool"), "mac", {}))
+    assert not {"cputune", "numatune", "memoryBacking", "memtune"} & {one.tag for one in domain}
 
 
 def test_a_guest_may_have_more_media_and_processors() -> None:

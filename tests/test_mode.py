@@ -24,7 +24,7 @@ def words(one: Mode) -> list[str]:
 @pytest.fixture(
     params=[
         *(*MODES, "unprivileged-macvtap", "unprivileged-macvtap-hostnet"),
-        *("unprivileged-passthrough", "privileged-passthrough"),
+        *("least-tuned", "unprivileged-passthrough", "privileged-passthrough"),
     ]
 )
 def one(request: pytest.FixtureRequest, contract: Contract) -> Mode:
@@ -248,3 +248,14 @@ def test_an_images_start_command_is_in_all_renderings(contract: Contract) -> Non
     assert mode.shell(words(one)).endswith("\\\n  libvirt:1 start 'a b'")
     assert yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]["command"] == ["start", "a b"]
     assert "Cmd" not in mode.of(contract, "unprivileged").engine_call("libvirt:1")
+
+
+def test_what_tuning_takes_is_all_that_it_adds(contract: Contract) -> None:
+    least, tuned = mode.of(contract, "least"), mode.of(contract, "least-tuned")
+    assert {one.id for one in tuned.exposures} - {one.id for one in least.exposures} == {
+        "memlock",
+        "dev-hugepages",
+        "SYS_NICE",
+    }
+    assert {one.id for one in least.exposures} < {one.id for one in tuned.exposures}
+    assert tuned.environment == least.environment
