@@ -37,7 +37,7 @@ print_event() { # STAMP LEVEL TEXT
     # Said at every start and stop in a container, which has neither D-Bus nor a firmware to ask.
     local harmless='DBus not available|virGDBusGetSystemBus|udevGetDMIData|dmidecode|Configured security driver "none"'
     # The warning about the missing device comes before it; guests run under emulation.
-    harmless+='|virHostCPUGetCPUID.*Unable to open /dev/kvm: No such file or directory'
+    harmless+='|virHostCPU.*Unable to open /dev/kvm: No such file or directory'
     # A client that ended without a goodbye, as one that was killed.
     harmless+='|virNetSocketReadWire.*End of file while reading data'
     # Without control groups for guests, libvirt looks for them at each start all the same.
