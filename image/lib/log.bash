@@ -8,11 +8,13 @@ warn() { log warning "$1"; }
 # Gives every event of libvirtd one line in the same format, and remembers its last error. An event's text may go on
 # over several lines; it is held back for a moment to see whether it does.
 relay_libvirtd() {
-    local line stamp level=error text='' result parts
+    local piece line='' stamp level=error text='' result parts
     local event='^([0-9-]{10}) ([0-9:.]{12})\+0000: [0-9]+: (debug|info|warning|error) : (.*)$'
     while true; do
-        IFS= read -r ${text:+-t 0.05} line
-        result=$?
+        IFS= read -r ${text:+-t 0.05} piece
+        result=$? # above 128: no end of line came in time
+        line+=$piece
+        ((result > 128)) && [[ -n $line ]] && continue # a pause in the middle of a line: the rest is still to come
         if [[ $line =~ $event ]]; then
             parts=("${BASH_REMATCH[@]}") # print_event matches, too
             [[ -z $text ]] || print_event "$stamp" "$level" "$text"
@@ -24,14 +26,22 @@ relay_libvirtd() {
             print_event "$stamp" "$level" "$text"
             text=''
         fi
-        ((result == 0 || result > 128)) || break # above 128: nothing came in time
+        line=''
+        ((result == 0 || result > 128)) || break
     done
+    [[ -z $text ]] || print_event "$stamp" "$level" "$text" # the last line may have had no end
 }
 
 print_event() { # STAMP LEVEL TEXT
     local level=$2
     # Said at every start and stop in a container, which has neither D-Bus nor a firmware to ask.
     local harmless='DBus not available|virGDBusGetSystemBus|udevGetDMIData|dmidecode|Configured security driver "none"'
+    # The warning about the missing device comes before it; guests run under emulation.
+    harmless+='|virHostCPU.*Unable to open /dev/kvm: No such file or directory'
+    # A client that ended without a goodbye, as one that was killed.
+    harmless+='|virNetSocketReadWire.*End of file while reading data'
+    # Without control groups for guests, libvirt looks for them at each start all the same.
+    [[ ${QEMU_CGROUPS:-on} != off ]] || harmless+='|At least one cgroup controller is required'
     [[ $3 =~ $harmless ]] && level=info
     printf '%s %s libvirtd: %s\n' "$1" "$level" "$3"
     # This one only repeats that there was an error before it.

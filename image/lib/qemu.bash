@@ -22,10 +22,35 @@ configure_qemu() {
         esac
     done
     sed -i "/^$SWITCHES/,\$d" "$QEMU_CONFIG"
-    ((${#switched_off[@]} == 0)) || {
+    {
         printf '%s\n' "$SWITCHES"
         for switch in "${!switched_off[@]}"; do printf '%s\n' "${SETTING[$switch]}"; done
+        migration_setting
     } >>"$QEMU_CONFIG"
 }
 
 switched_on() { [[ -z ${switched_off[$1]:-} ]]; } # SWITCH
+
+# Where another daemon sends a migrating domain to. libvirt offers its host's name, which for a container is its ID, and
+# nobody else resolves that.
+migration_setting() {
+    local host=${MIGRATION_HOST:-}
+    if grep -qs '^[[:space:]]*migration_host[[:space:]]*=' "$QEMU_CONFIG"; then # a file of the user's own
+        [[ -z $host ]] || warn "MIGRATION_HOST=$host is not used: $QEMU_CONFIG sets migration_host; remove it there" >&2
+        return
+    fi
+    # libvirtd does not start with a name or an address that would mean the other side itself.
+    if [[ -n $host && (! $host =~ ^[][A-Za-z0-9.:_-]+$ || $host =~ ^(localhost.*|127\..*|\[?::1\]?)$) ]]; then
+        warn "MIGRATION_HOST=$host is no name or address for other hosts to reach: using the container's own address" >&2
+        host=''
+    fi
+    [[ -n $host ]] || host=$(own_address)
+    [[ -z $host ]] || printf 'migration_host = "%s"\n' "$host"
+}
+
+# The source address of the default route. The destinations are reserved for documentation: nothing is sent.
+own_address() {
+    local line
+    line=$({ ip -4 route get 192.0.2.1 || ip -6 route get 2001:db8::1; } 2>/dev/null) || return
+    [[ $line =~ \ src\ ([^\ ]+) ]] && printf '%s' "${BASH_REMATCH[1]}"
+}

@@ -226,6 +226,14 @@ def _in_host_network(given: Mode) -> Mode:
 
 
 @pytest.fixture(scope="module")
+def least() -> Mode:
+    """The recommended mode, as far as this host has the devices."""
+    return _without(mode.of(contracts.load(), "least"), *[
+        one for one in ("dev-kvm", "dev-net-tun") if not Path("/", *one.split("-")).exists()
+    ])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
 def shared(engine: Engine, tag: str, unprivileged: Mode) -> Iterator[Daemon]:
     """One container in the documented mode, for tests that only look."""
     daemon = Daemon(engine.client, tag, unprivileged, {}, {})
@@ -716,6 +724,145 @@ def test_a_libvirtd_that_never_answered_ends_the_container_with_its_fate(
 
 def test_seconds_that_are_no_number_are_said(start: Start) -> None:
     assert "HANG_SECONDS=1m is not a number of seconds: using 60" in start(HANG_SECONDS="1m").warnings()
+
+
+# ------------------------------------------------------------------------------------------------ crashed guests
+
+ALLOCATE = "object_add memory-backend-ram,id=more,size=600M,prealloc=on"
+
+
+def _wait_for_crash(daemon: Daemon, name: str) -> str:
+    start = f"error entrypoint: domain {name} crashed: "
+    wait_for(f"word of {name}", lambda: start in daemon.text(), seconds=20, seen=daemon.text)
+    (text,) = [line.removeprefix(start) for line in daemon.complaints() if line.startswith(start)]
+    return text
+
+
+def test_a_guest_that_the_kernel_killed_for_want_of_memory_is_named(start: Start, least: Mode) -> None:
+    daemon = start(least)
+    daemon.api.update_container(daemon.id, mem_limit="300m", memswap_limit="300m")
+    daemon.start_guest("greedy")
+    daemon.start_guest("modest")
+    daemon.try_sh(f"virsh qemu-monitor-command greedy --hmp '{ALLOCATE}'")
+    reason = _wait_for_crash(daemon, "greedy")
+    assert "for want of memory" in reason
+    assert "memory limit is 300 MiB" in reason
+    assert daemon.sh("virsh domstate modest") == "running"
+    assert "domain modest" not in daemon.text()
+
+
+def test_a_guest_that_was_killed_otherwise_is_named_and_a_destroyed_one_is_not(start: Start, least: Mode) -> None:
+    daemon = start(least)
+    for name in ("killed", "destroyed"):
+        daemon.start_guest(name)
+    daemon.sh("virsh destroy destroyed")
+    daemon.sh("kill -KILL $(cat /run/libvirt/qemu/killed.pid)")
+    reason = _wait_for_crash(daemon, "killed")
+    assert "not for want of memory" in reason
+    assert "/var/log/libvirt/qemu/killed.log" in reason
+    assert "domain destroyed" not in daemon.text()
+
+
+def test_a_healthy_life_of_the_recommended_mode_has_no_errors(start: Start, least: Mode) -> None:
+    daemon = start(least)
+    daemon.start_guest("guest")
+    daemon.sh("virsh managedsave guest; virsh start guest; virsh destroy guest")
+    assert [line for line in daemon.complaints() if line.startswith("error ")] == []
+
+
+# ----------------------------------------------------------------------------------------------------- migration
+
+
+def _address(daemon: Daemon) -> str:
+    return str(daemon.api.inspect_container(daemon.id)["NetworkSettings"]["IPAddress"])
+
+
+def _migration_host(daemon: Daemon) -> list[str]:
+    return daemon.sh("sed -n 's/^migration_host = //p' /etc/libvirt/qemu.conf").split("\n")
+
+
+def test_a_guest_migrates_to_another_container_without_its_address_for_that(start: Start, least: Mode) -> None:
+    source, target = start(least), start(least)
+    source.start_guest("guest")
+    source.sh(f"virsh migrate --live guest qemu+tcp://{_address(target)}/system")
+    assert target.sh("virsh domstate guest") == "running"
+    assert source.sh("virsh domstate guest") == "shut off"
+
+
+def test_the_address_for_migration_is_written_anew_at_each_start(start: Start) -> None:
+    daemon = start()
+    assert _migration_host(daemon) == [f'"{_address(daemon)}"']
+    daemon.stop()
+    daemon.start()
+    daemon.wait_until_ready()
+    assert _migration_host(daemon) == [f'"{_address(daemon)}"']
+
+
+def test_the_address_for_migration_can_be_chosen(start: Start) -> None:
+    assert _migration_host(start(MIGRATION_HOST="vm.example.org")) == ['"vm.example.org"']
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", 'a"b'])
+def test_an_address_for_migration_that_cannot_be_is_a_warning(start: Start, host: str) -> None:
+    daemon = start(MIGRATION_HOST=host)
+    assert [one for one in daemon.warnings() if f"MIGRATION_HOST={host} is no name or address" in one] != []
+    assert _migration_host(daemon) == [f'"{_address(daemon)}"']
+
+
+# ---------------------------------------------------------------------------------------------------- lost state
+
+SECRET = "<secret ephemeral='no'><uuid>0e6ad3a0-9c5b-4a2c-8b0f-3c1d5a9a7d11</uuid></secret>"
+TPM = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+LOST = {
+    "domain saved had a managed save": "/var/lib/libvirt/qemu/save",
+    "domain disked had the snapshot first": "/var/lib/libvirt/qemu/snapshot/disked",
+    "domain measured had the state of an emulated TPM": "/var/lib/libvirt/swtpm",
+    "there was the secret 0e6ad3a0-9c5b-4a2c-8b0f-3c1d5a9a7d11": "/etc/libvirt/secrets",
+    "there was the network filter mine": "/etc/libvirt/nwfilter",
+}
+
+
+def _lost(daemon: Daemon) -> list[str]:
+    return sorted(one for one in daemon.warnings() if "is lost" in one)
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_new_container_names_the_state_that_is_lost_and_the_same_one_is_quiet(
+    start: Start, least: Mode, volumes: dict[str, str], end: str
+) -> None:
+    first = start(least, volumes=volumes, SHUTDOWN_TIMEOUT="0")
+    first.sh("qemu-img create -f qcow2 /var/lib/libvirt/images/d.img 1M; chown libvirt: /var/lib/libvirt/images/d.img")
+    first.start_guest("disked", DISK.format(name="d").replace("'raw'", "'qcow2'"))
+    first.sh("virsh destroy disked; virsh snapshot-create-as disked first")
+    first.start_guest("measured", TPM)
+    first.sh('printf "%s" "$XML" >/tmp/s.xml; virsh secret-define /tmp/s.xml', XML=SECRET)
+    first.sh('printf "%s" "$XML" >/tmp/f.xml; virsh nwfilter-define /tmp/f.xml', XML="<filter name='mine'/>")
+    first.start_guest("saved")
+    first.sh("virsh managedsave saved")
+    time.sleep(5 if end == "kill" else 0)  # it is noted every 2 s, and at the end
+    getattr(first, end)()
+    first.start()
+    first.wait_until_ready()
+    assert _lost(first) == []
+    first.stop()
+
+    second = start(least, volumes=volumes)
+    assert _lost(second) == sorted(
+        f"{what}, and it is lost: the container was made anew, and {folder} is no volume"
+        for what, folder in LOST.items()
+    )
+    second.kill()
+    second.start()
+    second.wait_until_ready()
+    assert _lost(second) == []
+
+
+def test_state_that_was_removed_is_not_lost(start: Start, least: Mode, volumes: dict[str, str]) -> None:
+    first = start(least, volumes=volumes, SHUTDOWN_TIMEOUT="0")
+    first.start_guest("guest")
+    first.sh("virsh managedsave guest; virsh managedsave-remove guest")
+    first.stop()
+    assert _lost(start(least, volumes=volumes)) == []
 
 
 # --------------------------------------------------------------------------------------------- the host's network

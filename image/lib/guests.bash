@@ -1,0 +1,91 @@
+#!/bin/bash
+# Guests whose QEMU ended by itself: which, and whether the kernel ended it for want of memory.
+#
+# libvirtd says nothing of that in its log, only to a client that listens.
+
+# Runs beside libvirtd for the container's whole life, and comes back after a libvirtd that was started anew.
+watch_guests() {
+    set_memory_files
+    {
+        trap '' TERM INT # ends with the container
+        count_kills
+        while true; do
+            follow_guests < <(exec virsh --quiet event --event lifecycle --loop 2>/dev/null)
+            sleep 1
+        done
+    } &
+}
+
+follow_guests() {
+    local line result event="^event 'lifecycle' for domain '(.*)': (.*)$"
+    while true; do
+        IFS= read -r -t 2 line
+        result=$?
+        ((result == 0 || result > 128)) || break
+        count_kills # on time, so that an old kill is not taken for this guest's
+        if ((result == 0)) && [[ $line =~ $event && ${BASH_REMATCH[2]} == 'Stopped Failed' ]]; then
+            report_end "${BASH_REMATCH[1]}"
+        fi
+        note_state
+    done
+}
+
+# Where the container's memory limit and the number of its processes that the kernel killed at that limit are.
+set_memory_files() {
+    local controllers path folder=/sys/fs/cgroup
+    memory_kills='' memory_limit=''
+    while IFS=: read -r _ controllers path; do
+        case ,$controllers, in
+            *,memory,*) folder=/sys/fs/cgroup/memory && break ;; # v1
+            ,,) break ;;
+        esac
+    done < <(sort --reverse --numeric-sort /proc/self/cgroup) # v2 is number 0
+    # With the host's groups, the container's own one has its whole path, unless only that one is mounted.
+    [[ -d $folder$path && $path != *..* ]] && folder+=${path%/}
+    if [[ -e $folder/memory.oom_control ]]; then
+        memory_kills=$folder/memory.oom_control memory_limit=$folder/memory.limit_in_bytes
+    elif [[ -e $folder/memory.events ]]; then
+        memory_kills=$folder/memory.events memory_limit=$folder/memory.max
+    fi
+}
+
+# Sets how many kills nobody is named for yet: of the container's processes, and of any process of the host.
+count_kills() {
+    local key value own=0 all=0
+    [[ -z $memory_kills ]] || while read -r key value; do
+        [[ $key == oom_kill ]] && own=$value
+    done <"$memory_kills"
+    while read -r key value; do
+        [[ $key == oom_kill ]] && all=$value
+    done </proc/vmstat
+    # Several guests may be killed at once, and their ends come one after the other.
+    ((SECONDS - ${killed_at:=-60} < 5)) || own_unnamed=0 all_unnamed=0
+    if ((own > ${own_known:=$own} || all > ${all_known:=$all})); then
+        ((own_unnamed += own - own_known, all_unnamed += all - all_known))
+        killed_at=$SECONDS
+    fi
+    own_known=$own all_known=$all
+}
+
+report_end() { # DOMAIN
+    local state limit why
+    state=$(timeout 30 virsh --quiet domstate --reason "$1" 2>/dev/null)
+    # Nothing is known any more of a domain that is not persistent.
+    [[ -z $state || $state == *'(crashed)'* ]] || return
+    limit=$(cat "$memory_limit" 2>/dev/null)
+    if [[ $limit =~ ^[0-9]+$ ]] && ((limit < 1 << 60)); then
+        limit="the container's memory limit is $((limit >> 20)) MiB; raise it (docker run --memory) or give the guests less"
+    else
+        limit='the container has no memory limit, so the host ran short; give the guests less'
+    fi
+    if ((own_unnamed > 0)); then
+        why="the kernel killed its QEMU for want of memory: $limit"
+    elif ((all_unnamed > 0)) && switched_on QEMU_CGROUPS; then
+        # The guest's own group, which counted the kill, is gone; the host's counter is left.
+        why="the kernel killed some process of the host for want of memory just now, probably its QEMU: $limit"
+    else
+        why="its QEMU ended by itself or was killed, not for want of memory; see /var/log/libvirt/qemu/$1.log"
+    fi
+    ((own_unnamed > 0 && own_unnamed--, all_unnamed > 0 && all_unnamed--))
+    log error "domain $1 crashed: $why"
+}

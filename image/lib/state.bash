@@ -1,0 +1,51 @@
+#!/bin/bash
+# State of guests outside the volumes, which is lost when the container is made anew. A note in a volume says what there
+# was, so that the next container can say what is missing.
+
+readonly STATE_NOTE=/etc/libvirt/qemu/.state-outside-volumes
+readonly SAME_CONTAINER=$STATE/state-noted # in the container's own layer: gone with it
+
+# The package's own network filters are in every container.
+list_state() {
+    local path packaged=/usr/share/libvirt/nwfilter
+    for path in /var/lib/libvirt/qemu/{save/*.save,{snapshot,checkpoint}/*/*.xml,nvram/*_VARS*} \
+        /var/lib/libvirt/swtpm/* /etc/libvirt/secrets/*.xml /etc/libvirt/nwfilter/*.xml; do
+        [[ -e $path && ! ($path == */nwfilter/* && -e $packaged/${path##*/}) ]] && printf '%s\n' "$path"
+    done
+}
+
+note_state() {
+    local now_there
+    now_there=$(list_state)
+    [[ $now_there == "${noted-unknown}" ]] && return
+    printf '%s\n' "$now_there" >"$STATE_NOTE.new" && mv -f "$STATE_NOTE.new" "$STATE_NOTE" && noted=$now_there
+} 2>/dev/null
+
+warn_of_lost_state() {
+    local path
+    if [[ ! -e $SAME_CONTAINER && -e $STATE_NOTE ]]; then
+        while read -r path; do
+            [[ -z $path || -e $path ]] ||
+                warn "$(name_state "$path"), and it is lost: the container was made anew, and ${path%/*} is no volume"
+        done <"$STATE_NOTE"
+    fi
+    : >"$SAME_CONTAINER"
+    note_state
+}
+
+name_state() { # PATH
+    local name=${1##*/} folder=${1%/*} definition
+    case $1 in
+        */save/*) printf 'domain %s had a managed save' "${name%.save}" ;;
+        */snapshot/*) printf 'domain %s had the snapshot %s' "${folder##*/}" "${name%.xml}" ;;
+        */checkpoint/*) printf 'domain %s had the checkpoint %s' "${folder##*/}" "${name%.xml}" ;;
+        */nvram/*) printf 'domain %s had UEFI variables' "${name%_VARS*}" ;;
+        */swtpm/*)
+            definition=$(grep -ls "<uuid>$name</uuid>" /etc/libvirt/qemu/*.xml)
+            [[ -z $definition ]] || name=$(basename "${definition%%$'\n'*}" .xml)
+            printf 'domain %s had the state of an emulated TPM' "$name"
+            ;;
+        */secrets/*) printf 'there was the secret %s' "${name%.xml}" ;;
+        *) printf 'there was the network filter %s' "${name%.xml}" ;;
+    esac
+}
