@@ -13,7 +13,7 @@ declare -rA SETTING=(
 declare -A switched_off=()
 
 configure_qemu() {
-    local switch
+    local switch kept whole why
     for switch in "${!SETTING[@]}"; do
         case ${!switch} in
             on) ;;
@@ -21,21 +21,24 @@ configure_qemu() {
             *) warn "$switch=${!switch} is neither on nor off: taken as on" ;;
         esac
     done
-    sed -i "/^$SWITCHES/,\$d" "$QEMU_CONFIG"
-    {
-        printf '%s\n' "$SWITCHES"
+    # Written in place: a file that is mounted cannot be replaced.
+    kept=$(sed "/^$SWITCHES/,\$d" "$QEMU_CONFIG")
+    whole=$(
+        printf '%s\n' "$kept" "$SWITCHES"
         for switch in "${!switched_off[@]}"; do printf '%s\n' "${SETTING[$switch]}"; done
-        migration_setting
-    } >>"$QEMU_CONFIG"
+        migration_setting "$kept"
+    )
+    why=$({ printf '%s\n' "$whole" >"$QEMU_CONFIG"; } 2>&1) ||
+        warn "$QEMU_CONFIG cannot be written (${why##*: }): QEMU_NAMESPACES and the like, and MIGRATION_HOST, have no effect"
 }
 
 switched_on() { [[ -z ${switched_off[$1]:-} ]]; } # SWITCH
 
 # Where another daemon sends a migrating domain to. libvirt offers its host's name, which for a container is its ID, and
 # nobody else resolves that.
-migration_setting() {
+migration_setting() { # TEXT, the user's own
     local host=${MIGRATION_HOST:-}
-    if grep -qs '^[[:space:]]*migration_host[[:space:]]*=' "$QEMU_CONFIG"; then # a file of the user's own
+    if grep -q '^[[:space:]]*migration_host[[:space:]]*=' <<<"$1"; then # a file of the user's own
         [[ -z $host ]] || warn "MIGRATION_HOST=$host is not used: $QEMU_CONFIG sets migration_host; remove it there" >&2
         return
     fi
