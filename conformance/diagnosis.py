@@ -15,7 +15,7 @@ from conformance import apt, delegation, image, paths, private_engine
 from conformance.engine import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
 from conformance.finding import Finding, Patient
-from conformance.mode import MODULES, without_module
+from conformance.mode import MODULES, Mode, without_module
 from conformance.passthrough import NO_IOMMU
 from conformance.wait import DeadlineExpired, within
 
@@ -127,6 +127,15 @@ def _security(patient: Patient) -> Finding:
     )
 
 
+LIFTS_LIMITS = frozenset({"SYS_RESOURCE"})
+"""What an engine's root needs to lift a limit of a container (setrlimit(2)); the container itself does not get it."""
+
+
+def _taken(one: Mode) -> frozenset[str]:
+    """Return the capabilities that an engine's root needs to start a container in a mode that is not privileged."""
+    return one.granted | LIFTS_LIMITS if one.unlimited else one.granted
+
+
 def _privileged(patient: Patient) -> Finding:
     found = Finding("privileged", "--privileged", "yes", "starts", modes=patient.those(lambda one: one.privileged))
     seen = patient.survey
@@ -146,7 +155,7 @@ def _privileged(patient: Patient) -> Finding:
         means="the engine does not start it" if refused else "it gives less than the mode declares",
         remedy=f"run the engine as a root with every capability, not in a container; {LAB}",
         # A mode that is to have what is lacking gets less than it declares, too.
-        modes=patient.those(lambda one: one.privileged or bool(lacking & one.granted)),
+        modes=patient.those(lambda one: one.privileged or bool(lacking & _taken(one))),
     )
 
 

@@ -95,7 +95,14 @@ PRIVILEGED = "privileged privileged-passthrough"
         ({"links": {"macvtap": "Unknown device type"}}, "macvtap", "no", "macvlan", MACVTAP, "modprobe macvtap"),
         ({"links": {"macvtap": "Operation not permitted"}}, "macvtap", "unknown", "macvlan", MACVTAP, ""),
         ({"links": {}}, "macvtap", "unknown", "macvlan", MACVTAP, ""),
-        ({"lacking": frozenset({"SYS_RESOURCE"})}, "privileged", "no", "", PRIVILEGED, "root"),
+        (
+            {"lacking": frozenset({"SYS_RESOURCE"})},
+            "privileged",
+            "no",
+            "",
+            "privileged least-tuned unprivileged-passthrough privileged-passthrough",
+            "root",
+        ),
         (
             {"lacking": frozenset({"NET_RAW"})},
             "privileged",
