@@ -1,17 +1,34 @@
-"""A container that ends while guests run, and starts again."""
+"""A container or a daemon that ends while it is used, and starts again."""
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from conformance import uploads
 from conformance.container import Container
+from conformance.errors import ImageFailure
 from conformance.guest import Autostarted
 from conformance.guests import Guests
 from conformance.objects import keep, kept, swept
+from conformance.wait import DeadlineExpired
 
 pytestmark = [pytest.mark.restart, pytest.mark.ends("container")]
+
+TRIES = 6
+"""Of something that is a race: libvirt 11.3 lost it in about every second try."""
+
+UPLOAD_BYTES = 2**30
+"""More than is uploaded before the client dies."""
+
+ANSWER_SECONDS = 120
+"""From the death of a client to an answer: an image may take a minute to notice that its daemon hangs, and has to start
+it again."""
+
+HUNG_SECONDS = 10
+"""An answer that took longer is that of a daemon which hung and was started again: no more needs to be seen."""
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +70,25 @@ def test_what_is_persistent_is_back_and_autostarted_guests_run_again(
         assert container.connection.networkLookupByName("default").isActive()
         assert container.connection.storagePoolLookupByName("default").isActive()
         assert container.stale() == []
+
+
+def test_a_client_that_dies_in_the_middle_of_an_upload_leaves_a_daemon_that_answers(
+    container: Container, guests: Guests, evidence: dict[str, Any]
+) -> None:
+    path = guests.room(UPLOAD_BYTES)
+    died: list[bool] = []
+    answered: list[float] = []
+    evidence |= {"died while it uploaded": died, "seconds to an answer": answered}
+
+    while len(died) < TRIES and max(answered, default=0) < HUNG_SECONDS:
+        died.append(uploads.die(container.uri, path))
+        began = time.monotonic()
+        try:
+            container.wait_until_ready(ANSWER_SECONDS)
+        except DeadlineExpired as error:
+            what = f"libvirt did not answer within {ANSWER_SECONDS} s after a client died in the middle of an upload"
+            raise ImageFailure(f"{what}, in try {len(died)} of {TRIES}\n{error}") from error
+        answered.append(round(time.monotonic() - began, 1))
+
+    assert any(died), "no client died while it uploaded"
+    container.connection.storageVolLookupByPath(path).delete()
