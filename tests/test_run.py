@@ -31,6 +31,8 @@ class Machine:
         self.home = folder / "home"
         self.calls = folder / "calls"
         self.unprivileged = False
+        self.folder: Path | None = None
+        """The caller's; none is that of the tests."""
         for one in (self.checkout, self.bin, self.home):
             one.mkdir()
         shutil.copy(paths.PROJECT / "run", self.checkout)
@@ -75,6 +77,7 @@ class Machine:
             one.chmod(0o777)
         return subprocess.run(
             [self.checkout / "run", *arguments],
+            cwd=self.folder,
             env={"PATH": str(self.bin), "HOME": str(self.home), "DOCKER_HOST": "tcp://192.0.2.1:2375", **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -122,6 +125,22 @@ def test_hands_over_and_is_quick_the_second_time(machine: Machine) -> None:
     assert (done.returncode, done.stdout) == (0, "conformance bench --repeat 3\n")
     done = machine.run("lab", "ssh", "debian-13", "docker ps", "--all")
     assert (done.returncode, done.stdout) == (0, "conformance lab ssh debian-13 docker ps --all\n")
+
+
+def test_relative_paths_belong_to_the_callers_folder(machine: Machine) -> None:
+    machine.run("matrix")
+    program = machine.checkout / ".venv" / "bin" / "conformance"
+    program.write_text("#!/bin/bash\npwd\n")
+    machine.folder = machine.home
+    for command in ("matrix", "tables"):
+        assert machine.run(command, "--results=own").stdout == f"{machine.home}\n"
+
+
+def test_tox_runs_in_the_checkout(machine: Machine) -> None:
+    machine.run("test")
+    (machine.checkout / ".venv" / "bin" / "tox").write_text("#!/bin/bash\npwd\n")
+    machine.folder = machine.home
+    assert machine.run("test").stdout == f"{machine.checkout}\n"
 
 
 def test_a_change_of_what_is_needed_is_installed(machine: Machine) -> None:
