@@ -101,6 +101,13 @@ def _apart(word: str) -> tuple[str, ...]:
     return (word[:2], word[2:]) if re.match(r"-[ckmoprW].", word) else (word,)
 
 
+PATHS = (
+    *("--contract", "--iso", "--results", "--virtio-win-iso", "--windows-iso"),
+    *("--basetemp", "--junit-xml", "--junitxml", "--log-file"),
+)
+"""The options of the matrix, ours and pytest's, that name a file or a folder."""
+
+
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """For verbs whose words belong to another program, its --help too."""
 
@@ -145,8 +152,8 @@ def matrix(
     With --host lab the engine is a virtual machine's. Several hosts are asked side by side, each of them everything.
     Where no engine answers otherwise, a private one is started, and stopped at the end.
     """
-    os.chdir(paths.PROJECT)
-    words = context.args
+    words = _with_callers_paths(context.args)
+    _enter_checkout()
     if {"-h", "--help"} & set(words):
         typer.echo(context.get_help())
         typer.echo('\npytest\'s options, those of the matrix under "libvirt in a container":\n')
@@ -168,6 +175,29 @@ def matrix(
     if not only_lists and not any(word.startswith("--results") for word in words):
         _write_tables(check=False)
     raise typer.Exit(status)
+
+
+def _with_callers_paths(words: Sequence[str]) -> list[str]:
+    """Return pytest's options, their paths made absolute: a relative one belongs to the folder of the caller."""
+    made = []
+    before = ""
+    for word in words:
+        option, equals, value = word.partition("=")
+        if before in PATHS:
+            made.append(str(Path(word).absolute()))
+        elif equals and value and option in PATHS:
+            made.append(f"{option}={Path(value).absolute()}")
+        else:
+            made.append(word)
+        before = "" if before in PATHS else word
+    return made
+
+
+def _enter_checkout() -> None:
+    """Change to the checkout, where pytest finds the suites; the cache stays where the caller named it."""
+    if cache := os.environ.get("CONFORMANCE_CACHE"):
+        os.environ["CONFORMANCE_CACHE"] = str(Path(cache).absolute())
+    os.chdir(paths.PROJECT)
 
 
 def _of_lab() -> tuple[str, ...]:
@@ -265,7 +295,8 @@ def privileges_(
     that breaks a feature is tried twice, and then the whole mode once more. Takes an hour or so; progress says how
     much is left at most. Afterwards the tables are written.
     """
-    os.chdir(paths.PROJECT)
+    results = results.absolute()
+    _enter_checkout()
     command.require(contract.load(), mode_id, feature or (), part or ())
     definition_ = definition.named(host) if host else None
     with _engine(definition_) as place:
@@ -329,7 +360,8 @@ def selfcheck_(
 
     Several are asked about side by side, each by a process of its own; on a virtual machine one after another.
     """
-    os.chdir(paths.PROJECT)
+    results = results.absolute()
+    _enter_checkout()
     if host and (at_once or 1) > 1:
         raise typer.BadParameter("-n is for this machine: a virtual one has a single processor")
     wanted = change.chosen(change.load(), defect or ())

@@ -1,3 +1,4 @@
+import argparse
 import contextlib
 import json
 import os
@@ -5,19 +6,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conformance import asked, cli, parts, paths, private_engine, sessions
+from conformance import asked, cli, parts, paths, plugin, private_engine, sessions
 from conformance import contract as contracts
 from conformance.errors import ContractError, EngineError, HarnessError
 from conformance.lab import definition
 from conformance.manual import manual
 from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.privileges import command as privileges_command
 from conformance.record import Record
+from conformance.selfcheck import command as selfcheck_command
 from conformance.spread import Place
 
 runner = CliRunner()
@@ -197,6 +200,53 @@ def test_several_hosts_do_not_have_one_name(selected: list[list[str]]) -> None:
     assert result.exit_code == cli.EXIT_USAGE
     assert "one host's" in result.stderr
     assert not Spread.made
+
+
+@pytest.mark.parametrize("option", cli.PATHS)
+@pytest.mark.parametrize("form", ["{option}={value}", "{option} {value}"])
+def test_relative_paths_of_the_matrix_belong_to_the_callers_folder(
+    selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, form: str
+) -> None:
+    monkeypatch.setattr(cli, "_write_tables", lambda **_: None)
+    monkeypatch.chdir(tmp_path)
+    words = form.format(option=option, value="own/file").split()
+    runner.invoke(cli.app, ["matrix", "-k", "own/file", *words], catch_exceptions=False)
+    (looked,) = selected
+    assert looked == ["-k", "own/file", *form.format(option=option, value=tmp_path / "own/file").split()]
+    assert Path.cwd() == paths.PROJECT
+
+
+def test_every_option_of_ours_that_is_a_path_is_known_as_one() -> None:
+    group = argparse.ArgumentParser()
+
+    class Parser:
+        def getgroup(self, *_: str) -> Any:
+            return type("Group", (), {"addoption": staticmethod(group.add_argument)})
+
+    plugin.pytest_addoption(Parser())  # type: ignore[arg-type]
+    ours = {name for action in group._actions if action.type is Path for name in action.option_strings}
+    assert ours
+    assert ours <= set(cli.PATHS)
+
+
+@pytest.mark.parametrize("command", ["privileges", "selfcheck"])
+def test_searches_record_and_cache_in_the_callers_folder(
+    selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    folders: list[Path] = []
+
+    def search(*_: object, folder: Path, **__: object) -> Any:
+        folders.append(folder)
+        raise HarnessError("enough", "stop")
+
+    monkeypatch.setattr(privileges_command, "search", search)
+    monkeypatch.setattr(selfcheck_command, "selfcheck", search)
+    monkeypatch.setenv("CONFORMANCE_CACHE", "cache")
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(cli.app, [command, "--results", "own"])
+    assert isinstance(result.exception, HarnessError), result.output
+    assert folders == [tmp_path / "own"]
+    assert paths.cache() == tmp_path / "cache"
 
 
 @pytest.fixture

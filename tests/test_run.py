@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from conformance import paths
+from conformance.plugin import EXIT_CANNOT_RUN as CANNOT_RUN
 
 TOOLS = (
-    "bash", "cat", "comm", "df", "dirname", "env", "flock", "grep", "head", "mkdir", "rm", "sed", "sha256sum", "sort",
-    "stat", "tail", "tee", "touch", "tr",
+    "bash", "cat", "comm", "df", "dirname", "env", "flock", "grep", "head", "mkdir", "readlink", "rm", "sed",
+    "sha256sum", "sort", "stat", "tail", "tee", "touch", "tr",
 )  # fmt: skip
 
 
@@ -30,6 +31,8 @@ class Machine:
         self.home = folder / "home"
         self.calls = folder / "calls"
         self.unprivileged = False
+        self.folder: Path | None = None
+        """The caller's; none is that of the tests."""
         for one in (self.checkout, self.bin, self.home):
             one.mkdir()
         shutil.copy(paths.PROJECT / "run", self.checkout)
@@ -74,6 +77,7 @@ class Machine:
             one.chmod(0o777)
         return subprocess.run(
             [self.checkout / "run", *arguments],
+            cwd=self.folder,
             env={"PATH": str(self.bin), "HOME": str(self.home), "DOCKER_HOST": "tcp://192.0.2.1:2375", **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -123,6 +127,22 @@ def test_hands_over_and_is_quick_the_second_time(machine: Machine) -> None:
     assert (done.returncode, done.stdout) == (0, "conformance lab ssh debian-13 docker ps --all\n")
 
 
+def test_relative_paths_belong_to_the_callers_folder(machine: Machine) -> None:
+    machine.run("matrix")
+    program = machine.checkout / ".venv" / "bin" / "conformance"
+    program.write_text("#!/bin/bash\npwd\n")
+    machine.folder = machine.home
+    for command in ("matrix", "tables"):
+        assert machine.run(command, "--results=own").stdout == f"{machine.home}\n"
+
+
+def test_tox_runs_in_the_checkout(machine: Machine) -> None:
+    machine.run("test")
+    (machine.checkout / ".venv" / "bin" / "tox").write_text("#!/bin/bash\npwd\n")
+    machine.folder = machine.home
+    assert machine.run("test").stdout == f"{machine.checkout}\n"
+
+
 def test_a_change_of_what_is_needed_is_installed(machine: Machine) -> None:
     machine.run("matrix")
     (machine.checkout / "constraints.txt").write_text("pytest==9\n")
@@ -133,11 +153,28 @@ def test_a_change_of_what_is_needed_is_installed(machine: Machine) -> None:
 @pytest.mark.parametrize("broken", [{"PIP": "1"}, {"VENV": "1"}])
 def test_an_unfinished_environment_is_made_anew(machine: Machine, broken: dict[str, str]) -> None:
     done = machine.run("matrix", **broken)
-    assert done.returncode == 1
+    assert done.returncode == CANNOT_RUN
     assert "what to do:" in done.stderr
     (machine.checkout / ".venv" / "half").write_text("")
     assert machine.run("matrix").returncode == 0
     assert not (machine.checkout / ".venv" / "half").exists()
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("words", [["matrix"], ["test"], ["doctor"]])
+def test_an_environment_that_is_a_link_is_refused(machine: Machine, words: list[str], there: bool) -> None:
+    others = machine.home / "their-venv"
+    if there:
+        others.mkdir()
+        (others / "theirs").write_text("")
+    (machine.checkout / ".venv").symlink_to(others)
+    done = machine.run(*words, MISSING="gcc")
+    assert done.returncode == CANNOT_RUN
+    assert f"is a symbolic link to {others}" in done.stderr
+    assert f"what to do: rm {machine.checkout}/.venv" in done.stderr
+    assert (machine.checkout / ".venv").is_symlink()
+    assert [one.name for one in others.iterdir()] == ["theirs"] if there else not others.exists()
+    assert not machine.called("apt-get")
 
 
 def test_missing_packages_are_installed_and_named(machine: Machine) -> None:
@@ -158,7 +195,7 @@ def test_lists_of_packages_are_updated_only_if_needed(machine: Machine) -> None:
 def test_no_mirror(machine: Machine, failing: str) -> None:
     machine.stub("apt-get", f'echo "E: no network" >&2; case "$*" in *--simulate*|*" {failing}"*) exit 100;; esac')
     done = machine.run("matrix", MISSING="gcc")
-    assert done.returncode == 1
+    assert done.returncode == CANNOT_RUN
     assert "E: no network" in done.stderr
     assert "what to do: look at the error above; if a mirror cannot be reached" in done.stderr
     assert not (machine.checkout / ".venv").exists()
@@ -180,7 +217,7 @@ def test_no_engine_for_what_needs_none(machine: Machine) -> None:
 def test_neither_root_nor_sudo(machine: Machine) -> None:
     machine.user()
     done = machine.run("matrix", MISSING="gcc")
-    assert done.returncode == 1
+    assert done.returncode == CANNOT_RUN
     assert "have an administrator run: apt-get install --no-install-recommends gcc" in done.stderr
     assert not machine.called("apt-get")
 
@@ -205,7 +242,7 @@ def test_an_engine_that_refuses(machine: Machine) -> None:
         (machine.bin / "docker.sock").chmod(0)
         address = f"unix://{machine.bin}/docker.sock"
         done = machine.run("matrix", DOCKER_HOST=address)
-        assert done.returncode == 1
+        assert done.returncode == CANNOT_RUN
         assert "usermod -aG docker joe" in done.stderr
         machine.stub("sudo", '[ "$1" = -n ] || { while [[ "$1" == -* ]]; do shift; done; "$@"; }')
         done = machine.run("matrix", DOCKER_HOST=address)
@@ -217,7 +254,7 @@ def test_an_engine_that_refuses_is_no_matter_where_another_is_chosen(machine: Ma
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(machine.checkout.parent / "docker.sock"))
         (machine.checkout.parent / "docker.sock").chmod(0)
-        assert machine.run("matrix", DOCKER_HOST="", DOCKER_CONTEXT="default").returncode == 1
+        assert machine.run("matrix", DOCKER_HOST="", DOCKER_CONTEXT="default").returncode == CANNOT_RUN
         elsewhere = ({"DOCKER_HOST": "ssh://host"}, {"DOCKER_HOST": "", "DOCKER_CONTEXT": "elsewhere"})
         for chosen in elsewhere:
             done = machine.run("matrix", **chosen)
@@ -248,14 +285,14 @@ def test_an_ssh_server_is_installed_for_the_tests_and_kept_from_running_before_t
 def test_not_debian(machine: Machine) -> None:
     (machine.bin / "apt-get").unlink()
     done = machine.run("matrix")
-    assert done.returncode == 1
+    assert done.returncode == CANNOT_RUN
     assert "This is no Debian" in done.stderr
 
 
 def test_a_full_disk(machine: Machine) -> None:
     machine.stub("df", "echo Avail; echo 1048576")
     done = machine.run("matrix")
-    assert done.returncode == 1
+    assert done.returncode == CANNOT_RUN
     assert "Only 1024 MB are free" in done.stderr
     assert "CONFORMANCE_CACHE" in done.stderr
 
@@ -263,7 +300,7 @@ def test_a_full_disk(machine: Machine) -> None:
 def test_python_too_old(machine: Machine) -> None:
     machine.stub("python3", 'case "$1" in -c) exit 1;; *) echo Python 3.9.2;; esac')
     done = machine.run("matrix")
-    assert done.returncode == 1
+    assert done.returncode == CANNOT_RUN
     assert "Python 3.9.2 is too old" in done.stderr
 
 
@@ -353,7 +390,7 @@ def test_this_machine_beside_a_lab_needs_an_engine(machine: Machine, words: list
     machine.user()
     (machine.bin / "dockerd").unlink()
     done = machine.run(*words, MISSING="docker.io", DOCKER_HOST="")
-    assert done.returncode == 1
+    assert done.returncode == CANNOT_RUN
     assert "docker.io" in done.stderr
 
 
@@ -367,7 +404,7 @@ def test_a_lab_takes_more_room(machine: Machine) -> None:
     machine.stub("df", f"echo Avail; echo {6 << 20}")
     assert machine.run("matrix").returncode == 0
     done = machine.run("lab", "up")
-    assert done.returncode == 1
+    assert done.returncode == CANNOT_RUN
     assert "Only 6144 MB are free" in done.stderr
 
 
@@ -386,6 +423,6 @@ def test_packages_are_listed_and_not_installed(machine: Machine) -> None:
     assert machine.run("packages", "lab", MISSING="qemu-utils").stdout == "qemu-utils\n"
     assert machine.run("packages", "doctor", MISSING="mmdebstrap").stdout == ""
     assert not machine.called("apt-get")
-    assert machine.run("packages").returncode != 0
+    assert machine.run("packages").returncode == 2
     (machine.bin / "dpkg-query").unlink()
-    assert machine.run("packages", "matrix").returncode == 1
+    assert machine.run("packages", "matrix").returncode == CANNOT_RUN
