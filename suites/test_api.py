@@ -8,9 +8,8 @@ from testinfra.host import Host
 
 from conformance import uploads
 from conformance.container import Container
-from conformance.errors import ImageFailure
+from conformance.errors import ImageFailure, ImageLate
 from conformance.guests import Guests
-from conformance.wait import DeadlineExpired
 
 pytestmark = pytest.mark.api
 
@@ -53,7 +52,7 @@ def test_a_client_that_dies_in_the_middle_of_an_upload_leaves_a_daemon_that_answ
         died.append(uploads.die(container.uri, path))
         try:
             container.wait_until_ready(ANSWER_SECONDS)
-        except DeadlineExpired as error:
+        except ImageLate as error:
             what = f"libvirt did not answer within {ANSWER_SECONDS} s after a client died in the middle of an upload"
             raise ImageFailure(f"{what}, in try {number} of {TRIES}\n{error}") from error
 
