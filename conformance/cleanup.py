@@ -50,7 +50,7 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
         except (docker.errors.NotFound, HostBusy):
             return
         except (docker.errors.DockerException, DeadlineExpired, EngineError) as error:
-            stuck.append(f"{thing} ({getattr(error, 'explanation', None) or error})")
+            stuck.append(f"{thing} ({getattr(error, 'explanation', None) or getattr(error, 'message', None) or error})")
         else:
             gone.append(thing)
 

@@ -36,7 +36,7 @@ from conformance import (
     tables,
 )
 from conformance.container import READY_SECONDS
-from conformance.errors import ContractError, HarnessError
+from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.lab import commands, definition, machine
 from conformance.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
 from conformance.plugin import EXIT_CANNOT_RUN
@@ -765,6 +765,8 @@ def main() -> None:
         sys.exit(_say(error, EXIT_USAGE))
     except HarnessError as error:
         sys.exit(_say(error, EXIT_CANNOT_RUN))
+    except ImageFailure as error:  # where no test answers for it, such as in a benchmark
+        sys.exit(_say(HarnessError(f"the image failed: {error}", "find out how: conformance matrix"), EXIT_CANNOT_RUN))
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)

@@ -17,9 +17,9 @@ import libvirt
 from conformance import effective, hypervisor, interrupt, labels, streams
 from conformance.contract import Device
 from conformance.engine import REMEDY, engine_errors
-from conformance.errors import EngineError, EngineGone, ImageFailure, Unsupported
+from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
 from conformance.mode import STOP_TIMEOUT, Mode
-from conformance.wait import DeadlineExpired, wait_for, within
+from conformance.wait import DeadlineExpired, for_image, wait_for, within
 
 if TYPE_CHECKING:
     from conformance.relay import Relay
@@ -201,7 +201,7 @@ class Container:
 
         Raises:
             ImageFailure: the container ended before libvirt answered.
-            DeadlineExpired: libvirt never answered.
+            ImageLate: libvirt never answered.
         """
         deadline = self.ready_seconds if seconds is None else seconds
         last = ""
@@ -216,18 +216,19 @@ class Container:
             try:
                 return hypervisor.connect(self.uri, seconds=min(OPEN_SECONDS, deadline))
             except (libvirt.libvirtError, DeadlineExpired) as error:
-                last = str(error)
+                last = error.message if isinstance(error, DeadlineExpired) else str(error)
                 return None
 
         self.disconnect()
         try:
-            self._connection = wait_for(
-                f"libvirt to answer at {self.uri}",
-                ask,
-                seconds=deadline,
-                interval=0.05,
-                seen=lambda: f"{last}\n{self._relayed()}{self._ports()}{self.describe()}",
-            )
+            with for_image():
+                self._connection = wait_for(
+                    f"libvirt to answer at {self.uri}",
+                    ask,
+                    seconds=deadline,
+                    interval=0.05,
+                    seen=lambda: f"{last}\n{self._relayed()}{self._ports()}{self.describe()}",
+                )
         finally:
             self.warnings = [line.partition(WARNING)[2] for line in self.log(100).splitlines() if WARNING in line]
         return self._connection
@@ -260,7 +261,7 @@ class Container:
 
         Raises:
             ImageFailure: the container is not running.
-            DeadlineExpired: libvirt does not answer.
+            ImageLate: libvirt does not answer.
         """
         if self._connection is not None and self._connection.isAlive():
             return self._connection
@@ -271,12 +272,12 @@ class Container:
 
         Raises:
             ImageFailure: it ended before libvirt answered.
-            DeadlineExpired: libvirt does not answer after the start either.
+            ImageLate: libvirt does not answer after the start either.
         """
         if self.running:
             if self._connection is not None and self._connection.isAlive():
                 return
-            with contextlib.suppress(DeadlineExpired):
+            with contextlib.suppress(ImageLate):
                 self.wait_until_ready(OPEN_SECONDS)
                 return
             with engine_errors():
@@ -312,7 +313,7 @@ class Container:
 
         Raises:
             ImageFailure: it ended before libvirt answered.
-            DeadlineExpired: libvirt never answered.
+            ImageLate: libvirt never answered.
         """
         self.stop()
         self._remove_container()
@@ -443,7 +444,7 @@ class Container:
                     f"{' '.join(command)}: cannot run in the container: {error.explanation}\n{self.describe()}"
                 ) from error
             except DeadlineExpired as error:
-                raise EngineGone(str(error), REMEDY) from error
+                raise EngineGone(error.message, REMEDY) from error
         if status in (124, 137):
             raise ImageFailure(f"{' '.join(command)}: still running after {seconds} s")
         return Done(status, stdout, stderr)

@@ -72,7 +72,8 @@ class Engine:
         try:
             within("the engine to answer", self.client.ping, seconds=CONNECT_SECONDS)
         except (DeadlineExpired, DockerException, requests.RequestException) as error:
-            raise EngineGone(f"the engine went away: {error}", REMEDY) from error
+            why = error.message if isinstance(error, DeadlineExpired) else error
+            raise EngineGone(f"the engine went away: {why}", REMEDY) from error
 
     def fingerprint(self, image: str | None = None, run: str = "") -> HostFingerprint:
         """Describe the engine's host.

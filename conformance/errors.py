@@ -42,5 +42,9 @@ class ImageFailure(AssertionError):
     """The image under test did something wrong; says nothing about the harness (verdict *fails*)."""
 
 
+class ImageLate(ImageFailure):
+    """The image under test did not do something before its deadline."""
+
+
 class Unsupported(Exception):
     """This host cannot be asked: no usable KVM, or an engine that cannot grant what the mode needs."""

@@ -24,7 +24,7 @@ from conformance.media import CMDLINE
 from conformance.report import Event, Report
 from conformance.screen import Reading, Screen, save, small_png
 from conformance.verdict import FULL_DISK
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.wait import DeadlineExpired, for_image, wait_for
 
 Firmware = Literal["bios", "efi", "secure-boot"]
 """``secure-boot`` is UEFI that enforces Secure Boot, with the keys that machines are sold with."""
@@ -404,7 +404,7 @@ class _Console:
         """Type a text.
 
         Raises:
-            DeadlineExpired: the guest's serial port does not take it.
+            ImageLate: the guest's serial port does not take it.
         """
         rest = text.encode()
 
@@ -413,7 +413,8 @@ class _Console:
             rest = rest[max(self._stream.send(rest), 0) :]  # -2: not now
             return not rest
 
-        wait_for("the guest's serial port to take an order", sent, seconds=ANSWER_SECONDS)
+        with for_image():
+            wait_for("the guest's serial port to take an order", sent, seconds=ANSWER_SECONDS)
 
     def drain(self) -> None:
         """Wait for the last bytes: a domain can be gone before they have arrived."""
@@ -819,7 +820,8 @@ class Running:
     def kill(self) -> None:
         """End QEMU by SIGKILL, as a crash would."""
         self._container.run("kill", "-KILL", self._pid)
-        wait_for(f"QEMU of guest {self.guest.name} to be gone", self._ended, seconds=ANSWER_SECONDS)
+        with for_image():
+            wait_for(f"QEMU of guest {self.guest.name} to be gone", self._ended, seconds=ANSWER_SECONDS)
 
     def wait_for_text(self, pattern: str, on: Place | None = None, seconds: float = BOOT_SECONDS) -> dict[str, str]:
         """Wait until a regular expression matches what the guest shows, and return that as evidence.
@@ -960,7 +962,9 @@ class Running:
         """Wait, and return why that ended badly; empty if it did not."""
         try:
             wait_for(f"guest {self.guest.name} {what}", ask, seconds=seconds, interval=interval, seen=self._shows)
-        except (DeadlineExpired, _Stopped) as error:
+        except DeadlineExpired as error:
+            return error.message
+        except _Stopped as error:
             return str(error)
         return ""
 
@@ -1116,7 +1120,7 @@ class Autostarted:
         try:
             return wait_for(f"guest {self.name} to be up", ready, seconds=seconds, interval=CONSOLE_LOG_SECONDS)
         except DeadlineExpired as error:
-            raise GuestFailure(str(error), self._container, self._guest) from error
+            raise GuestFailure(error.message, self._container, self._guest) from error
 
     def remove(self) -> None:
         """End and undefine the domain, if it is still there."""

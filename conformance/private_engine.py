@@ -298,12 +298,14 @@ class PrivateEngine:
         doomed = _with_descendants(self._pids())
         for pid in doomed:
             _kill(pid, signal.SIGKILL)
-        wait_for(
-            "the end of killed processes",
-            lambda: not self._pids(),
-            seconds=STOP_SECONDS,
-            seen=lambda: f"still running: {self._pids()}",
-        )
+        try:
+            wait_for("the end of killed processes", lambda: not self._pids(), seconds=STOP_SECONDS)
+        except DeadlineExpired as error:
+            pids = " ".join(map(str, self._pids()))
+            raise EngineError(
+                f"the private engine's processes {pids} still run, {STOP_SECONDS:g} s after SIGKILL",
+                f"see what they wait for (ps -o pid,stat,wchan,args {pids}), or restart the machine",
+            ) from error
 
     # ------------------------------------------------------------------------------------------------- state
 
@@ -334,7 +336,9 @@ class PrivateEngine:
             try:
                 wait_for("another run to start or stop the private engine", taken, seconds=LOCK_SECONDS)
             except DeadlineExpired as error:
-                raise EngineError(str(error), f"which process holds it? fuser -v {self.folder}/change.lock") from error
+                raise EngineError(
+                    error.message, f"which process holds it? fuser -v {self.folder}/change.lock"
+                ) from error
             yield
 
 

@@ -1,9 +1,12 @@
 """Waiting with a deadline: every wait says what it waited for and what it saw instead."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
+
+from conformance.errors import HarnessError, ImageLate
 
 T = TypeVar("T")
 
@@ -12,8 +15,11 @@ LONGEST_PAUSE = 1.0
 """Seconds between two questions that take long each."""
 
 
-class DeadlineExpired(AssertionError):
-    """A wait ended without what it waited for.
+REMEDY = "run it again when the machine has less to do; if it fails again, report this message"
+
+
+class DeadlineExpired(HarnessError):
+    """A wait ended without what it waited for; blames the harness, unless it expires in :func:`for_image`.
 
     Args:
         what: what was waited for, as a noun phrase.
@@ -22,9 +28,20 @@ class DeadlineExpired(AssertionError):
     """
 
     def __init__(self, what: str, seconds: float, seen: str) -> None:
-        super().__init__(f"waited {seconds:g} s for {what}; instead: {seen or 'nothing was seen'}")
-        self.what = what
-        self.seen = seen
+        super().__init__(f"waited {seconds:g} s for {what}; instead: {seen or 'nothing was seen'}", REMEDY)
+
+
+@contextlib.contextmanager
+def for_image() -> Iterator[None]:
+    """Wait for the image under test: in here, an expired deadline is its failure.
+
+    Raises:
+        ImageLate: a deadline expired.
+    """
+    try:
+        yield
+    except DeadlineExpired as error:
+        raise ImageLate(error.message) from error
 
 
 def wait_for(

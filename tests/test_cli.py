@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from conformance import asked, cli, parts, paths, plugin, private_engine, sessions
 from conformance import contract as contracts
-from conformance.errors import ContractError, EngineError, HarnessError
+from conformance.errors import ContractError, EngineError, HarnessError, ImageLate
 from conformance.lab import definition
 from conformance.manual import manual
 from conformance.plugin import EXIT_CANNOT_RUN
@@ -22,6 +22,7 @@ from conformance.privileges import command as privileges_command
 from conformance.record import Record
 from conformance.selfcheck import command as selfcheck_command
 from conformance.spread import Place
+from conformance.wait import DeadlineExpired
 
 runner = CliRunner()
 
@@ -61,6 +62,8 @@ def test_an_unknown_mode_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (ContractError("odd"), cli.EXIT_USAGE),
         (EngineError("none", "start one"), EXIT_CANNOT_RUN),
         (HarnessError("full"), EXIT_CANNOT_RUN),
+        (DeadlineExpired("the lab's end", 5, "it runs"), EXIT_CANNOT_RUN),
+        (ImageLate("waited 5 s for libvirt"), EXIT_CANNOT_RUN),
         (KeyboardInterrupt(), 130),
     ],
 )

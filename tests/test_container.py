@@ -13,7 +13,7 @@ from conformance import effective, hypervisor, mode, streams
 from conformance.container import Container
 from conformance.contract import Contract
 from conformance.engine import engine_errors
-from conformance.errors import EngineError, EngineGone, ImageFailure, Unsupported
+from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
 from conformance.wait import DeadlineExpired
 
 
@@ -319,7 +319,7 @@ def test_a_silent_libvirt_is_told_with_the_ports_that_are_open(
         raise libvirt.libvirtError("connection reset")
 
     monkeypatch.setattr(hypervisor, "connect", refuse)
-    with pytest.raises(DeadlineExpired, match="on port 16509; the container listens on 8080\n"):
+    with pytest.raises(ImageLate, match="on port 16509; the container listens on 8080\n"):
         of(api, contract).start().wait_until_ready(0)
 
 

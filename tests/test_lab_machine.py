@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from conformance import paths
+from conformance import paths, wait
 from conformance.errors import EngineError, LabError
 from conformance.lab import definition, disk, emulator, machine, packages
 from conformance.lab.disk import Disk
 from conformance.lab.emulator import Emulator
 from conformance.lab.machine import Machine
-from conformance.wait import wait_for
+from conformance.wait import DeadlineExpired, wait_for
 
 HOST = definition.load()
 
@@ -205,6 +206,15 @@ def test_one_that_does_not_hear_is_killed(runs: Path, monkeypatch: pytest.Monkey
     assert not folder.exists()
 
 
+def test_one_that_outlives_sigkill_is_told(alive: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "END_SECONDS", 0.1)
+    with monkeypatch.context() as deaf:
+        deaf.setattr("os.kill", lambda _pid, _signal: None)
+        deaf.setattr(Machine, "alive", True)
+        with pytest.raises(LabError, match=rf"did not end within 0\.1 s \(QEMU is process {alive.pid}\)"):
+            alive.stop()
+
+
 # ------------------------------------------------------------------------------------------------ started and saved
 
 
@@ -316,6 +326,25 @@ def test_a_state_that_cannot_be_saved_is_told_and_nothing_is_left(
 def test_a_qemu_that_refuses(tools: Tools, start: Start, monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
     monkeypatch.setenv("QEMU", "refuses")
     with pytest.raises(LabError, match="did not start: QEMU ended with status 1"):
+        start()
+    assert not list(runs.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("deadline", "words"),
+    [("END_SECONDS", "QEMU opened no monitor within 0 s"), ("SAVE_SECONDS", "did not save its state within 0 s")],
+)
+def test_a_qemu_that_is_too_slow(
+    tools: Tools, start: Start, monkeypatch: pytest.MonkeyPatch, runs: Path, deadline: str, words: str
+) -> None:
+    def wait_for(what: str, ask: Callable[[], Any], *, seconds: float, **more: Any) -> Any:
+        if seconds == 0 and "end" not in what:
+            raise DeadlineExpired(what, seconds, "nothing")
+        return wait.wait_for(what, ask, seconds=seconds or 30, **more)
+
+    monkeypatch.setattr(machine, "wait_for", wait_for)
+    monkeypatch.setattr(machine, deadline, 0)
+    with pytest.raises(LabError, match=words):
         start()
     assert not list(runs.iterdir())
 
@@ -442,6 +471,7 @@ RUN = """
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from conformance import interrupt, media
 from conformance.lab import definition, disk, emulator, machine, packages
 media.probe = lambda _: None

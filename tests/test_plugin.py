@@ -24,7 +24,7 @@ from conformance.verdict import CRASH, EMULATIONS_FAULT
 
 PREAMBLE = """
 import libvirt, pytest
-from conformance.errors import EngineError, ImageFailure, Unsupported
+from conformance.errors import EngineError, ImageFailure, ImageLate, Unsupported
 from conformance.wait import DeadlineExpired
 pytestmark = pytest.mark.{marker}
 """
@@ -134,7 +134,7 @@ def test_a_kernel_that_crashes_on_an_emulated_host_says_nothing_about_the_image(
         "assert 1 == 2",
         "raise libvirt.libvirtError('refused')",
         "raise ImageFailure('the guest is silent')",
-        "raise DeadlineExpired('a lease', 5, 'nothing')",
+        "raise ImageLate('waited 5 s for a lease')",
     ],
 )
 def test_evidence_against_the_image_fails(ask: Ask, statement: str) -> None:
@@ -144,7 +144,15 @@ def test_evidence_against_the_image_fails(ask: Ask, statement: str) -> None:
     assert outcome.result.ret == 1
 
 
-@pytest.mark.parametrize("statement", ["raise EngineError('gone')", "{}['bug']", "pytest.fail('given up')"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "raise EngineError('gone')",
+        "raise DeadlineExpired('the engine', 5, 'nothing')",
+        "{}['bug']",
+        "pytest.fail('given up')",
+    ],
+)
 def test_what_breaks_in_the_harness_is_an_error(ask: Ask, statement: str) -> None:
     outcome = ask(f"def test_it(mode): {statement}")
     assert outcome.verdicts == {"test_it": "error"}

@@ -3,8 +3,10 @@ import threading
 
 import pytest
 
+from conformance.errors import HarnessError, ImageLate
 from conformance.progress import Progress
-from conformance.wait import DeadlineExpired, wait_for, within
+from conformance.verdict import blames_image
+from conformance.wait import DeadlineExpired, for_image, wait_for, within
 
 
 def test_the_answer_is_returned() -> None:
@@ -15,6 +17,15 @@ def test_the_answer_is_returned() -> None:
 def test_expiry_says_what_was_waited_for_and_what_was_seen() -> None:
     with pytest.raises(DeadlineExpired, match=r"waited 0 s for a lease; instead: two ARP requests"):
         wait_for("a lease", lambda: None, seconds=0, seen=lambda: "two ARP requests")
+
+
+def test_who_was_waited_for_is_who_is_blamed() -> None:
+    with pytest.raises(HarnessError, match="what to do") as harness:
+        wait_for("the lab", lambda: None, seconds=0)
+    assert not blames_image(harness.value)
+    with pytest.raises(ImageLate, match=r"^waited 0 s for libvirt; instead: nothing was seen$") as late, for_image():
+        wait_for("libvirt", lambda: None, seconds=0)
+    assert blames_image(late.value)
 
 
 def test_an_exception_ends_the_wait_at_once() -> None:

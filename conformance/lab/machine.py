@@ -163,8 +163,15 @@ class Machine:
                     wait_for("the lab's end", lambda: not self._there(), seconds=END_SECONDS)
                 if self._there():
                     os.kill(self.pid, signal.SIGKILL)
-                    wait_for("the lab's end", lambda: not self._there(), seconds=END_SECONDS)
+                    self.await_end(END_SECONDS)
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def await_end(self, seconds: float) -> None:
+        """Wait until its QEMU has ended; raises LabError if that still runs after ``seconds``."""
+        try:
+            wait_for("the lab's end", lambda: not self._there(), seconds=seconds)
+        except DeadlineExpired as error:
+            raise self.failed(f"did not end within {seconds:g} s (QEMU is process {self.pid})") from error
 
     def _there(self) -> bool:
         if self.process:
@@ -333,7 +340,7 @@ def _resume(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progr
         try:
             wait_for("the lab's memory to be loaded", loaded, seconds=RESUME_SECONDS, seen=machine.state)
         except DeadlineExpired as error:
-            raise machine.failed(str(error)) from error
+            raise machine.failed(f"did not take its saved state: {error.message}") from error
         with monitor(machine.folder / "monitor") as asked:
             asked.ask("cont")
         _await_engine(machine, RESUME_SECONDS)
@@ -354,7 +361,7 @@ def _build_image(host: Host, made: Disk, qemu: Emulator, progress: Progress) -> 
         finally:
             tunnel.close()
         machine.run("systemctl poweroff")
-        wait_for("the lab's end", lambda: not machine._there(), seconds=SHUTDOWN_SECONDS, seen=machine.state)
+        machine.await_end(SHUTDOWN_SECONDS)
         new = made.folder / "disk.new"
         convert = ["qemu-img", "convert", "-O", "raw", str(machine.folder / "disk.qcow2"), str(new)]
         program.run(convert, log=machine.folder / "qemu.log", seconds=COPY_SECONDS)
@@ -384,9 +391,12 @@ def _save(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progres
                     raise LabError(f"QEMU could not save the lab's state: {status}")
                 return bool(status == "completed")
 
-            wait_for("the lab's state to be saved", written, seconds=SAVE_SECONDS, seen=machine.state)
+            try:
+                wait_for("the lab's state to be saved", written, seconds=SAVE_SECONDS)
+            except DeadlineExpired as error:
+                raise machine.failed(f"did not save its state within {SAVE_SECONDS:g} s") from error
             asked.ask("quit")
-        wait_for("the lab's end", lambda: not machine._there(), seconds=END_SECONDS)
+        machine.await_end(END_SECONDS)
         (machine.folder / "disk.qcow2").rename(new / "disk.qcow2")
         for state in made.folder.glob("state-*/"):  # of another QEMU or another machine: nobody comes back to them
             shutil.rmtree(state, ignore_errors=True)
@@ -442,7 +452,10 @@ def _launch(
                 raise machine.failed(f"did not start: QEMU ended with status {status}")
             return (folder / "monitor").exists()
 
-        wait_for("the lab's QEMU to start", up, seconds=END_SECONDS, interval=0.02)
+        try:
+            wait_for("the lab's QEMU to start", up, seconds=END_SECONDS, interval=0.02)
+        except DeadlineExpired as error:
+            raise machine.failed(f"did not start: QEMU opened no monitor within {END_SECONDS:g} s") from error
     if process.poll() is not None:
         machine.stop()
         return _launch(host, made, qemu, backing, kind, *more, keep=keep, tries=tries - 1)

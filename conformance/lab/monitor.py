@@ -35,7 +35,8 @@ class Monitor:
             self._lines.readline()  # the greeting
         except (OSError, DeadlineExpired) as error:
             self._socket.close()
-            raise LabError(f"the lab's QEMU does not answer its monitor: {error}") from error
+            why = error.message if isinstance(error, DeadlineExpired) else error
+            raise LabError(f"the lab's QEMU does not answer its monitor: {why}") from error
         self.ask("qmp_capabilities")
 
     def _connects(self, path: Path) -> bool:

@@ -40,11 +40,11 @@ from conformance import (
 )
 from conformance import contract as contracts
 from conformance.container import Container
-from conformance.errors import ImageFailure
+from conformance.errors import ImageFailure, ImageLate
 from conformance.guests import Guests
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.verdict import Verdict, blames_image, gravest
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.wait import wait_for
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -228,7 +228,7 @@ def test_a_wrong_port_in_the_contract_names_the_right_one(where: engine.Engine, 
     container = Container(where.client, asked, tag, run=RUN)
     try:
         container.start()
-        with pytest.raises(DeadlineExpired, match="asked for on port 16510; the container listens on 16509"):
+        with pytest.raises(ImageLate, match="asked for on port 16510; the container listens on 16509"):
             container.wait_until_ready(10)
     finally:
         container.remove()
@@ -250,7 +250,7 @@ def test_a_daemon_that_hangs_ends_each_call_and_is_started_again(
         connection.listAllDomains()
     assert time.monotonic() - started < 60
     assert blames_image(caught.value)
-    with pytest.raises(DeadlineExpired, match="libvirt to answer"):
+    with pytest.raises(ImageLate, match="libvirt to answer"):
         container.wait_until_ready(3)
 
     container.revive()
