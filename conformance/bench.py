@@ -623,7 +623,7 @@ def performance(results: Sequence[Result]) -> str:
     """
     if not results:
         return "Nothing has been measured yet."
-    same = [one for one in results if one.host.name == results[0].host.name]
+    same = [one for one in results if one.host.identity == results[0].host.identity]
     sources = {target.id: next((one for one in same if one.of(target.id)), None) for target in TARGETS}
     result = max(same, key=lambda one: list(sources.values()).count(one))  # what most of the rows are from
     rows = [_row(target, sources[target.id], result) for target in TARGETS]
@@ -631,7 +631,7 @@ def performance(results: Sequence[Result]) -> str:
     guests = "under KVM" if result.accel == "kvm" else "under emulation (TCG)"
     return "\n".join(
         [
-            f"**{result.host.name}**: {tables.fingerprint(result.host)}.  ",
+            f"**{tables.literal(result.host.name)}**: {tables.literal(tables.fingerprint(result.host))}.  ",
             f"Measured {result.time.date().isoformat()} with `{result.image.tag}` ({versions}), mode `{MODE}`, guests"
             f" {guests}, {result.host.fingerprint['cpus']} CPUs, load {result.load[0]:.1f} before.",
             "",

@@ -123,14 +123,19 @@ def _matrix(contract: Contract, host: HostMatrix) -> str:
     ]
     accels = frozenset(accel for cell in host.cells.values() for accel in cell.accels)
     lines = [
-        f"**{host.host.name}**: {fingerprint(host.host)}.  ",
+        f"**{literal(host.host.name)}**: {literal(fingerprint(host.host))}.  ",
         f"Recorded {host.newest_day.isoformat()} with {image(host)}. {ACCELS.get(accels, 'No guest ran.')}",
         "",
         table(["", *(f"`{claims.id}`" for claims in contract.modes)], rows),
     ]
     if notes:
-        lines += ["", *(f"{number}. {_one_line(note)}" for number, note in enumerate(notes, start=1))]
+        lines += ["", *(f"{number}. {literal(_one_line(note))}" for number, note in enumerate(notes, start=1))]
     return "\n".join(lines)
+
+
+def literal(text: str) -> str:
+    """Return Markdown that shows a text as it is: host facts and daemons' errors may hold its special characters."""
+    return re.sub(r"([\\`*<>\[\]~])", r"\\\1", text)
 
 
 def said(cell: Cell) -> str:

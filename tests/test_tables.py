@@ -115,3 +115,12 @@ def test_what_a_mode_gives_away_is_what_was_reached_last(contract: Contract, mak
     assert "| Read the host's disks | not run | **yes** |" in lines
     assert "| Load a module into the host's kernel | **yes** | no |" in lines
     assert tables.given_away(contract, []) == "Nothing has been recorded yet."
+
+
+def test_host_facts_are_shown_as_they_are() -> None:
+    said = "Assertion `ret == cpu->kvm' *failed*, a|b [see] <log>"
+    assert tables.literal(said) == r"Assertion \`ret == cpu-\>kvm' \*failed\*, a|b \[see\] \<log\>"
+    assert (
+        tables.literal("cgroup v1, security: seccomp; kvm_buf_set_msrs")
+        == "cgroup v1, security: seccomp; kvm_buf_set_msrs"
+    )

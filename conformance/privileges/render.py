@@ -8,7 +8,7 @@ from conformance.contract import Contract, Exposure, Switch
 from conformance.privileges.claims import Holds, Measured, Part, things
 from conformance.privileges.configuration import LEAST, Answer
 from conformance.privileges.search import starts_apart
-from conformance.tables import IMAGE, fingerprint, shown, table
+from conformance.tables import IMAGE, fingerprint, literal, shown, table
 
 PROBE = re.compile(r"probe-[0-9a-f]+")
 """A guest's name: as many reasons as guests would say the same."""
@@ -88,7 +88,7 @@ def _detail(contract: Contract, found: Measured) -> str:
     lines = [
         f"### `{found.mode}` on {found.host.name}",
         "",
-        f"{fingerprint(found.host)}. {starts}.{state}",
+        f"{literal(fingerprint(found.host))}. {starts}.{state}",
         *(
             f"Not asked there: {_title(contract, one)}, because {why.rstrip('.')}."
             for one, why in found.unasked.items()

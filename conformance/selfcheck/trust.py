@@ -6,7 +6,7 @@ from conformance.contract import Contract
 from conformance.record import Host
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import Outcome, Result
-from conformance.tables import fingerprint, table
+from conformance.tables import fingerprint, literal, table
 
 ITSELF = "The harness itself"
 
@@ -30,7 +30,7 @@ def _on_each(outcomes: Sequence[Outcome], draw: Callable[[Sequence[Outcome]], st
     parts = []
     for name, host in sorted(hosts.items()):
         here = [one for one in outcomes if one.host.name == name]
-        parts.append(f"**{name}**: {fingerprint(host)}.\n\n{draw(here)}")
+        parts.append(f"**{name}**: {literal(fingerprint(host))}.\n\n{draw(here)}")
     return "\n\n".join(parts)
 
 
