@@ -19,7 +19,7 @@ from conformance.contract import (
 )
 from conformance.errors import HarnessError
 from conformance.matrix import Cell, HostMatrix
-from conformance.record import Host, Record
+from conformance.record import Host, Identity, Record
 from conformance.verdict import FLAKY, MEANINGS, Verdict
 
 IMAGE = "libvirt-conformance"
@@ -230,19 +230,25 @@ def exposures(contract: Contract) -> str:
 
 def given_away(contract: Contract, records: Iterable[Record]) -> str:
     """Say what each mode lets a container do to its host, on each host where that was tried."""
+    tried = [one for one in records if one.feature == "security" and "reached" in one.evidence]
     reached = {
-        (record.host.name, record.mode, power.id): bool(record.evidence["reached"])
-        for record in sorted(records, key=lambda record: record.run)
+        (record.host.identity, record.mode, power.id): bool(record.evidence["reached"])
+        for record in sorted(tried, key=lambda record: record.run)
         for power in contract.powers
-        if record.feature == "security" and f"[{power.id}]" in record.check and "reached" in record.evidence
+        if f"[{power.id}]" in record.check
     }
+    if tried and not reached:
+        raise HarnessError(
+            f"the table of given privileges would be empty: no power of the contract is in {tried[-1].check!r}",
+            "name the powers in contract.toml as the tests of the feature security do",
+        )
     hosts = sorted({host for host, _, _ in reached})
     if not hosts:
         return "Nothing has been recorded yet."
-    return "\n\n".join(f"On {host}:\n\n{_given_away(contract, host, reached)}" for host in hosts)
+    return "\n\n".join(f"On {host[0]}:\n\n{_given_away(contract, host, reached)}" for host in hosts)
 
 
-def _given_away(contract: Contract, host: str, reached: Mapping[tuple[str, str, str], bool]) -> str:
+def _given_away(contract: Contract, host: Identity, reached: Mapping[tuple[Identity, str, str], bool]) -> str:
     modes = [one.id for one in contract.modes if any(key[:2] == (host, one.id) for key in reached)]
     words = {True: "**yes**", False: "no", None: "not run"}
     rows = [[power.title, *(words[reached.get((host, mode, power.id))] for mode in modes)] for power in contract.powers]

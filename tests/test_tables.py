@@ -124,3 +124,12 @@ def test_host_facts_are_shown_as_they_are() -> None:
         tables.literal("cgroup v1, security: seccomp; kvm_buf_set_msrs")
         == "cgroup v1, security: seccomp; kvm_buf_set_msrs"
     )
+
+
+def test_powers_that_no_test_names_any_more_are_an_error(
+    contract: Contract, make_record: Callable[..., Record]
+) -> None:
+    tried = make_record(feature="security", check="test_x[renamed]", evidence={"reached": True})
+    with pytest.raises(HarnessError, match="renamed"):
+        tables.given_away(contract, [tried])
+    assert tables.given_away(contract, [])

@@ -8,7 +8,7 @@ from conformance.contract import Capability, CgroupNamespace, Contract, Device, 
 from conformance.privileges import configuration
 from conformance.privileges.configuration import Answer, Configuration
 from conformance.privileges.search import Findings, Search
-from conformance.record import Host, Image
+from conformance.record import Host, Identity, Image
 
 
 class Holds(StrEnum):
@@ -78,9 +78,9 @@ def measured(contract: Contract, configurations: Sequence[Configuration]) -> lis
 
     Of several images, or kernels of a host, the newest counts whose search is finished; where none is, the newest.
     """
-    groups: dict[tuple[str, str], list[Configuration]] = {}
+    groups: dict[tuple[Identity, str], list[Configuration]] = {}
     for one in configurations:
-        groups.setdefault((one.host.name, one.mode), []).append(one)
+        groups.setdefault((one.host.identity, one.mode), []).append(one)
     order = {claims.id: place for place, claims in enumerate(contract.modes)}
     keys = sorted((key for key in groups if key[1] in order), key=lambda key: (key[0], order[key[1]]))
     return [_measured(contract, mode, groups[host, mode]) for host, mode in keys]

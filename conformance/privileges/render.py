@@ -41,13 +41,13 @@ def documented(contract: Contract, found: Sequence[Measured]) -> str:
     """
     if not found:
         return NOTHING
-    hosts = {one.host.name: [each for each in found if each.host.name == one.host.name] for one in found}
+    hosts = {one.host.identity: [each for each in found if each.host.identity == one.host.identity] for one in found}
     rows = []
     for one in contract.exposures:
         cells = [_measured(contract, searches, one.id) for searches in hosts.values()]
         if one.documented not in ("default", "undocumented") and any(cells):
             rows.append([f"`{shown(one)}`", one.documented, *cells])
-    return table(["Exposure", "Documented as", *(f"Measured on {one}" for one in hosts)], rows)
+    return table(["Exposure", "Documented as", *(f"Measured on {identity[0]}" for identity in hosts)], rows)
 
 
 def _measured(contract: Contract, searches: Sequence[Measured], exposure: str) -> str:

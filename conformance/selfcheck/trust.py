@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from conformance.contract import Contract
-from conformance.record import Host
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import Outcome, Result
 from conformance.tables import fingerprint, literal, table
@@ -24,13 +23,13 @@ def makers(contract: Contract, changes: Sequence[Change], outcomes: Sequence[Out
 
 def _on_each(outcomes: Sequence[Outcome], draw: Callable[[Sequence[Outcome]], str]) -> str:
     """Draw once for each host; without any record, once for none: everything is *not run*."""
-    hosts: dict[str, Host] = {one.host.name: one.host for one in outcomes}
+    hosts = {one.host.identity: one.host for one in outcomes}
     if not hosts:
         return draw(())
     parts = []
-    for name, host in sorted(hosts.items()):
-        here = [one for one in outcomes if one.host.name == name]
-        parts.append(f"**{name}**: {literal(fingerprint(host))}.\n\n{draw(here)}")
+    for identity, host in sorted(hosts.items()):
+        here = [one for one in outcomes if one.host.identity == identity]
+        parts.append(f"**{literal(host.name)}**: {literal(fingerprint(host))}.\n\n{draw(here)}")
     return "\n\n".join(parts)
 
 
