@@ -8,7 +8,7 @@ from typing import Any
 import docker
 import docker.errors
 
-from conformance import apparmor, delegation, host_lock, labels, leftovers
+from conformance import apparmor, delegation, host_lock, labels, leftovers, passthrough
 from conformance.engine import engine_errors
 from conformance.errors import EngineError
 from conformance.host_lock import HostBusy
@@ -73,9 +73,10 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
                 if labels.DELEGATION in volume["Labels"]
                 else []
             )
+            given += [partial(_return_device, client, volume, gone)] if labels.PCI_DEVICE in volume["Labels"] else []
             take(f"volume {volume['Name']}", *given, partial(api.remove_volume, volume["Name"], force=True))
-        # The image is what looks at the host's network, for as long as that has to be given back.
-        waits = [one for one in volumes if labels.HOST_BEFORE in one["Labels"] and f"volume {one['Name']}" not in gone]
+        # The image is what gives the host back what such a volume remembers.
+        waits = [one for one in volumes if labels.IMAGE in one["Labels"] and f"volume {one['Name']}" not in gone]
         for image in [] if waits else api.images(filters={"label": mark}):
             take(f"image {image['Id']}", partial(api.remove_image, image["Id"], force=True, noprune=True))
     if stuck:
@@ -135,6 +136,11 @@ def _give_back(client: docker.DockerClient, volume: dict[str, Any], done: list[s
 def _unload(client: docker.DockerClient, volume: dict[str, Any], done: list[str]) -> None:
     apparmor.unload(client, volume["Labels"])
     done.append(f"AppArmor profile {volume['Labels'][labels.PROFILE]}")
+
+
+def _return_device(client: docker.DockerClient, volume: dict[str, Any], done: list[str]) -> None:
+    passthrough.give_back(client, volume["Labels"])
+    done.append(f"PCI device {volume['Labels'][labels.PCI_DEVICE].partition(' ')[0]}: given back to its driver")
 
 
 def sweep(client: docker.DockerClient, *, alone: bool = False) -> list[str]:

@@ -19,6 +19,9 @@ PROFILE = "org.libvirt-conformance.apparmor-profile"
 DELEGATION = "org.libvirt-conformance.delegation"
 """On a volume that holds nothing: the options of the host's control groups before the run's containers."""
 
+PCI_DEVICE = "org.libvirt-conformance.pci-device"
+"""On a volume that holds nothing: address, driver and boot of a PCI device that the run took from the host's driver."""
+
 IMAGE = "org.libvirt-conformance.image"
 """On each such volume: the image that can give back what it remembers."""
 

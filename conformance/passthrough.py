@@ -9,14 +9,15 @@ import contextlib
 import functools
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import docker
 
-from conformance import throwaway
+from conformance import labels, throwaway
 from conformance.container import CANNOT_GRANT
 from conformance.engine import engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
@@ -41,6 +42,7 @@ SECONDS = 120
 """For one question to the host, or one change there."""
 
 LOOK = r"""
+echo "boot $(cat /proc/sys/kernel/random/boot_id)"
 for group in /sys/kernel/iommu_groups/*; do [ ! -e "$group" ] || { echo iommu; break; }; done
 for address in "$@"; do
     at=/sys/bus/pci/devices/$address
@@ -77,10 +79,28 @@ done
 
 RETURNING = (
     'echo >"/sys/bus/pci/devices/$PCI/driver_override"',
-    'echo "$PCI" >"/sys/bus/pci/devices/$PCI/driver/unbind"',
+    '[ ! -e "/sys/bus/pci/devices/$PCI/driver" ] || echo "$PCI" >"/sys/bus/pci/devices/$PCI/driver/unbind"',
     'echo "$PCI" >/sys/bus/pci/drivers_probe',
 )
 """What gives a device back to the driver that the host itself has for it."""
+
+LEFT = "left"
+
+RECLAIMING = (
+    "at=/sys/bus/pci/devices/$PCI",
+    f'[ "$(cat /proc/sys/kernel/random/boot_id)" = "$BOOT" ] && [ -e "$at" ] || {{ echo {LEFT}; exit; }}',
+    'case $(basename "$(readlink "$at/driver")") in',
+    f'    "" | {DRIVER}) ;;',
+    f'    *) [ "$(cat "$at/driver_override")" != {DRIVER} ] || echo >"$at/driver_override"; echo {LEFT}; exit ;;',
+    "esac",
+    *RETURNING,
+)
+"""The same where nobody knows how far the taking came, or who gave it back since: its driver keeps a device in use.
+
+After another boot the host has a device as it is configured there, perhaps to vfio-pci.
+"""
+
+NOW = 'basename "$(readlink "/sys/bus/pci/devices/$1/driver")"'
 
 WHOSE = r"""
 tries=300
@@ -136,6 +156,7 @@ class Spare:
         self._run = run
         self._addresses = addresses
         self._bound: list[Device] = []
+        self._remembered: dict[Device, str] = {}  # and by which volume
 
     @property
     def devices(self) -> list[Device]:
@@ -154,10 +175,14 @@ class Spare:
         return [_device(address, looked) for address in self._addresses]
 
     def one(self, kind: Kind) -> Device:
-        """Return the device of a kind; raises as :attr:`devices`, and Unsupported where none of it was named."""
+        """Return the device of a kind, for a guest; raises as :attr:`devices`, and Unsupported where none was named.
+
+        The engine remembers it from now on: libvirt, too, can be killed before it gives a device back.
+        """
         found = next((device for device in self.devices if device.kind == kind), None)
         if found is None:
             raise Unsupported(f"no spare {'network card' if kind == 'card' else 'disk controller'} is named")
+        self._remember(found)
         return found
 
     @functools.cached_property
@@ -181,14 +206,22 @@ class Spare:
         devices = self.devices
         for device in devices:
             if device not in self._bound:
+                self._remember(device)
                 self._bound.append(device)
-                self._give(device)
+                try:
+                    self._give(device)
+                except NotGrantedError:  # so nothing was changed
+                    self._bound.remove(device)
+                    self._forget(device)
+                    raise
         return tuple(f"/dev/vfio/{device.group}" for device in devices)
 
     def give_back(self) -> None:
         """Give the devices back that were bound; raises EngineError where the host's driver does not take one."""
         while self._bound:
-            self._return(self._bound.pop())
+            device = self._bound.pop()
+            self._return(device)
+            self._forget(device)
 
     @contextlib.contextmanager
     def back(self, device: Device) -> Iterator[str]:
@@ -220,43 +253,88 @@ class Spare:
         return said.partition(" ")[0] == hashlib.sha256(written).hexdigest()
 
     def _give(self, device: Device) -> None:
-        said = self._change(device, BINDING)
+        said = _change(self._client, self._marks(device), BINDING)
         if said != DRIVER:
             raise Unsupported(f"the host does not give {device.address} to {DRIVER}: {said}")
 
     def _return(self, device: Device) -> None:
-        said = self._change(device, RETURNING)
-        if said != device.driver:
-            raise EngineError(
-                f"the host's {device.driver} does not take {device.address} back: {said}",
-                f"as root there: export PCI={device.address}; {'; '.join(RETURNING)}",
-            )
+        give_back(self._client, self._marks(device))
 
-    def _change(self, device: Device, lines: Sequence[str]) -> str:
-        """Run lines in a shell of the host's root, and return which driver then has the device, or what was said."""
-        whose = 'basename "$(readlink "/sys/bus/pci/devices/$PCI/driver")"'
-        try:
-            return self._ask(
-                'exec chroot /host sh -c "$1"',
-                "\n".join(["set -e", f"PCI={device.address}", *lines, whose]),
-                privileged=True,
-                binds=["/:/host"],
-            )
-        except EngineError as error:
-            if CANNOT_GRANT.search(str(error)):
-                raise Unsupported(
-                    "the engine lets nobody change its host: it starts no privileged container"
-                ) from error
-            raise
+    def _remember(self, device: Device) -> None:
+        if device not in self._remembered:
+            with engine_errors():
+                self._remembered[device] = self._client.api.create_volume(labels=self._marks(device))["Name"]
+
+    def _forget(self, device: Device) -> None:
+        with engine_errors():
+            self._client.api.remove_volume(self._remembered.pop(device), force=True)
+
+    def _marks(self, device: Device) -> dict[str, str]:
+        """Return the labels of the volume that remembers a device, whatever becomes of this process."""
+        boot = next((line.split()[1] for line in self._looked if line.startswith("boot ")), "")
+        remembered = f"{device.address} {device.driver} {boot}"
+        return {labels.RUN: self._run, labels.IMAGE: self._image, labels.PCI_DEVICE: remembered}
 
     def _ask(self, script: str, *words: str, **host_config: Any) -> str:
         """Return what a script writes in a container on the host."""
-        options = {"network_mode": "none"} | host_config
-        command = ["sh", "-c", script, "sh", *words]
-        with engine_errors():
-            return throwaway.output(
-                self._client, self._image, command, run=self._run, seconds=SECONDS, **options
-            ).strip()
+        return _ask(self._client, self._image, self._run, script, *words, **host_config)
+
+
+class NotGrantedError(Unsupported):
+    """The engine lets nobody change its host."""
+
+
+def give_back(client: docker.DockerClient, marks: Mapping[str, str]) -> None:
+    """Give a device back to the host's driver, unless that has it already or the host was booted since.
+
+    Args:
+        client: the engine.
+        marks: the labels of the volume that remembers it.
+
+    Raises:
+        EngineError: the host's driver does not take it, or the engine refused.
+    """
+    address, driver, _boot = marks[labels.PCI_DEVICE].split(" ")
+    try:
+        said = _change(client, marks, RECLAIMING)
+    except NotGrantedError:
+        said = _ask(client, marks[labels.IMAGE], marks[labels.RUN], NOW, address)
+    if said not in (driver, LEFT):
+        raise EngineError(
+            f"the host's {driver} does not take {address} back: {said}",
+            f"as root there: export PCI={address}; {'; '.join(RETURNING)}",
+        )
+
+
+def _change(client: docker.DockerClient, marks: Mapping[str, str], lines: Sequence[str]) -> str:
+    """Run lines in a shell of the host's root, and return which driver then has the device, or what was said."""
+    address, _driver, boot = marks[labels.PCI_DEVICE].split(" ")
+    known = [f"PCI={shlex.quote(address)}", f"BOOT={shlex.quote(boot)}"]
+    try:
+        return _ask(
+            client,
+            marks[labels.IMAGE],
+            marks[labels.RUN],
+            'exec chroot /host sh -c "$1"',
+            "\n".join(["set -e", *known, *lines, 'set -- "$PCI"', NOW]),
+            privileged=True,
+            binds=["/:/host"],
+        )
+    except EngineError as error:
+        if CANNOT_GRANT.search(str(error)):
+            raise NotGrantedError(
+                "the engine lets nobody change its host: it starts no privileged container"
+            ) from error
+        raise
+
+
+def _ask(client: docker.DockerClient, image: str, run: str, script: str, *words: str, **host_config: Any) -> str:
+    """Return what a script writes in a container on the host."""
+    options = {"network_mode": "none"} | host_config
+    with engine_errors():
+        return throwaway.output(
+            client, image, ["sh", "-c", script, "sh", *words], run=run, seconds=SECONDS, **options
+        ).strip()
 
 
 def address(word: str) -> str:

@@ -232,7 +232,6 @@ class Run:
                 relay.close()
         finally:
             cleanup.remove(self.engine.client, self.id)
-            self.spare.give_back()
 
 
 def prepare(

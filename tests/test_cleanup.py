@@ -8,7 +8,7 @@ import docker.errors
 import pytest
 import requests
 
-from conformance import apparmor, cleanup, delegation, host_lock, labels, leftovers
+from conformance import apparmor, cleanup, delegation, host_lock, labels, leftovers, passthrough
 from conformance.errors import EngineError, EngineGone
 
 
@@ -219,7 +219,7 @@ def given_back(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def marked(run: str) -> Api:
     api = Api(run)
-    api.things[0]["Labels"][labels.HOST_BEFORE] = "{}"  # type: ignore[index]
+    api.things[0]["Labels"] |= {labels.HOST_BEFORE: "{}", labels.IMAGE: "image"}  # type: ignore[operator]
     return api
 
 
@@ -260,6 +260,49 @@ def test_a_profile_that_a_killed_run_loaded_goes_before_what_remembers_it(monkey
     removed = cleanup.remove(client(api), "run")
     assert unloaded == ["libvirt-container"]
     assert removed[2:4] == ["AppArmor profile libvirt-container", "volume name-run"]
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_a_device_that_a_killed_run_took_goes_back_before_what_remembers_it(
+    monkeypatch: pytest.MonkeyPatch, obeys: bool
+) -> None:
+    run = dead_run()
+    api = marked(run)
+    marks = api.things[0]["Labels"]
+    del marks[labels.HOST_BEFORE]  # type: ignore[attr-defined]
+    marks[labels.PCI_DEVICE] = "0000:00:04.0 virtio-pci boot"  # type: ignore[index]
+
+    def give_back(_client: object, marks: dict[str, str]) -> None:
+        assert f"remove id-{run}" in api.calls, "a guest of the run still has it"
+        assert f"remove volume name-{run}" not in api.calls
+        if not obeys:
+            raise EngineError(f"{marks[labels.PCI_DEVICE]}: busy")
+
+    monkeypatch.setattr(passthrough, "give_back", give_back)
+    if obeys:
+        gone = cleanup.sweep(client(api))
+        assert gone[2:4] == ["PCI device 0000:00:04.0: given back to its driver", f"volume name-{run}"]
+        return
+    with pytest.raises(EngineError, match=r"0000:00:04\.0 virtio-pci boot: busy"):
+        cleanup.sweep(client(api))
+    assert not any("volume" in call or "image" in call for call in api.calls), "the image can give it back later"
+
+
+def test_a_devices_return_does_not_wait_for_what_cannot_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = marked("run")
+    marks = api.things[0]["Labels"]
+    del marks[labels.HOST_BEFORE]  # type: ignore[attr-defined]
+    marks[labels.PCI_DEVICE] = "0000:00:04.0 virtio-pci boot"  # type: ignore[index]
+    given: list[str] = []
+
+    def refuse(network: str) -> None:
+        raise Refusal(500, "has active endpoints")
+
+    monkeypatch.setattr(api, "remove_network", refuse)
+    monkeypatch.setattr(passthrough, "give_back", lambda _client, marks: given.append(marks[labels.PCI_DEVICE]))
+    with pytest.raises(EngineError, match="active endpoints"):
+        cleanup.remove(client(api), "run")
+    assert given == ["0000:00:04.0 virtio-pci boot"]
 
 
 def test_a_network_in_which_another_run_is_stays_untouched_and_remembered(given_back: list[str]) -> None:

@@ -1,14 +1,16 @@
 """Spare PCI devices, on a host that is a folder, and in the words of a host that was looked at."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import docker.errors
 import pytest
 
-from conformance import passthrough, throwaway
+from conformance import labels, passthrough, throwaway
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.passthrough import Device, Spare
 
@@ -23,6 +25,7 @@ iommu
 0000:00:05.0 driver ahci
 0000:00:05.0 iommu_group 5
 0000:00:05.0 disk sda
+boot b001
 """
 
 
@@ -38,6 +41,16 @@ class Host:
         self.asked: list[str] = []
         self.changed: list[tuple[str, str]] = []
         self.content = ""
+        self.volumes: dict[str, dict[str, str]] = {}
+
+    def create_volume(self, labels: dict[str, str]) -> dict[str, str]:
+        name = f"volume-{len(self.volumes)}"
+        self.volumes[name] = labels
+        return {"Name": name}
+
+    def remove_volume(self, name: str, force: bool) -> None:
+        assert force
+        del self.volumes[name]
 
     def output(self, _client: object, _image: str, command: list[str], **options: Any) -> str:
         _sh, _c, script, _name, *words = command
@@ -49,6 +62,8 @@ class Host:
                 assert (words, options["devices"]) == (["/dev/sda"], ["/dev/sda:/dev/sda:r"])
                 return self.used
             case passthrough.WHOSE:
+                return f"{self.drivers[words[0]]}\n"
+            case passthrough.NOW:
                 return f"{self.drivers[words[0]]}\n"
             case passthrough.APPEARED:
                 return "sdb\n" if self.content else ""
@@ -64,7 +79,7 @@ class Host:
         address = next(line for line in script.splitlines() if line.startswith("PCI="))[4:]
         own = {CARD: "virtio-pci", DISK: "ahci"}[address]
         if self.obeys:
-            self.drivers[address] = passthrough.DRIVER if "vfio-pci" in script else own
+            self.drivers[address] = passthrough.DRIVER if "modprobe" in script else own
         self.changed.append((address, self.drivers[address]))
         return f"{self.drivers[address]}\n"
 
@@ -80,12 +95,12 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
 @pytest.fixture
 def spare(host: Host) -> Spare:
     """Both devices."""
-    return named(CARD, DISK)
+    return named(host, CARD, DISK)
 
 
-def named(*addresses: str) -> Spare:
-    nobody: Any = None
-    return Spare(nobody, "image", "run", addresses)
+def named(host: Host, *addresses: str) -> Spare:
+    engine: Any = SimpleNamespace(api=host)
+    return Spare(engine, "image", "run", addresses)
 
 
 def test_what_is_named_is_told_apart_by_what_it_is(spare: Spare, host: Host) -> None:
@@ -98,18 +113,18 @@ def test_without_an_iommu_the_kernels_option_is_named(host: Host) -> None:
     host.looked = LOOKED.partition("\n")[2]
     for addresses in ((), (CARD,)):
         with pytest.raises(Unsupported, match=r"no IOMMU: .*intel_iommu=on"):
-            _ = named(*addresses).devices
+            _ = named(host, *addresses).devices
 
 
 @pytest.mark.usefixtures("host")
 def test_nothing_is_given_to_a_guest_unless_it_is_named(host: Host) -> None:
     host.looked = "iommu\n"
     with pytest.raises(Unsupported, match="--pci-device"):
-        _ = named().devices
+        _ = named(host).devices
     host.looked = LOOKED
     with pytest.raises(Unsupported, match="no spare disk controller"):
-        named(CARD).one("disk")
-    assert named(CARD).one("card").address == CARD
+        named(host, CARD).one("disk")
+    assert named(host, CARD).one("card").address == CARD
 
 
 @pytest.mark.parametrize(
@@ -128,7 +143,7 @@ def test_what_is_not_spare_is_not_touched(host: Host, before: str, after: str, w
     assert before in LOOKED
     host.looked = LOOKED.replace(before, after)
     with pytest.raises(HarnessError, match=why):
-        named(CARD, DISK).bind()
+        named(host, CARD, DISK).bind()
     assert not host.changed
 
 
@@ -146,6 +161,50 @@ def test_what_is_bound_is_given_back(spare: Spare, host: Host) -> None:
     spare.give_back()
     spare.give_back()
     assert host.changed[2:] == [(DISK, "ahci"), (CARD, "virtio-pci")]
+    assert not host.volumes
+
+
+def test_the_engine_remembers_a_device_before_it_is_taken_until_it_is_back(spare: Spare, host: Host) -> None:
+    host.obeys = False
+    with pytest.raises(Unsupported):
+        spare.bind()
+    (marks,) = host.volumes.values()
+    assert marks == {labels.RUN: "run", labels.IMAGE: "image", labels.PCI_DEVICE: f"{CARD} virtio-pci b001"}
+
+    # The run is killed here; the next one knows the engine alone.
+    host.obeys, host.drivers[CARD] = True, "vfio-pci"
+    engine: Any = SimpleNamespace(api=host)
+    passthrough.give_back(engine, marks)
+    assert host.drivers[CARD] == "virtio-pci"
+
+
+def test_a_device_that_the_host_does_not_take_back_stays_remembered(spare: Spare, host: Host) -> None:
+    spare.bind()
+    host.obeys = False
+    with pytest.raises(EngineError, match=f"does not take {DISK} back"):
+        spare.give_back()
+    assert len(host.volumes) == 2
+
+
+def test_a_device_that_libvirt_takes_by_itself_is_remembered_as_well(spare: Spare, host: Host) -> None:
+    card = spare.one("card")
+    assert spare.one("card") == card
+    (marks,) = host.volumes.values()
+    # Not even an engine that starts no privileged container is at fault, as long as the host has its device.
+    host.refuses = "unable to apply caps: operation not permitted"
+    engine: Any = SimpleNamespace(api=host)
+    passthrough.give_back(engine, marks)
+    host.drivers[CARD] = "vfio-pci"
+    with pytest.raises(EngineError, match=f"does not take {CARD} back: vfio-pci"):
+        passthrough.give_back(engine, marks)
+
+
+def test_what_the_engine_does_not_let_change_is_not_remembered(spare: Spare, host: Host) -> None:
+    host.refuses = "unable to apply caps: operation not permitted"
+    with pytest.raises(Unsupported):
+        spare.bind()
+    assert not host.volumes
+    spare.give_back()
 
 
 def test_a_device_that_was_bound_is_bound_again_after_the_host_had_it(spare: Spare, host: Host) -> None:
@@ -211,6 +270,8 @@ def test_what_is_no_address_is_refused(word: str) -> None:
 
 Run = Callable[..., str]
 
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
 
 @pytest.fixture
 def sysfs(tmp_path: Path) -> Run:
@@ -244,14 +305,16 @@ def sysfs(tmp_path: Path) -> Run:
     (tmp_path / "bus/pci/devices" / CARD).symlink_to(card)
 
     def run(script: str, *words: str) -> str:
-        script = script.replace("/sys/", f"{tmp_path}/").replace("tries=300", "tries=1")
+        script = re.sub("(?<!/proc)/sys/", f"{tmp_path}/", script).replace("tries=300", "tries=1")
         return subprocess.run(["sh", "-c", script, "sh", *words], capture_output=True, text=True, check=True).stdout
 
     return run
 
 
 def test_a_host_is_looked_at(sysfs: Run) -> None:
-    assert sysfs(passthrough.LOOK, CARD, "0000:00:09.0").splitlines() == [
+    boot, *looked = sysfs(passthrough.LOOK, CARD, "0000:00:09.0").splitlines()
+    assert boot == f"boot {BOOT}"
+    assert looked == [
         "iommu",
         f"{CARD} modalias pci:v00001AF4",
         f"{CARD} driver virtio-pci",
@@ -260,6 +323,39 @@ def test_a_host_is_looked_at(sysfs: Run) -> None:
         f"{CARD} up eth2",
         f"{CARD} disk sda",
     ]
+
+
+def reclaimed(sysfs: Run, boot: str = BOOT, address: str = CARD) -> str:
+    return sysfs("\n".join(["set -e", f"PCI={address}", f"BOOT={boot}", *passthrough.RECLAIMING])).strip()
+
+
+@pytest.mark.parametrize("driver", ["vfio-pci", ""])
+def test_what_a_killed_run_took_is_reclaimed(sysfs: Run, tmp_path: Path, driver: str) -> None:
+    card = tmp_path / "bus/pci/devices" / CARD
+    (card / "driver_override").write_text("vfio-pci\n")
+    (card / "driver").unlink()
+    if driver:
+        (tmp_path / "bus/pci/drivers/vfio-pci").mkdir()
+        (card / "driver").symlink_to(tmp_path / "bus/pci/drivers/vfio-pci")
+    assert reclaimed(sysfs) == ""
+    assert (card / "driver_override").read_text() == "\n"
+    assert (tmp_path / "bus/pci/drivers_probe").read_text() == f"{CARD}\n"
+    assert not driver or (card / "driver/unbind").read_text() == f"{CARD}\n"
+
+
+@pytest.mark.parametrize(
+    ("boot", "address", "override"),
+    [(BOOT, CARD, ""), ("another", CARD, "vfio-pci"), (BOOT, "0000:00:09.0", "vfio-pci")],
+)
+def test_a_device_that_its_driver_has_or_another_boot_is_left(
+    sysfs: Run, tmp_path: Path, boot: str, address: str, override: str
+) -> None:
+    card = tmp_path / "bus/pci/devices" / CARD
+    (card / "driver_override").write_text("vfio-pci\n")
+    assert reclaimed(sysfs, boot, address) == passthrough.LEFT
+    assert (card / "driver_override").read_text().strip() == override
+    assert not (tmp_path / "bus/pci/drivers_probe").exists()
+    assert not (card / "driver/unbind").exists()
 
 
 def test_whose_a_device_is_and_which_disk_it_has_is_waited_for(sysfs: Run) -> None:
