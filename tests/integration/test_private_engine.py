@@ -1,7 +1,8 @@
-"""A private engine in a network namespace of its own: it comes up, is shared, and leaves nothing but its data.
+"""A private engine in namespaces of its own: it comes up, is shared, and leaves nothing but its data.
 
-The namespace keeps it apart from the engine on which the other tests run. It is also the one engine that may be
-restarted under a container of the image: the matrix never touches the engine that it runs on.
+The network namespace keeps it apart from the engine on which the other tests run; the mount namespace hides an engine
+of the machine, which would be used in place of a private one. It is also the one engine that may be restarted under a
+container of the image: the matrix never touches the engine that it runs on.
 """
 
 import io
@@ -42,6 +43,30 @@ client.api.import_image_from_file(sys.argv[1], repository="sleeper", tag="1")
 client.containers.run("sleeper:1", ["/sleep", "600"], detach=True, ports={"80/tcp": 18080})
 """
 
+DEFAULT_SOCKET = Path(engine.DEFAULT_HOST.removeprefix("unix://"))
+
+OTHER_ENGINE = """
+import http.server, json, socketserver, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def address_string(self):
+        return "a client"
+
+    def do_GET(self):
+        body = json.dumps({"ApiVersion": "1.41", "Version": "20.10"} if self.path.endswith("/version") else {}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+server = socketserver.ThreadingUnixStreamServer(sys.argv[1], Handler)
+print("up", flush=True)
+server.serve_forever()
+"""
+"""Answers at a Unix socket as an engine does that is asked for its version and its description."""
+
 
 def _hear() -> None:
     """Start with no signal ignored, as ctrl-C is in the background of a shell, and a hang-up under nohup."""
@@ -50,10 +75,10 @@ def _hear() -> None:
 
 
 class Namespace:
-    """A network namespace, a cache in it, and commands that run there."""
+    """A network and a mount namespace, a cache in them, and commands that run there."""
 
     def __init__(self, holder: int, cache: Path) -> None:
-        self.enter = ["nsenter", f"--net=/proc/{holder}/ns/net", "--"]
+        self.enter = ["nsenter", f"--net=/proc/{holder}/ns/net", f"--mount=/proc/{holder}/ns/mnt", "--"]
         self.cache = cache
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
         self.environment["CONFORMANCE_CACHE"] = str(cache)
@@ -61,6 +86,13 @@ class Namespace:
 
     def output(self, *command: str) -> str:
         return subprocess.run([*self.enter, *command], check=True, capture_output=True, text=True, timeout=30).stdout
+
+    def hide_engine(self) -> None:
+        """Let nothing answer at the default socket, as on a machine without an engine.
+
+        Only the socket is covered: dockerd looks into /run for systemd.
+        """
+        self.output("sh", "-c", 'if [ -e "$1" ]; then mount --bind /dev/null "$1"; fi', "sh", str(DEFAULT_SOCKET))
 
     def start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
         """Start a run that gives ``command`` an engine."""
@@ -83,7 +115,7 @@ class Namespace:
 
     def state(self) -> str:
         """Return everything on this host that an engine changes, beside its data."""
-        mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.cache) in line]
+        mounts = [line for line in self.output("cat", "/proc/self/mountinfo").splitlines() if str(self.cache) in line]
         containers = {folder.name for folder in self.cache.glob("engine/data/containers/*")}
         groups = [str(one) for one in Path("/sys/fs/cgroup").glob("**/docker/*/") if one.name in containers]
         rules = "".join(self.output(tool) for tool in ("iptables-save", "ip6tables-save"))
@@ -121,11 +153,13 @@ class Namespace:
 def namespace() -> Iterator[Namespace]:
     # Not pytest's folder: its path is too long for a socket.
     with tempfile.TemporaryDirectory(prefix="engine") as cache:
-        holder = subprocess.Popen(["unshare", "--net", "sleep", "600"])
+        holder = subprocess.Popen(["unshare", "--net", "--mount", "--propagation", "slave", "sleep", "600"])
         try:
-            ours = Path("/proc/self/ns/net").stat().st_ino
-            wait_for("the namespace", lambda: Path(f"/proc/{holder.pid}/ns/net").stat().st_ino != ours, seconds=10)
+            # The program starts once unshare is done with the namespaces and the propagation of their mounts.
+            program = Path(f"/proc/{holder.pid}/cmdline")
+            wait_for("the namespaces", lambda: program.read_bytes().startswith(b"sleep"), seconds=10)
             namespace = Namespace(holder.pid, Path(cache))
+            namespace.hide_engine()
             namespace.output("ip", "link", "set", "lo", "up")
             namespace.output("sh", "-c", "echo 0 >/proc/sys/net/ipv4/ip_forward")
             yield namespace
@@ -176,6 +210,28 @@ def test_a_command_gets_an_engine_and_nothing_is_left(namespace: Namespace, slee
     assert status == 0, errors
     assert "starting a private one" in errors
     assert "stopping the private engine" in errors
+
+
+@pytest.mark.usefixtures("untouched")
+def test_an_engine_of_the_machine_is_used_unless_it_is_hidden(namespace: Namespace) -> None:
+    # Over an empty /run: whether the machine that runs this test has an engine makes no difference.
+    namespace.output("mount", "-t", "tmpfs", "none", str(DEFAULT_SOCKET.parent))
+    other = subprocess.Popen(
+        [*namespace.enter, sys.executable, "-c", OTHER_ENGINE, str(DEFAULT_SOCKET)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "up\n"
+        assert end(namespace.start(["true"])) == (0, "")
+
+        namespace.hide_engine()
+
+        status, errors = end(namespace.start(["true"]))
+        assert status == 0, errors
+        assert "starting a private one" in errors
+    finally:
+        other.kill()
+        other.communicate()
 
 
 @pytest.mark.usefixtures("untouched")
@@ -237,6 +293,7 @@ def test_after_a_restart_of_the_engine_what_is_persistent_is_back(
         for chunk in where.client.images.get(image.ensure_image(where, print).id).save():
             tar.write(chunk)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+    environment["DOCKER_CONFIG"] = str(namespace.cache)  # not the context that this user has chosen
 
     done = subprocess.run(
         [
