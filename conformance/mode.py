@@ -34,6 +34,9 @@ from conformance.errors import ContractError
 STOP_TIMEOUT = 60
 """Seconds that the engine waits after SIGTERM; longer than the image gives its guests to shut down."""
 
+RESTART = "unless-stopped"
+"""When the engine starts a user's container again: after its end and after a reboot, but not after ``docker stop``."""
+
 DEFAULT_CAPABILITIES = frozenset(
     "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP"
     " SETUID SYS_CHROOT".split()
@@ -175,6 +178,14 @@ class Mode:
         """Say whether /dev is the host's own, to which the host adds nodes while the container runs."""
         return any(mount.target == "/dev" for mount in self.mounts)
 
+    @property
+    def restarts(self) -> bool:
+        """Say whether the engine may start a user's container again by itself.
+
+        The numbers that a rendered command looks up may be those of other devices after a reboot.
+        """
+        return not self.drivers and not self.vfio
+
     def exposes(self, path: str) -> bool:
         """Say whether a device is exposed, by itself or by ``--privileged``."""
         return self.privileged or path in self.devices
@@ -201,6 +212,8 @@ class Mode:
         health_seconds: float | None = None,
     ) -> dict[str, Any]:
         """Render the container as a body for the engine's ``POST /containers/create``.
+
+        The engine never starts it again by itself: a crash has to be seen.
 
         Args:
             image: the image's tag or id.
@@ -261,9 +274,17 @@ class Mode:
         before += [f"apparmor_parser --replace image/apparmor/{self.profile}"] if self.profile else []
         return "\n".join([*before, shell(self.docker_run(image))])
 
-    def docker_run(self, image: str, name: str = "libvirt") -> list[str]:
-        """Render the container as the words of a ``docker run`` command, for :func:`shell`."""
+    def docker_run(self, image: str, name: str = "libvirt", *, restart: bool = True) -> list[str]:
+        """Render the container as the words of a ``docker run`` command, for :func:`shell`.
+
+        Args:
+            image: the image's tag or id.
+            name: the container's name.
+            restart: whether the engine starts it again by itself, if the mode allows that; no, to see it fail.
+        """
         words = ["docker", "run", "--detach", f"--name={name}", f"--stop-timeout={STOP_TIMEOUT}"]
+        if restart and self.restarts:
+            words.append(f"--restart={RESTART}")
         if self.privileged:
             words.append("--privileged")
         words += [f"--device={path}" for path in self.devices]
@@ -293,6 +314,7 @@ class Mode:
             "command": list(self.image.command),
             "container_name": name,
             "stop_grace_period": f"{STOP_TIMEOUT}s",
+            "restart": RESTART if self.restarts else None,
             "privileged": self.privileged or None,
             "devices": [f"{path}:{path}" for path in (*self.devices, *groups)],
             "device_cgroup_rules": [

@@ -61,7 +61,8 @@ def kinds(container: Container) -> dict[str, Kind]:
             connection.networkCreateXML,
             connection.networkDefineXML,
             connection.networkLookupByName,
-            "<network><name>{name}</name><uuid>{uuid}</uuid><title>{title}</title></network>",
+            # A network has no title before libvirt 9.7, and older ones drop it without an error.
+            "<network><name>{name}</name><uuid>{uuid}</uuid><domain name='{title}'/></network>",
         ),
         "pool": Kind(
             "pool",

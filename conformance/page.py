@@ -267,7 +267,7 @@ def _place(
         style="flaky" if cell.flaky else cell.verdict,
         reasons=reasons,
         changed=(feature.id, claims.id) in touched,
-        command=mode.shell(mode.of(contract, claims.id).docker_run(host.image.tag)),
+        command=mode.shell(mode.of(contract, claims.id).docker_run(host.image.tag, restart=False)),
         checks=checks,
         others=others,
         history=history[:HISTORY],

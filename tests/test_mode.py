@@ -60,6 +60,43 @@ def test_the_three_renderings_agree(one: Mode) -> None:
         assert bind in service["volumes"]
 
 
+def test_a_rendered_container_starts_again_and_the_harnesss_own_does_not(one: Mode) -> None:
+    service = yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]
+
+    assert ("--restart=unless-stopped" in words(one)) == (service.get("restart") == "unless-stopped") == one.restarts
+    assert not any("--restart" in word for word in one.docker_run("libvirt:1", restart=False))
+    assert "RestartPolicy" not in one.engine_call("libvirt:1")["HostConfig"]
+
+
+def test_only_a_container_that_outlives_a_reboot_starts_again(contract: Contract) -> None:
+    assert [claims.id for claims in contract.modes if not mode.of(contract, claims.id).restarts] == [
+        "unprivileged-macvtap",
+        "unprivileged-macvtap-hostnet",
+        "unprivileged-passthrough",
+    ]
+
+
+def test_every_rendering_waits_for_all_that_the_image_does_when_it_is_stopped(one: Mode) -> None:
+    def seconds(name: str, file: str) -> int:
+        found = re.search(rf"\b{name}=(\d+)", (paths.IMAGE / file).read_text())
+        assert found, name
+        return int(found[1])
+
+    libvirtd = "lib/daemon.bash"
+    # A libvirtd that hangs is replaced before the guests shut down.
+    needed = (
+        seconds("STOP_PROBE_SECONDS", libvirtd) + seconds("START_SECONDS", libvirtd)
+        + seconds("SHUTDOWN_TIMEOUT", "Dockerfile")
+    )  # fmt: skip
+    service = yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]
+
+    waits = one.engine_call("libvirt:1")["StopTimeout"]
+
+    assert needed < waits
+    assert f"--stop-timeout={waits}" in words(one)
+    assert service["stop_grace_period"] == f"{waits}s"
+
+
 def test_the_api_is_published_on_the_loopback_address_only(one: Mode) -> None:
     if one.host_network:
         assert "--env=LISTEN_ADDRESS=127.0.0.1" in words(one)

@@ -104,6 +104,7 @@ def test_each_cell_opens_what_it_rests_on(contract: Contract, make_record: Make,
         failed.run,
     ):
         assert shown in opened, shown
+    assert "--restart" not in opened  # who runs it wants to see the failure, not a loop
     assert 'href="#h0-g0"' in opened
     boot = made.section("h0-g0")
     for shown in (

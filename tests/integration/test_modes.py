@@ -1,4 +1,7 @@
-"""What ./run prints for a reader and what the harness asks of the engine are the same container."""
+"""What ./run prints for a reader and what the harness asks of the engine are the same container.
+
+But for one thing: the engine starts the reader's again by itself.
+"""
 
 import dataclasses
 import os
@@ -84,3 +87,9 @@ def test_the_rendered_line_and_the_engine_call_make_the_same_container(
     by_call, by_line = (set_by_mode(where.client.api.inspect_container(one)) for one in created)
 
     assert by_line == by_call
+    # Both "no" and nothing stand for never.
+    call_again, line_again = (
+        where.client.api.inspect_container(one)["HostConfig"]["RestartPolicy"]["Name"] or "no" for one in created
+    )
+    assert call_again == "no"
+    assert line_again == (mode.RESTART if one.restarts else "no")
