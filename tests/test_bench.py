@@ -425,6 +425,19 @@ def test_what_the_newest_did_not_measure_an_earlier_one_of_the_same_host_has(
     assert "| 4 % (4..4, 1; 2026-01-04, load 0.1 before) |" in text
 
 
+def test_two_machines_of_one_name_are_not_mixed(make_result: Callable[..., Result]) -> None:
+    def of(cpus: int, value: float) -> Result:
+        host = Host(name="docker-1", fingerprint={"cpus": cpus})
+        return make_result(host=host, measurements=(Measurement(id="memory", values=[value]),))
+
+    text = bench.performance([of(2, 90), of(4, 80)])
+    assert "docker-1 (architecture unknown, processor unknown, 2 CPUs)" in text
+    assert "80 MB" not in text
+    idle = (Measurement(id="lab-idle", values=[4]),)
+    text = bench.performance([of(2, 90), of(4, 80).model_copy(update={"measurements": idle})])
+    assert "| not measured | 10 % |" in text, "the other machine's is no earlier one of this machine"
+
+
 def test_without_a_result_the_document_says_so() -> None:
     text = bench.render("<!-- generated: performance -->\n<!-- end of generated -->\n", [])
     assert "Nothing has been measured yet." in text
