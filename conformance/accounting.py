@@ -4,6 +4,8 @@ It looks at the main thread's stack many times a second: whoever is on it is wha
 would have to be written into everything that waits; the stack tells without the harness knowing.
 """
 
+import importlib._bootstrap
+import inspect
 import io
 import json
 import re
@@ -12,14 +14,19 @@ import tarfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
+from typing import Any
 
+import docker
 import docker.errors
+import libvirt
+import libvirt_qemu
 import pytest
 
+from conformance import accel, container, guest, image, media, paths, wait
 from conformance.container import Container
 
 INTERVAL_SECONDS = 0.01
@@ -27,31 +34,45 @@ INTERVAL_SECONDS = 0.01
 REST = "rest"
 """The harness itself, pytest and Python."""
 
-KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    (REST, "_frozen_importlib", ()),  # importing docker-py is not calling the engine
-    (REST, "importlib._bootstrap", ()),
-    ("build", "conformance.image", ()),
-    ("build", "conformance.media", ()),
-    ("guest", "conformance.guest", ("_wait", "drain")),
-    ("guest", "conformance.accel", ()),
-    ("guest", "conformance.wait", ("wait_for",)),  # whoever waits outside the doors named here waits for a guest
-    ("container", "conformance.container", ()),
-    ("container", "libvirt", ()),
-    ("container", "libvirt_qemu", ()),
-    ("engine", "docker", ()),
-)
-"""What is waited for while a function of a module, one of those named or any, is on the stack."""
+Call = tuple[str, str]
+"""A module's and a function's name."""
 
-FIRST_CONTAINER = ("conformance.container", "start")
+
+def call(function: Callable[..., Any]) -> Call:
+    """Return what stands on the stack while a function runs."""
+    plain = inspect.unwrap(function)
+    return plain.__module__, plain.__name__
+
+
+KINDS: tuple[tuple[str, ModuleType | Callable[..., Any]], ...] = (
+    (REST, importlib._bootstrap),  # importing docker-py is not calling the engine
+    ("build", image),
+    ("build", media),
+    ("guest", guest.Running._wait),
+    ("guest", guest._Console.drain),
+    ("guest", accel),
+    ("guest", wait.wait_for),  # whoever waits outside the doors named here waits for a guest
+    ("container", container),
+    ("container", libvirt),
+    ("container", libvirt_qemu),
+    ("engine", docker),
+)
+"""What is waited for while a function of a module, or one function, is on the stack. The objects themselves: a name
+that is no longer there would count as :data:`REST`, without a word."""
+
+_MODULES = {on.__name__: kind for kind, on in KINDS if isinstance(on, ModuleType)}
+_FUNCTIONS = {call(on): kind for kind, on in KINDS if not isinstance(on, ModuleType)}
+
+FIRST_CONTAINER = call(Container.start)
 """On the stack while the first container of the image under test is started."""
+
+OURS = (__name__.partition(".")[0], paths.SUITES.name, "test_")
+"""How the names of the project's own modules begin."""
 
 QEMU_LOGS = "/var/log/libvirt/qemu"
 
 DOMAIN_START = re.compile(rb"^\S+ \S+ starting up libvirt version", re.MULTILINE)
 """How QEMU's log of a domain begins anew with each of its starts (libvirt's qemu_process.c)."""
-
-Call = tuple[str, str]
-"""A module's and a function's name."""
 
 
 @dataclass
@@ -92,15 +113,20 @@ class Account:
 
 def kind_of(stack: Sequence[Call]) -> str:
     """Say what a stack, outermost first, is waiting for: the outermost call that has a kind decides."""
-    for module, function in stack:
-        for kind, name, functions in KINDS:
-            if (module == name or module.startswith(f"{name}.")) and (not functions or function in functions):
-                return kind
-    return REST
+    return next((kind for one in stack if (kind := _kind(one))), REST)
+
+
+def _kind(one: Call) -> str | None:
+    """Return the kind of one call: its function's, else that of the innermost of its packages that has any."""
+    if one in _FUNCTIONS:
+        return _FUNCTIONS[one]
+    parts = one[0].split(".")
+    names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((_MODULES[name] for name in names if name in _MODULES), None)
 
 
 def _blame(stack: Sequence[Call]) -> str:
-    ours = [call for call in stack if call[0].startswith(("conformance", "suites", "test_"))]
+    ours = [one for one in stack if one[0].startswith(OURS)]
     module, function = (ours or stack)[-1] if stack else ("", "")
     return f"{module}.{function}"
 

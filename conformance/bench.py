@@ -624,14 +624,15 @@ def performance(results: Sequence[Result]) -> str:
     if not results:
         return "Nothing has been measured yet."
     same = [one for one in results if one.host.identity == results[0].host.identity]
+    called = record.names(one.host for one in results)
     sources = {target.id: next((one for one in same if one.of(target.id)), None) for target in TARGETS}
     result = max(same, key=lambda one: list(sources.values()).count(one))  # what most of the rows are from
     rows = [_row(target, sources[target.id], result) for target in TARGETS]
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(result.image.versions.items()))
+    versions = tables.literal(", ".join(f"{name} {version}" for name, version in sorted(result.image.versions.items())))
     guests = "under KVM" if result.accel == "kvm" else "under emulation (TCG)"
     return "\n".join(
         [
-            f"**{tables.literal(result.host.name)}**: {tables.literal(tables.fingerprint(result.host))}.  ",
+            f"**{tables.literal(called[result.host.identity])}**: {tables.literal(tables.fingerprint(result.host))}.  ",
             f"Measured {result.time.date().isoformat()} with `{result.image.tag}` ({versions}), mode `{MODE}`, guests"
             f" {guests}, {result.host.fingerprint['cpus']} CPUs, load {result.load[0]:.1f} before.",
             "",

@@ -8,7 +8,7 @@ from enum import StrEnum
 from conformance import matrix
 from conformance.contract import Contract
 from conformance.matrix import Cell, HostMatrix
-from conformance.record import Record
+from conformance.record import Identity, Record, names
 from conformance.verdict import Verdict
 
 NOISE_RUNS = 3
@@ -90,10 +90,9 @@ def compare(contract: Contract, old: Iterable[Record], new: Iterable[Record]) ->
     A host is compared with itself, whatever its image is called; one host alone with one alone, whatever these are
     called. Of each check the newest answer counts, and whether the others contradict it.
     """
-    return [
-        _compare(contract, one, other)
-        for one, other in _pairs(matrix.build(contract, old), matrix.build(contract, new))
-    ]
+    before, after = matrix.build(contract, old), matrix.build(contract, new)
+    called = names(host.host for host in (*before, *after))
+    return [_compare(contract, one, other, called) for one, other in _pairs(before, after)]
 
 
 def _pairs(
@@ -117,7 +116,9 @@ def _pairs(
     yield from ((None, other) for other in news)
 
 
-def _compare(contract: Contract, old: HostMatrix | None, new: HostMatrix | None) -> Comparison:
+def _compare(
+    contract: Contract, old: HostMatrix | None, new: HostMatrix | None, called: Mapping[Identity, str]
+) -> Comparison:
     before, after = _answers(old), _answers(new)
     listed = _checks(new)
     changes = [
@@ -128,8 +129,8 @@ def _compare(contract: Contract, old: HostMatrix | None, new: HostMatrix | None)
     timed, slower = _slower(old, new) if old and new else (0, [])
     order = list(Kind)
     return Comparison(
-        old=old.host.name if old else None,
-        new=new.host.name if new else None,
+        old=called[old.host.identity] if old else None,
+        new=called[new.host.identity] if new else None,
         facts=_facts(old, new) if old and new else {},
         changes=tuple(sorted([*changes, *slower], key=lambda change: order.index(change.kind))),
         timed=timed,

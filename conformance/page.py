@@ -20,7 +20,7 @@ from conformance import diff, mode, tables
 from conformance.contract import Contract, Feature, ModeClaims
 from conformance.diff import Comparison, Kind
 from conformance.matrix import Cell, HostMatrix, build
-from conformance.record import Record
+from conformance.record import Record, names
 from conformance.verdict import FLAKY, MEANINGS, Verdict
 
 HISTORY = 20
@@ -127,6 +127,7 @@ class Sheet:
 
     Attributes:
         id: of its section.
+        name: what the host is called.
         matrix: its cells.
         fingerprint: where it was measured, in a line.
         image: what was judged, likewise.
@@ -139,6 +140,7 @@ class Sheet:
     """
 
     id: str
+    name: str
     matrix: HostMatrix
     fingerprint: str
     image: str
@@ -157,7 +159,9 @@ class Sheet:
 
 def render(contract: Contract, records: Iterable[Record]) -> str:
     """Write the page; the same contract and records make the same bytes."""
-    sheets = [_sheet(contract, host, f"h{number}") for number, host in enumerate(build(contract, records))]
+    hosts = build(contract, records)
+    called = names(host.host for host in hosts)
+    sheets = [_sheet(contract, host, f"h{number}", called[host.host.identity]) for number, host in enumerate(hosts)]
     styles = [*Verdict, "flaky"]
     templates = _templates()
     # Nothing goes into it but numbers and verdicts: escaping for HTML does not make text safe in a style sheet.
@@ -192,15 +196,15 @@ def _shown(value: Any) -> Any:
 # ---------------------------------------------------------------------------------------- what the page says
 
 
-def _sheet(contract: Contract, host: HostMatrix, name: str) -> Sheet:
+def _sheet(contract: Contract, host: HostMatrix, section: str, name: str) -> Sheet:
     before, changed = _since(contract, host)
-    boots = _Boots(name)
+    boots = _Boots(section)
     touched = {(change.feature, change.mode) for change in changed.changes} if changed else set()
     rows = [
         (
             feature,
             [
-                _place(contract, host, feature, claims, f"{name}-f{row}-m{column}", touched, boots)
+                _place(contract, host, feature, claims, f"{section}-f{row}-m{column}", touched, boots)
                 for column, claims in enumerate(contract.modes)
             ],
         )
@@ -210,10 +214,11 @@ def _sheet(contract: Contract, host: HostMatrix, name: str) -> Sheet:
     for place in (place for _, row in rows for place in row):
         counts[place.style] = counts.get(place.style, 0) + 1
     return Sheet(
-        id=name,
+        id=section,
+        name=name,
         matrix=host,
         fingerprint=tables.fingerprint(host.host),
-        image=tables.image(host).replace("`", ""),
+        image=f"{host.image.tag} {tables.contents(host.image)}".rstrip(),
         runs=len({record.run for record in host.records}),
         before=before,
         changed=changed,

@@ -25,7 +25,6 @@ from conformance import (
     interrupt,
     labels,
     leftovers,
-    matrix,
     mirror,
     passthrough,
     paths,
@@ -942,8 +941,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 
 def _show(terminalreporter: pytest.TerminalReporter, run: Run) -> None:
     terminalreporter.section("compatibility")
-    for host in matrix.build(run.contract, run.recorder.records):
-        terminalreporter.write_line(summary.render(run.contract, host, color=terminalreporter.hasmarkup))
+    for drawn in summary.render(run.contract, run.recorder.records, color=terminalreporter.hasmarkup):
+        terminalreporter.write_line(drawn)
     terminalreporter.write_line(f"records: {run.recorder.path}")
     if not any(one.verdict.decided for one in run.recorder.records):
         terminalreporter.write_line("nothing was decided", red=True)

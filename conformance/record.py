@@ -2,7 +2,8 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -47,6 +48,18 @@ class Host(Data):
     def security(self) -> str:
         """Return the security options of its engine, such as AppArmor, in a line."""
         return str(self.fingerprint.get("security", ""))
+
+
+def names(hosts: Iterable[Host]) -> dict[Identity, str]:
+    """Return what to call each host: its name; its machine as well, where another one has the same name."""
+    known = {one.identity: one for one in hosts}
+    shared = Counter(one.name for one in known.values())
+    return {identity: _described(one) if shared[one.name] > 1 else one.name for identity, one in known.items()}
+
+
+def _described(host: Host) -> str:
+    arch, cpu, cpus = (fact or "unknown" for fact in host.identity[1:])
+    return f"{host.name} (architecture {arch}, processor {cpu}, {cpus} CPUs)"
 
 
 class Image(Data):

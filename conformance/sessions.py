@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
-from conformance import matrix, summary
+from conformance import summary
 from conformance.contract import Contract
 from conformance.errors import HarnessError
 from conformance.plugin import GIVEN_RUN, QUESTION, RUN
@@ -70,7 +70,7 @@ def worst(statuses: Collection[int]) -> int:
 
 def together(contract: Contract, title: str, records: Sequence[Record], *, color: bool) -> str:
     """Draw what records of several sessions say together; what answers differently is flaky, with counts."""
-    return "\n".join([title, *(summary.render(contract, one, color=color) for one in matrix.build(contract, records))])
+    return "\n".join([title, *summary.render(contract, records, color=color)])
 
 
 NOTHING_TO_ASK = 5

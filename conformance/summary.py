@@ -2,16 +2,18 @@
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from conformance import matrix
 from conformance.contract import Contract
 from conformance.finding import Finding, Report
 from conformance.matrix import Cell, HostMatrix
+from conformance.record import Record, names
 from conformance.verdict import Verdict
 
 STYLES = {
@@ -29,17 +31,33 @@ STATES = {"yes": "green", "no": "bold red", "unknown": "yellow"}
 FLAKY = "bold magenta"
 
 
-def render(contract: Contract, host: HostMatrix, *, color: bool, width: int = 120) -> str:
+def render(contract: Contract, records: Iterable[Record], *, color: bool) -> Iterator[str]:
+    """Draw the matrix of each host and image that records are of."""
+    hosts = matrix.build(contract, records)
+    called = names(host.host for host in hosts)
+    return (draw(contract, host, called[host.host.identity], color=color) for host in hosts)
+
+
+def draw(contract: Contract, host: HostMatrix, name: str, *, color: bool, width: int = 120) -> str:
     """Draw one host's matrix, with the reasons under it; in several tables, where all modes are too wide for one.
 
     Args:
         contract: for the order and titles of rows and columns.
         host: the cells.
+        name: what to call the host.
         color: whether to use terminal colours.
         width: in characters.
     """
     # NO_COLOR and dumb terminals were looked at by pytest, which decides on `color`.
-    console = Console(file=io.StringIO(), width=width, force_terminal=color, no_color=not color, highlight=False)
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=color,
+        no_color=not color,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
     groups: list[list[str]] = [[]]
     for mode in (claims.id for claims in contract.modes if any(mode == claims.id for _, mode in host.cells)):
         if groups[-1] and _width(console, _table(contract, host, [*groups[-1], mode], [])) > width:
@@ -47,7 +65,7 @@ def render(contract: Contract, host: HostMatrix, *, color: bool, width: int = 12
         groups[-1].append(mode)
     notes: list[str] = []
     with console.capture() as captured:
-        console.print(f"{host.host.name}: {host.image.tag}")
+        console.print(f"{name}: {host.image.tag}")
         for modes in groups:
             console.print(_table(contract, host, modes, notes))
         for number, note in enumerate(notes, start=1):
@@ -70,7 +88,7 @@ def _width(console: Console, table: Table) -> int:
 
 def show(report: Report) -> None:
     """Print the doctor's findings; rich looks at NO_COLOR and at what the output is."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     for one in report.findings:
         console.print(Text(f"{one.state:<8}", style=STATES[one.state]), Text(f"{one.title}: {one.seen}"), sep="")
         for line in _consequences(one):

@@ -19,13 +19,20 @@ from conformance.contract import (
 )
 from conformance.errors import HarnessError
 from conformance.matrix import Cell, HostMatrix
-from conformance.record import Host, Identity, Record
+from conformance.record import Host, Identity, Image, Record, names
 from conformance.verdict import FLAKY, MEANINGS, Verdict
 
 IMAGE = "libvirt-conformance"
 """The image's name in rendered commands."""
 
 BLOCK = re.compile(r"(?P<begin><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end of generated -->)", re.DOTALL)
+
+SPECIAL = re.compile(r"[\\`*<>\[\]~&$]|(?<![^\W_])_|_(?![^\W_])")
+"""Characters that mean something within a line of Markdown, as GitHub reads it; an underscore within a word does not.
+The one that ends a table's cell is left to :func:`table`."""
+
+BLOCK_START = re.compile(r"^(\d*)([#+=.)-])")
+"""How a line begins that is a heading, a list or a rule."""
 
 WORDS = {
     Verdict.WORKS: "works",
@@ -97,10 +104,18 @@ def fill(text: str, makers: Mapping[str, Callable[[], str]]) -> str:
 def _matrices(contract: Contract, hosts: Sequence[HostMatrix]) -> str:
     if not hosts:
         return "Nothing has been recorded yet."
-    return "\n\n".join(_matrix(contract, host) for host in hosts)
+    called = names(host.host for host in hosts)
+    return "\n\n".join(_matrix(contract, host, called[host.host.identity]) for host in hosts)
 
 
-def _matrix(contract: Contract, host: HostMatrix) -> str:
+def _matrix(contract: Contract, host: HostMatrix, name: str) -> str:
+    places = {(feature.id, claims.id) for feature in contract.features for claims in contract.modes}
+    if not places & host.cells.keys():
+        raise HarnessError(
+            f"the matrix of {name} would be empty: no record there is of a feature and a mode of the contract; "
+            f"the newest is of {host.records[-1].feature!r} in {host.records[-1].mode!r}",
+            "name features and modes in contract.toml as the records do, or remove the records",
+        )
     notes: list[str] = []
 
     def word(cell: Cell, unasked: str) -> str:
@@ -123,19 +138,27 @@ def _matrix(contract: Contract, host: HostMatrix) -> str:
     ]
     accels = frozenset(accel for cell in host.cells.values() for accel in cell.accels)
     lines = [
-        f"**{literal(host.host.name)}**: {literal(fingerprint(host.host))}.  ",
-        f"Recorded {host.newest_day.isoformat()} with {image(host)}. {ACCELS.get(accels, 'No guest ran.')}",
+        f"**{literal(name)}**: {literal(fingerprint(host.host))}.  ",
+        f"Recorded {host.newest_day.isoformat()} with {image(host.image)}. {ACCELS.get(accels, 'No guest ran.')}",
         "",
         table(["", *(f"`{claims.id}`" for claims in contract.modes)], rows),
     ]
     if notes:
-        lines += ["", *(f"{number}. {literal(_one_line(note))}" for number, note in enumerate(notes, start=1))]
+        lines += ["", numbered(notes)]
     return "\n".join(lines)
 
 
 def literal(text: str) -> str:
-    """Return Markdown that shows a text as it is: host facts and daemons' errors may hold its special characters."""
-    return re.sub(r"([\\`*<>\[\]~])", r"\\\1", text)
+    """Return one line of Markdown that shows a text as it is, in a paragraph, a list or a table.
+
+    What a machine says (a host's facts, a daemon's error) may hold any character.
+    """
+    return BLOCK_START.sub(r"\1\\\2", SPECIAL.sub(r"\\\g<0>", _one_line(text)))
+
+
+def numbered(notes: Iterable[str]) -> str:
+    """Write notes as the numbered list that cells refer to."""
+    return "\n".join(f"{number}. {literal(note)}" for number, note in enumerate(notes, start=1))
 
 
 def said(cell: Cell) -> str:
@@ -158,10 +181,15 @@ def fingerprint(host: Host) -> str:
     )
 
 
-def image(host: HostMatrix) -> str:
+def image(judged: Image) -> str:
     """Say in Markdown what was judged."""
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(host.image.versions.items()))
-    return f"`{host.image.tag}`" + (f" ({versions}; base {host.image.base})" if versions else "")
+    return f"`{judged.tag}` {literal(contents(judged))}".rstrip()
+
+
+def contents(judged: Image) -> str:
+    """Say what is in an image; nothing where that is not known."""
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(judged.versions.items()))
+    return f"({versions}; base {judged.base})" if versions else ""
 
 
 def verdicts() -> str:
@@ -229,27 +257,42 @@ def exposures(contract: Contract) -> str:
 
 
 def given_away(contract: Contract, records: Iterable[Record]) -> str:
-    """Say what each mode lets a container do to its host, on each host where that was tried."""
-    tried = [one for one in records if one.feature == "security" and "reached" in one.evidence]
-    reached = {
-        (record.host.identity, record.mode, power.id): bool(record.evidence["reached"])
-        for record in sorted(tried, key=lambda record: record.run)
-        for power in contract.powers
-        if f"[{power.id}]" in record.check
-    }
-    if tried and not reached:
-        raise HarnessError(
-            f"the table of given privileges would be empty: no power of the contract is in {tried[-1].check!r}",
-            "name the powers in contract.toml as the tests of the feature security do",
-        )
-    hosts = sorted({host for host, _, _ in reached})
-    if not hosts:
+    """Say what each mode lets a container do to its host, on each host where that was tried.
+
+    Raises:
+        HarnessError: what was tried on a host is no power of the contract, in none of its modes.
+    """
+    tried = sorted(
+        (one for one in records if one.feature == "security" and "reached" in one.evidence),
+        key=lambda one: one.run,
+    )
+    if not tried:
         return "Nothing has been recorded yet."
-    return "\n\n".join(f"On {host[0]}:\n\n{_given_away(contract, host, reached)}" for host in hosts)
+    reached = {(one.host.identity, one.mode, _power(one)): bool(one.evidence["reached"]) for one in tried}
+    called = names(one.host for one in tried)
+    return "\n\n".join(
+        f"On {literal(called[host])}:\n\n{_given_away(contract, called[host], host, reached)}"
+        for host in sorted(called)
+    )
 
 
-def _given_away(contract: Contract, host: Identity, reached: Mapping[tuple[Identity, str, str], bool]) -> str:
-    modes = [one.id for one in contract.modes if any(key[:2] == (host, one.id) for key in reached)]
+def _power(tried: Record) -> str:
+    """Return the id of the power that a record is about; older records say it in the name of their check only."""
+    return str(tried.evidence.get("power") or tried.check.partition("[")[2].rstrip("]"))
+
+
+def _given_away(
+    contract: Contract, name: str, host: Identity, reached: Mapping[tuple[Identity, str, str], bool]
+) -> str:
+    powers = [one.id for one in contract.powers]
+    modes = [one.id for one in contract.modes if any((host, one.id, power) in reached for power in powers)]
+    if not modes:
+        seen = sorted({(power, mode) for there, mode, power in reached if there == host})
+        raise HarnessError(
+            f"the table of what a container can do to {name} would be empty: no power and mode of the contract is"
+            f" among those that were tried there: {', '.join(f'{power!r} in {mode!r}' for power, mode in seen)}",
+            "name powers and modes in contract.toml as conformance/powers.py and the records do",
+        )
     words = {True: "**yes**", False: "no", None: "not run"}
     rows = [[power.title, *(words[reached.get((host, mode, power.id))] for mode in modes)] for power in contract.powers]
     return table(["", *(f"`{mode}`" for mode in modes)], rows)
@@ -281,9 +324,18 @@ def shown(exposure: Exposure) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table in Markdown."""
-    lines = [_row(head), _row(["---"] * len(head)), *(_row(row) for row in rows)]
-    return "\n".join(lines)
+    """Write a table in Markdown.
+
+    Raises:
+        HarnessError: it has no rows: what it was to be made from has other names than whoever makes it thinks.
+    """
+    lines = [_row(row) for row in rows]
+    if not lines:
+        raise HarnessError(
+            f"the generated table {' | '.join(head)!r} would be empty",
+            "name things in contract.toml, selfcheck/ and the records alike, or let its maker say that it has nothing",
+        )
+    return "\n".join([_row(head), _row(["---"] * len(head)), *lines])
 
 
 def _row(cells: Sequence[str]) -> str:

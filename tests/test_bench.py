@@ -1,21 +1,29 @@
+import importlib
 import io
 import json
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import libvirt
 import pytest
+from docker.api import build as docker_build
+from docker.api.build import BuildApiMixin
+from docker.api.container import ContainerApiMixin
 from typer.testing import CliRunner
 
-from conformance import accounting, bench, cli, paths
+from conformance import accounting, bench, beyond, cli, guest, image, media, paths, wait
 from conformance.accel import HostKvm
 from conformance.accounting import Account, kind_of
 from conformance.bench import Measurement, Result, Target
+from conformance.container import Container
 from conformance.errors import HarnessError
 from conformance.guest import Shape, domain_xml
 from conformance.lab import cost, definition
+from conformance.media import store
 from conformance.record import Host, Image, Record, Recorder
 from conformance.verdict import Verdict
 
@@ -44,20 +52,24 @@ def make_result() -> Callable[..., Result]:
 # ------------------------------------------------------------------------------------- accounting
 
 
+WAIT = accounting.call(guest.Running._wait)
+ENSURE_IMAGE = accounting.call(image.ensure_image)
+
+
 @pytest.mark.parametrize(
     ("stack", "kind"),
     [
         ([], "rest"),
         ([MAIN, TEST], "rest"),
-        ([MAIN, TEST, ("conformance.guest", "wait_for_end"), ("conformance.guest", "_wait")], "guest"),
-        ([MAIN, ("conformance.guest", "domain_xml")], "rest"),
-        ([MAIN, ("conformance.guest", "_wait"), ("libvirt", "state")], "guest"),
-        ([MAIN, TEST, ("libvirt", "lookupByName")], "container"),
-        ([MAIN, ("conformance.container", "stop"), ("docker.api.container", "stop")], "container"),
-        ([MAIN, ("conformance.beyond", "start"), ("docker.api.container", "start")], "engine"),
-        ([MAIN, ("conformance.image", "ensure_image"), ("docker.api.build", "build")], "build"),
-        ([MAIN, ("conformance.media", "probe"), ("conformance.media.store", "intact")], "build"),
-        ([MAIN, ("_frozen_importlib", "_load_unlocked"), ("docker", "<module>")], "rest"),
+        ([MAIN, TEST, accounting.call(guest.Running.wait_for_end), WAIT], "guest"),
+        ([MAIN, accounting.call(domain_xml)], "rest"),
+        ([MAIN, WAIT, accounting.call(libvirt.virDomain.state)], "guest"),
+        ([MAIN, TEST, accounting.call(libvirt.virConnect.lookupByName)], "container"),
+        ([MAIN, accounting.call(Container.stop), accounting.call(ContainerApiMixin.stop)], "container"),
+        ([MAIN, accounting.call(beyond.Beyond.start), accounting.call(ContainerApiMixin.start)], "engine"),
+        ([MAIN, ENSURE_IMAGE, accounting.call(BuildApiMixin.build)], "build"),
+        ([MAIN, accounting.call(media.probe), accounting.call(store.intact)], "build"),
+        ([MAIN, (docker_build.__name__, "<module>")], "engine"),
         ([MAIN, ("dockerfile", "parse")], "rest"),
     ],
 )
@@ -65,12 +77,38 @@ def test_the_stack_says_what_is_waited_for(stack: list[accounting.Call], kind: s
     assert kind_of(stack) == kind
 
 
+class Seen(list[str]):
+    """Waits once, and notes what the stack says meanwhile."""
+
+    def wait(self) -> None:
+        wait.wait_for("something to be seen", self._look, seconds=1)
+
+    def _look(self) -> bool:
+        self.append(kind_of(list(accounting._calls(sys._getframe()))[::-1]))
+        return True
+
+
+def test_who_waits_waits_for_a_guest() -> None:
+    seen = Seen()
+    seen.wait()
+    assert seen == ["guest"]
+
+
+def test_an_import_is_the_harness_whatever_it_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Seen()
+    monkeypatch.setitem(sys.modules, "waiting_in_an_import", SimpleNamespace(wait=seen.wait))
+    (tmp_path / "imported_for_the_account.py").write_text("import waiting_in_an_import\nwaiting_in_an_import.wait()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("imported_for_the_account")
+    assert seen == ["rest"]
+
+
 def test_the_account_knows_the_first_container_and_whom_to_blame() -> None:
     account = Account()
-    account.add([MAIN, ("conformance.image", "ensure_image")], now=2.0, seconds=2.0)
+    account.add([MAIN, ENSURE_IMAGE], now=2.0, seconds=2.0)
     account.add([MAIN, TEST, ("json", "loads")], now=3.0, seconds=1.0)
     for now in (4.0, 5.0):
-        account.add([MAIN, ("conformance.container", "start")], now=now, seconds=1.0)
+        account.add([MAIN, accounting.call(Container.start)], now=now, seconds=1.0)
     assert account.first_container == 4.0
     assert account.before_first == {"build": 2.0, "rest": 1.0}
     assert account.seconds == {"build": 2.0, "rest": 1.0, "container": 2.0}
@@ -385,6 +423,19 @@ def test_what_the_newest_did_not_measure_an_earlier_one_of_the_same_host_has(
     assert "| Domain start: API call to running | 0.2 s (0.2..0.2, 1) |" in text
     assert "| 90 MB (90..90, 1; 2026-01-01, load 0.1 before) |" in text
     assert "| 4 % (4..4, 1; 2026-01-04, load 0.1 before) |" in text
+
+
+def test_two_machines_of_one_name_are_not_mixed(make_result: Callable[..., Result]) -> None:
+    def of(cpus: int, value: float) -> Result:
+        host = Host(name="docker-1", fingerprint={"cpus": cpus})
+        return make_result(host=host, measurements=(Measurement(id="memory", values=[value]),))
+
+    text = bench.performance([of(2, 90), of(4, 80)])
+    assert "docker-1 (architecture unknown, processor unknown, 2 CPUs)" in text
+    assert "80 MB" not in text
+    idle = (Measurement(id="lab-idle", values=[4]),)
+    text = bench.performance([of(2, 90), of(4, 80).model_copy(update={"measurements": idle})])
+    assert "| not measured | 10 % |" in text, "the other machine's is no earlier one of this machine"
 
 
 def test_without_a_result_the_document_says_so() -> None:

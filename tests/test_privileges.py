@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance import asked, bench, mode, sessions
+from conformance import asked, bench, mode, sessions, tables
 from conformance import contract as contracts
 from conformance import run as runs
 from conformance.contract import Contract
@@ -235,6 +235,36 @@ def test_two_hosts_stand_side_by_side(contract: Contract, whole: list[Configurat
     found = claims.measured(contract, [*whole, *other])
     assert [one.host.name for one in found] == ["docker-1", "docker-2"]
     assert "Measured on docker-1 | Measured on docker-2" in render.documented(contract, found)
+
+
+def test_two_machines_of_one_name_are_two_searches(contract: Contract, whole: list[Configuration]) -> None:
+    def on(cpus: int) -> list[Configuration]:
+        host = Host(name=HOST.name, fingerprint=HOST.fingerprint | {"cpus": cpus})
+        return [one.model_copy(update={"host": host}) for one in whole]
+
+    assert len({one.subject for one in (*on(2), *on(4))}) == 2, "what one answers is not asked of it for the other"
+    found = claims.measured(contract, [*on(2), *on(4)])
+    assert len(found) == 2
+    for text in (render.documented(contract, found), render.details(contract, found)):
+        assert text.count("2 CPUs)") == text.count("4 CPUs)") == 1
+
+
+def test_what_a_host_says_is_no_markup(contract: Contract) -> None:
+    said = "a`b | <b>c</b>"
+    host = Host(name=HOST.name, fingerprint=HOST.fingerprint | {"kernel": said})
+    answers = {"api": Answer(verdict="fails", reason=said), "kvm": Answer(verdict="unsupported", reason=said)}
+    whole = {one: Answer(verdict="works") for one in answers} | {"kvm": answers["kvm"]}
+    known = [configured(contract, (), host=host, answers=whole)]
+    known.append(configured(contract, ("CHOWN",), host=host, answers=answers))
+    text = render.details(contract, claims.measured(contract, known))
+    assert said not in text
+    assert text.count(tables.literal(said)) == 3, "the host, what it cannot be asked, and why a part is needed"
+
+
+def test_searches_of_modes_that_nobody_knows_are_an_error(contract: Contract) -> None:
+    with pytest.raises(HarnessError, match=r"would be empty: .* renamed"):
+        claims.measured(contract, [configured(contract, (), mode="renamed")])
+    assert claims.measured(contract, []) == []
 
 
 # ------------------------------------------------------------------------------------------------------- asking

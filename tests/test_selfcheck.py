@@ -512,6 +512,22 @@ def test_an_outcome_of_a_change_that_is_another_one_by_now_does_not_count(contra
     assert "| NAT network | 1 | 0 | 0 | 0 | 1 |" in drawn(contract, [no_dns], [old])["trust"]
 
 
+def test_what_a_check_said_is_no_markup(contract: Contract, no_dns: Change, nothing: Change) -> None:
+    outcomes = [came(no_dns, Result.MISSED, why="a`b <c>"), came(nothing, Result.ALARM, why="a`b <c>")]
+    text = drawn(contract, [no_dns, nothing], outcomes)
+    for name in ("defects", "benign"):
+        assert r": a\`b \<c\> |" in text[name]
+
+
+def test_two_machines_of_one_name_are_told_apart(contract: Contract, no_dns: Change) -> None:
+    hosts = [Host(name="docker-1", fingerprint={"cpus": cpus}) for cpus in (2, 4)]
+    text = drawn(contract, [no_dns], [came(no_dns, Result.CAUGHT, host=one) for one in hosts])["trust"]
+    first, second = text.split("4 CPUs)")
+    assert "2 CPUs)" in first
+    for one in (first, second):
+        assert "| NAT network | 1 | 1 | 0 | 0 | 0 |" in one
+
+
 def test_two_hosts_stand_one_below_the_other(contract: Contract, no_dns: Change) -> None:
     other = came(no_dns, Result.MISSED, host=Host(name="docker-2", fingerprint={}))
     text = drawn(contract, [no_dns], [came(no_dns, Result.CAUGHT), other])["trust"]

@@ -4,7 +4,7 @@ import pytest
 
 from conformance import matrix, summary
 from conformance.contract import Contract
-from conformance.record import Record
+from conformance.record import Host, Image, Record
 from conformance.verdict import Verdict
 
 Make = Callable[..., Record]
@@ -18,9 +18,26 @@ def test_a_flaky_cell_says_how_often_and_what_else_is_wrong(contract: Contract, 
         for run, verdict in enumerate(verdicts)
     ]
     (host,) = matrix.build(contract, records)
-    text = summary.render(contract, host, color=False)
+    text = summary.draw(contract, host, "docker-1", color=False)
     assert "fails; flaky: works 1 of 2" in text
     assert "no carrier" in text
+
+
+def test_no_name_is_taken_for_markup(contract: Contract, make_record: Make) -> None:
+    tag = "[fe80::1]:5000/libvirt:smile:"
+    image = Image(tag=tag, id="sha256:0", base="")
+    (text,) = summary.render(
+        contract, [make_record(image=image, verdict=Verdict.FAILS, reason="[red]:x:")], color=False
+    )
+    assert text.splitlines()[0] == f"docker-1: {tag}"
+    assert "  1  [red]:x:" in text
+
+
+def test_two_machines_of_one_name_are_told_apart(contract: Contract, make_record: Make) -> None:
+    records = [make_record(host=Host(name="docker-1", fingerprint={"cpus": cpus})) for cpus in (2, 4)]
+    first, second = summary.render(contract, records, color=False)
+    assert "2 CPUs" in first.splitlines()[0]
+    assert "4 CPUs" in second.splitlines()[0]
 
 
 @pytest.mark.parametrize("width", [60, 100, 1000])
@@ -28,7 +45,7 @@ def test_modes_that_are_too_many_for_a_terminal_are_shown_in_several_tables(
     contract: Contract, make_record: Make, width: int
 ) -> None:
     (host,) = matrix.build(contract, [make_record(mode=claims.id) for claims in contract.modes])
-    lines = summary.render(contract, host, color=False, width=width).splitlines()
+    lines = summary.draw(contract, host, "docker-1", color=False, width=width).splitlines()
 
     heads = [lines[number - 1].split() for number, line in enumerate(lines) if line.startswith(" ──")]
     assert [mode for head in heads for mode in head] == [claims.id for claims in contract.modes]

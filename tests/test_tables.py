@@ -5,7 +5,7 @@ import pytest
 from conformance import tables
 from conformance.contract import Contract
 from conformance.errors import HarnessError
-from conformance.record import Record
+from conformance.record import Host, Image, Record
 from conformance.verdict import Verdict
 
 Make = Callable[..., Record]
@@ -124,6 +124,75 @@ def test_host_facts_are_shown_as_they_are() -> None:
         tables.literal("cgroup v1, security: seccomp; kvm_buf_set_msrs")
         == "cgroup v1, security: seccomp; kvm_buf_set_msrs"
     )
+
+
+def test_no_host_fact_ends_a_line_a_cell_or_a_list() -> None:
+    assert tables.literal("two\nlines\r\n and a tab\t.") == "two lines and a tab ."
+    assert tables.literal("_emphasised_ __init__ $x$ &lt;") == r"\_emphasised\_ \_\_init\_\_ \$x\$ \&lt;"
+    for start, shown in {
+        "# no heading": r"\# no heading",
+        "- no item": r"\- no item",
+        "1. no item": r"1\. no item",
+    }.items():
+        assert tables.literal(start) == shown
+
+
+@pytest.mark.parametrize("name", ["matrix", "given-away"])
+def test_what_a_machine_says_changes_no_markup(contract: Contract, make_record: Make, name: str) -> None:
+    def shown(said: str) -> str:
+        host = Host(name="docker-1", fingerprint={"kernel": said, "kvm": said, "cpu": said})
+        image = Image(tag="libvirt:1", id="sha256:0", base=said, versions={"QEMU": said})
+        tried = {"feature": "security", "check": "test_x", "evidence": {"power": "host-disks", "reached": ""}}
+        other = host.model_copy(update={"fingerprint": {"cpu": f"other {said}"}})
+        records = [
+            make_record(host=host, image=image, verdict=Verdict.FAILS, reason=said),
+            *(make_record(host=one, image=image, **tried) for one in (host, other)),
+        ]
+        return tables.update(block(name), contract, records)
+
+    evil = "a`b | <b>c</b> *d* [e](f)\n# g"
+    plain = "a word"
+    escaped = tables.literal(evil)
+    assert evil.partition("\n")[0] not in shown(evil)
+    in_table = escaped.replace("|", "\\|")
+    assert shown(evil).replace(in_table, plain).replace(escaped, plain) == shown(plain)
+
+
+@pytest.fixture
+def two_of_one_name(make_record: Make) -> list[Record]:
+    """Records of two machines that have the same name."""
+    tried = {"feature": "security", "check": "test_x", "evidence": {"power": "host-disks", "reached": ""}}
+    return [
+        make_record(host=Host(name="docker-1", fingerprint={"arch": "x86_64", "cpu": "EPYC", "cpus": cpus}), **tried)
+        for cpus in (2, 4)
+    ]
+
+
+@pytest.mark.parametrize("name", ["matrix", "given-away"])
+def test_two_machines_of_one_name_are_told_apart(contract: Contract, two_of_one_name: list[Record], name: str) -> None:
+    for records in (two_of_one_name, two_of_one_name[::-1]):
+        text = tables.update(block(name), contract, records)
+        for cpus in (2, 4):
+            assert text.count(f"docker-1 (architecture x86_64, processor EPYC, {cpus} CPUs)") == 1
+    assert "(architecture" not in tables.update(block(name), contract, two_of_one_name[:1])
+
+
+def test_records_of_before_name_the_power_in_their_check(contract: Contract, make_record: Make) -> None:
+    old = make_record(feature="security", check="test_x[host-disks]", evidence={"reached": "vda"})
+    new = make_record(feature="security", check="test_x[disks]", evidence={"power": "host-disks", "reached": "vda"})
+    assert tables.given_away(contract, [old]) == tables.given_away(contract, [new])
+    assert "| Read the host's disks | **yes** |" in tables.given_away(contract, [new])
+
+
+def test_a_table_that_names_emptied_is_an_error(contract: Contract, make_record: Make) -> None:
+    old = make_record(feature="security", check="test_x[host-disks]", evidence={"reached": True})
+    elsewhere = old.model_copy(update={"host": Host(name="other", fingerprint={}), "check": "test_x[renamed]"})
+    with pytest.raises(HarnessError, match=r"container can do to other would be empty: .*'renamed' in 'unprivileged'"):
+        tables.given_away(contract, [old, elsewhere])
+    with pytest.raises(HarnessError, match="matrix of docker-1 would be empty"):
+        tables.update(block("matrix"), contract, [make_record(feature="renamed"), make_record(mode="renamed")])
+    with pytest.raises(HarnessError, match="would be empty"):
+        tables.volumes(contract.model_copy(update={"volumes": ()}))
 
 
 def test_powers_that_no_test_names_any_more_are_an_error(

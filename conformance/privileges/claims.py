@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from conformance.contract import Capability, CgroupNamespace, Contract, Device, Exposure, Mount, SecurityOption, Switch
+from conformance.errors import HarnessError
 from conformance.privileges import configuration
 from conformance.privileges.configuration import Answer, Configuration
 from conformance.privileges.search import Findings, Search
@@ -77,11 +78,20 @@ def measured(contract: Contract, configurations: Sequence[Configuration]) -> lis
     """Say what the configurations of each host and mode show, in the order of hosts and modes.
 
     Of several images, or kernels of a host, the newest counts whose search is finished; where none is, the newest.
+
+    Raises:
+        HarnessError: there are configurations, and the contract knows the mode of none.
     """
     groups: dict[tuple[Identity, str], list[Configuration]] = {}
     for one in configurations:
         groups.setdefault((one.host.identity, one.mode), []).append(one)
     order = {claims.id: place for place, claims in enumerate(contract.modes)}
+    if groups and not any(mode in order for _, mode in groups):
+        raise HarnessError(
+            "the tables of privileges would be empty: no recorded search is of a mode of the contract, but of"
+            f" {', '.join(sorted({mode for _, mode in groups}))}",
+            "name modes in contract.toml as the records do, or remove the records",
+        )
     keys = sorted((key for key in groups if key[1] in order), key=lambda key: (key[0], order[key[1]]))
     return [_measured(contract, mode, groups[host, mode]) for host, mode in keys]
 

@@ -26,7 +26,7 @@ Subject = tuple[str, ...]
 def subject(mode: str, host: Host, image: Image) -> Subject:
     """Return the subject of a mode on a host with an image: another kernel or engine may ask for other privileges."""
     facts = ("kernel", "engine", "cgroup_version", "security")
-    return (mode, host.name, *(str(host.fingerprint.get(fact, "")) for fact in facts), image.identity)
+    return (mode, *host.identity, *(str(host.fingerprint.get(fact, "")) for fact in facts), image.identity)
 
 
 class Answer(Data):

@@ -8,7 +8,8 @@ from conformance.contract import Contract, Exposure, Switch
 from conformance.privileges.claims import Holds, Measured, Part, things
 from conformance.privileges.configuration import LEAST, Answer
 from conformance.privileges.search import starts_apart
-from conformance.tables import IMAGE, fingerprint, literal, shown, table
+from conformance.record import names
+from conformance.tables import IMAGE, fingerprint, literal, numbered, shown, table
 
 PROBE = re.compile(r"probe-[0-9a-f]+")
 """A guest's name: as many reasons as guests would say the same."""
@@ -42,12 +43,15 @@ def documented(contract: Contract, found: Sequence[Measured]) -> str:
     if not found:
         return NOTHING
     hosts = {one.host.identity: [each for each in found if each.host.identity == one.host.identity] for one in found}
+    called = names(one.host for one in found)
     rows = []
     for one in contract.exposures:
         cells = [_measured(contract, searches, one.id) for searches in hosts.values()]
         if one.documented not in ("default", "undocumented") and any(cells):
             rows.append([f"`{shown(one)}`", one.documented, *cells])
-    return table(["Exposure", "Documented as", *(f"Measured on {identity[0]}" for identity in hosts)], rows)
+    return table(
+        ["Exposure", "Documented as", *(f"Measured on {literal(called[identity])}" for identity in hosts)], rows
+    )
 
 
 def _measured(contract: Contract, searches: Sequence[Measured], exposure: str) -> str:
@@ -79,18 +83,19 @@ def _broken(contract: Contract, found: Measured, part: Part) -> str:
 
 def details(contract: Contract, found: Sequence[Measured]) -> str:
     """Give everything that the searches found, one after the other."""
-    return "\n\n".join(_detail(contract, one) for one in found) if found else NOTHING
+    called = names(one.host for one in found)
+    return "\n\n".join(_detail(contract, one, called[one.host.identity]) for one in found) if found else NOTHING
 
 
-def _detail(contract: Contract, found: Measured) -> str:
+def _detail(contract: Contract, found: Measured, host: str) -> str:
     state = "" if found.findings.complete else " The search is not finished."
     starts = f"{found.findings.starts} starts, {starts_apart(found.search, found.findings)} with each feature by itself"
     lines = [
-        f"### `{found.mode}` on {found.host.name}",
+        f"### `{found.mode}` on {literal(host)}",
         "",
         f"{literal(fingerprint(found.host))}. {starts}.{state}",
         *(
-            f"Not asked there: {_title(contract, one)}, because {why.rstrip('.')}."
+            f"Not asked there: {_title(contract, one)}, because {literal(why.rstrip('.'))}."
             for one, why in found.unasked.items()
         ),
         *([f"Asked by nobody: {_features(contract, found.left_out)}."] if found.left_out else []),
@@ -150,7 +155,9 @@ def _marks(contract: Contract, found: Measured, answers: Iterable[Answer], notes
 
 def _noted(head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     """Return a table with its notes below it."""
-    return "\n".join([table(head, rows), "", *(f"{place}. {note}" for place, note in enumerate(notes, start=1))])
+    if not rows:
+        return NOTHING
+    return "\n".join([table(head, rows), *(["", numbered(notes)] if notes else [])])
 
 
 def _smallest(contract: Contract, found: Measured) -> str:
@@ -162,6 +169,8 @@ def _smallest(contract: Contract, found: Measured) -> str:
 
     rows = [[_title(contract, feature), listed(kept)] for feature, kept in found.findings.least_for.items()]
     least = found.findings.least
+    if least is None and not rows:
+        return "No smallest set is known yet."
     if least is None:
         return table(["Feature", "A smallest set"], rows)
     rows.append(["**All of them**", listed(least)])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from conformance.contract import Contract
+from conformance.record import names
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import Outcome, Result
 from conformance.tables import fingerprint, literal, table
@@ -24,12 +25,13 @@ def makers(contract: Contract, changes: Sequence[Change], outcomes: Sequence[Out
 def _on_each(outcomes: Sequence[Outcome], draw: Callable[[Sequence[Outcome]], str]) -> str:
     """Draw once for each host; without any record, once for none: everything is *not run*."""
     hosts = {one.host.identity: one.host for one in outcomes}
+    called = names(hosts.values())
     if not hosts:
         return draw(())
     parts = []
     for identity, host in sorted(hosts.items()):
         here = [one for one in outcomes if one.host.identity == identity]
-        parts.append(f"**{literal(host.name)}**: {literal(fingerprint(host))}.\n\n{draw(here)}")
+        parts.append(f"**{literal(called[identity])}**: {literal(fingerprint(host))}.\n\n{draw(here)}")
     return "\n\n".join(parts)
 
 
@@ -77,7 +79,7 @@ def _defects(contract: Contract, changes: Sequence[Change], outcomes: Sequence[O
         why = next((found.why for found in newest(one, outcomes)), "")
         word = came if came in (Result.CAUGHT, Result.NOT_RUN) else f"**{came}**"
         rows.append([one.title, one.layer, ", ".join(titles[each] for each in one.features), _with(word, why)])
-    return table(["Defect", "Where", "Who has to notice", "What came of it"], rows)
+    return _table(["Defect", "Where", "Who has to notice", "What came of it"], rows)
 
 
 def _benign(changes: Sequence[Change], outcomes: Sequence[Outcome]) -> str:
@@ -92,11 +94,15 @@ def _benign(changes: Sequence[Change], outcomes: Sequence[Outcome]) -> str:
         else:
             word = next((_with(each.result, each.why) for each in found), str(Result.NOT_RUN))
         rows.append([one.title, f"{len(found)} of {one.repeat}", word])
-    return table(["Change", "Runs", "What came of it"], rows)
+    return _table(["Change", "Runs", "What came of it"], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return table(head, rows) if rows else "There is no such change."
 
 
 def _with(word: str, why: str) -> str:
-    return f"{word}: {why[:300]}" if why else str(word)
+    return f"{word}: {literal(why[:300])}" if why else str(word)
 
 
 def _title(one: Result) -> str:
