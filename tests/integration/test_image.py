@@ -94,6 +94,7 @@ class Daemon:
 
     def start(self) -> None:
         """Start it without waiting for libvirt."""
+        self.earlier = len(self._lines())
         self.api.start(self.id)
 
     def wait_until_ready(self) -> None:
@@ -105,9 +106,11 @@ class Daemon:
         return self.text().splitlines()
 
     def text(self) -> str:
-        started = self.state()["StartedAt"]
-        whole = self.api.logs(self.id, timestamps=True).decode()
-        return "\n".join(line.partition(" ")[2] for line in whole.splitlines() if line >= started)
+        return "\n".join(self._lines()[self.earlier :])
+
+    def _lines(self) -> list[str]:
+        # Not by time: a container's first lines may come before the engine notes its start.
+        return self.api.logs(self.id).decode().splitlines()
 
     def complaints(self) -> list[str]:
         """Return the warnings and errors, without their times."""
