@@ -1,8 +1,11 @@
 """One test in one mode: what it asks, what was seen, and the record that comes of it."""
 
+import ast
 import functools
 import hashlib
+import json
 import time
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,17 +21,80 @@ ERROR_CHARACTERS = 8000
 """As much of an error's text as a record keeps: the console's and the logs' ends are in it."""
 
 
+REPORTING = frozenset(
+    {
+        *(
+            "accounting",
+            "asked",
+            "bench",
+            "cli",
+            "diagnosis",
+            "diff",
+            "doctor",
+            "finding",
+            "gitlab",
+            "interrupt",
+            "jobs",
+        ),
+        *("labels", "manual", "matrix", "merge", "page", "part", "parts", "private_engine", "progress", "sessions"),
+        *("spread", "summary", "tables", "traces", "lab", "privileges", "selfcheck"),
+    }
+)
+"""Modules and packages that select tests, run engines or show results: none of them can change an answer. Whatever is
+not named here counts, so that a new module cannot be forgotten."""
+
+
 @functools.cache
 def digest(*files: Path) -> str:
     """Return what changes with anything that can change an answer, beside host and image.
 
-    That is the files, such as the contract and a suite, and the harness with its media.
+    That is the files, such as the contract and a suite, the project's own contract, on which another one may build, the
+    harness but for :data:`REPORTING`, and its media. Of code and contracts their meaning counts: neither comments nor
+    docstrings, nor how they are laid out.
     """
-    own = [*paths.PACKAGE.rglob("*.py"), *(path for path in paths.ISOS.rglob("*") if path.is_file())]
-    made = hashlib.sha256()
-    for path in (*files, *sorted(own)):
-        made.update(hashlib.sha256(path.read_bytes()).digest())
+    made = hashlib.sha256(_harness().encode())
+    for path in dict.fromkeys((paths.CONTRACT, *files)):
+        made.update(_meaning(path))
     return made.hexdigest()[:16]
+
+
+@functools.cache
+def _harness() -> str:
+    modules = (path for path in paths.PACKAGE.rglob("*.py") if _part(path) not in REPORTING)
+    media = (path for path in paths.ISOS.rglob("*") if path.is_file())
+    made = hashlib.sha256()
+    for path in (*sorted(modules), *sorted(media)):
+        made.update(_meaning(path))
+    return made.hexdigest()
+
+
+def _part(module: Path) -> str:
+    """Return the name of a module of the harness, or of the package that it is in."""
+    return module.relative_to(paths.PACKAGE).with_suffix("").parts[0]
+
+
+def _meaning(path: Path) -> bytes:
+    """Return a digest of what a file says to a program."""
+    content = path.read_bytes()
+    if path.suffix == ".py":
+        tree = ast.parse(content)
+        for node in ast.walk(tree):
+            for field_, body in ast.iter_fields(node):
+                if isinstance(body, list):
+                    setattr(node, field_, [one for one in body if not _is_docstring(one)])
+        content = ast.dump(tree).encode()
+    elif path.suffix == ".toml":
+        content = json.dumps(tomllib.loads(content.decode()), sort_keys=True, default=str).encode()
+    return hashlib.sha256(content).digest()
+
+
+def _is_docstring(statement: object) -> bool:
+    """Say whether a statement is a text and nothing more, as docstrings of modules, functions and attributes are."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 Phase = Literal["setup", "call", "teardown"]
