@@ -46,7 +46,17 @@ end_unknown_dnsmasq() {
     done
 } 2>/dev/null
 
+# Names guests that ended while no libvirtd watched them: nobody else would.
+name_ended_guests() {
+    local file name
+    for file in /run/libvirt/qemu/*.pid; do
+        name=${file##*/} name=${name%.pid}
+        is_guest "$file" || warn "domain $name is not running any more: its QEMU ended or was killed while no libvirtd ran"
+    done
+}
+
 restart_libvirtd() {
+    name_ended_guests
     end_unknown_dnsmasq
     start_libvirtd
 }
@@ -60,7 +70,7 @@ answers() { timeout --kill-after=1 "$1" virsh --quiet hostname >/dev/null 2>&1 3
 pause() { # SECONDS
     sleep "$1" 3>&- &
     wait "$!"
-}
+} 2>/dev/null # bash's own words on a libvirtd that was killed
 
 # Waits until libvirtd answers; false, with its fate, if it ended, or did not answer in time and was killed for that.
 # A signal ends this, too.
@@ -82,7 +92,7 @@ await_ready() { # SECONDS, 0 for no limit
         pause 0.05
     done
     return 1
-}
+} 2>/dev/null
 
 # Waits for libvirtd's end, and finds out its fate. A signal ends this, too.
 reap() {
@@ -95,7 +105,7 @@ reap() {
     status=$?
     fate="ended with status $status"
     ((status <= 128)) || ! signal=$(kill -l "$status" 2>/dev/null) || fate="was killed by SIG$signal"
-}
+} 2>/dev/null
 
 # Kills libvirtd when it has not answered for HANG_SECONDS. Only time spent in probes counts, none of them for longer than
 # its own deadline, and it takes two of them: a container that was paused has not hung.
@@ -116,7 +126,7 @@ watch_libvirtd() {
             sleep 1
         fi
     done
-    warn "libvirtd has not answered for $HANG_SECONDS s: killing it (known cause: $cause)"
+    warn "libvirtd has not answered for $HANG_SECONDS s: killing it (a known cause: $cause)"
     kill -KILL "$libvirtd"
 }
 
@@ -149,7 +159,7 @@ supervise() {
         [[ -z $stopping ]] || return 0
         for ((start = 1; start <= STARTS; start++)); do
             warn "libvirtd $fate: starting it again; guests keep running"
-            ((start == 1)) || pause 1
+            ((start == 1)) || pause "$((2 * start))" # a short fault must not cost the guests
             restart_libvirtd
             ! await_ready "$limit" || continue 2
             [[ -z $stopping ]] || return 0
@@ -182,14 +192,19 @@ stop_libvirtd() {
     ! running || { log info 'libvirtd did not stop within 3 s: killing it' && kill -KILL "$libvirtd"; }
 }
 
+# Whether the process that a file names is a guest's: one that was left behind may name another by now.
+is_guest() { # FILE
+    local pid
+    pid=$(<"$1") && [[ -n $pid && $(<"/proc/$pid/comm") == qemu* ]]
+} 2>/dev/null
+
 # The process IDs of guests, or false if there are none.
 guests() {
-    local file pid found=1
+    local file found=1
     for file in /run/libvirt/qemu/*.pid; do
-        pid=$(<"$file")
-        # A file that was left behind may name a process of another kind by now.
-        [[ -n $pid && $(<"/proc/$pid/comm") == qemu* ]] || continue
-        printf '%s\n' "$pid"
+        is_guest "$file" || continue
+        cat "$file"
+        echo
         found=0
     done
     return "$found"
@@ -200,7 +215,7 @@ end_guests() {
     local pids tries=$((10 * 10))
     mapfile -t pids < <(guests)
     ((${#pids[@]} > 0)) || return 0
-    warn "ending ${#pids[@]} guests by SIGTERM to QEMU, without a shutdown"
+    warn "ending all guests that are left, ${#pids[@]} in number, by SIGTERM to QEMU, without a shutdown"
     kill -TERM "${pids[@]}"
     while guests >/dev/null && ((tries-- > 0)); do
         sleep 0.1

@@ -59,7 +59,11 @@ count_kills() {
         [[ $key == oom_kill ]] && all=$value
     done </proc/vmstat
     # Several guests may be killed at once, and their ends come one after the other.
-    ((SECONDS - ${killed_at:=-60} < 5)) || own_unnamed=0 all_unnamed=0
+    if ((SECONDS - ${killed_at:=-60} >= 5)); then
+        ((${own_unnamed:=0} == 0)) ||
+            log error "the kernel killed a process for want of memory, of a guest that was starting, or the container's own: $(memory_advice)"
+        own_unnamed=0 all_unnamed=0
+    fi
     if ((own > ${own_known:=$own} || all > ${all_known:=$all})); then
         ((own_unnamed += own - own_known, all_unnamed += all - all_known))
         killed_at=$SECONDS
@@ -67,17 +71,22 @@ count_kills() {
     own_known=$own all_known=$all
 }
 
+memory_advice() {
+    local limit
+    limit=$(cat "$memory_limit" 2>/dev/null)
+    if [[ $limit =~ ^[0-9]+$ ]] && ((limit < 1 << 60)); then
+        echo "the container's memory limit is $((limit >> 20)) MiB; raise it (docker run --memory) or give the guests less"
+    else
+        echo 'the container has no memory limit, so the host ran short; give the guests less'
+    fi
+}
+
 report_end() { # DOMAIN
     local state limit why
     state=$(timeout 30 virsh --quiet domstate --reason "$1" 2>/dev/null)
     # Nothing is known any more of a domain that is not persistent.
     [[ -z $state || $state == *'(crashed)'* ]] || return
-    limit=$(cat "$memory_limit" 2>/dev/null)
-    if [[ $limit =~ ^[0-9]+$ ]] && ((limit < 1 << 60)); then
-        limit="the container's memory limit is $((limit >> 20)) MiB; raise it (docker run --memory) or give the guests less"
-    else
-        limit='the container has no memory limit, so the host ran short; give the guests less'
-    fi
+    limit=$(memory_advice)
     if ((own_unnamed > 0)); then
         why="the kernel killed its QEMU for want of memory: $limit"
     elif ((all_unnamed > 0)) && switched_on QEMU_CGROUPS; then

@@ -12,6 +12,17 @@ declare -rA SETTING=(
 )
 declare -A switched_off=()
 
+# A file of the user's own hides the image's settings, without which domains do not start or run as somebody else.
+check_qemu_config() {
+    local line missing=()
+    while IFS= read -r line; do
+        [[ $line =~ ^([a-z_]+)\ = ]] || continue
+        grep -qs "^[[:space:]]*${BASH_REMATCH[1]}[[:space:]]*=" "$QEMU_CONFIG" || missing+=("$line")
+    done <"$DEFAULTS/qemu.conf"
+    ((${#missing[@]} == 0)) ||
+        warn "$QEMU_CONFIG is a file of your own and lacks settings that the image needs: $(IFS=';'; echo "${missing[*]}")"
+}
+
 configure_qemu() {
     local switch kept whole why
     for switch in "${!SETTING[@]}"; do

@@ -3,7 +3,17 @@
 # was, so that the next container can say what is missing.
 
 readonly STATE_NOTE=/etc/libvirt/qemu/.state-outside-volumes
+shared='' unwritten=''
 readonly SAME_CONTAINER=$STATE/state-noted # in the container's own layer: gone with it
+
+# Two containers on the same volumes would run the same domains on the same disks. The lock goes with the container.
+claim_volumes() {
+    local lock
+    { exec {lock}>>/etc/libvirt/qemu/.lock; } 2>/dev/null || return 0
+    flock --nonblock "$lock" && return
+    shared=yes
+    warn 'another container uses the volume /etc/libvirt/qemu: domains of both damage their disks; give each container volumes of its own'
+}
 
 # The package's own network filters are in every container.
 list_state() {
@@ -16,14 +26,20 @@ list_state() {
 
 note_state() {
     local now_there
+    [[ -z $shared ]] || return 0 # the note is the other container's
     now_there=$(list_state)
     [[ $now_there == "${noted-unknown}" ]] && return
-    printf '%s\n' "$now_there" >"$STATE_NOTE.new" && mv -f "$STATE_NOTE.new" "$STATE_NOTE" && noted=$now_there
+    if printf '%s\n' "$now_there" >"$STATE_NOTE.new" && mv -f "$STATE_NOTE.new" "$STATE_NOTE"; then
+        unwritten='' noted=$now_there
+    elif [[ -z $unwritten ]]; then
+        unwritten=yes
+        warn "$STATE_NOTE cannot be written: a new container will not name the state that it lacks"
+    fi
 } 2>/dev/null
 
 warn_of_lost_state() {
     local path
-    if [[ ! -e $SAME_CONTAINER && -e $STATE_NOTE ]]; then
+    if [[ ! -e $SAME_CONTAINER && -e $STATE_NOTE && -z $shared ]]; then
         while read -r path; do
             [[ -z $path || -e $path ]] ||
                 warn "$(name_state "$path"), and it is lost: the container was made anew, and ${path%/*} is no volume"

@@ -685,7 +685,7 @@ def test_a_libvirtd_that_cannot_be_replaced_ends_the_container(start: Start) -> 
     daemon.sh("echo 'no = such setting' >>/etc/libvirt/libvirtd.conf; kill -KILL $(pidof libvirtd)")
     assert daemon.wait_for_end() == 1
     assert len([warning for warning in daemon.warnings() if "starting it again" in warning]) == 3
-    assert "ending 1 guests by SIGTERM" in daemon.text()
+    assert "by SIGTERM to QEMU" in daemon.text()
     assert "error entrypoint: libvirtd was started 3 times in place of an earlier one" in daemon.log()[-1]
 
 
@@ -694,7 +694,7 @@ def test_without_any_libvirtd_the_end_is_that_of_qemu(start: Start) -> None:
     daemon.start_guest("guest")
     daemon.sh("echo 'no = such setting' >>/etc/libvirt/libvirtd.conf; kill -STOP $(pidof libvirtd)")
     assert daemon.stop() == 0
-    assert "ending 1 guests by SIGTERM" in daemon.text()
+    assert "by SIGTERM to QEMU" in daemon.text()
     assert daemon.log()[-1].endswith("info entrypoint: stopped")
 
 
@@ -727,6 +727,72 @@ def test_a_libvirtd_that_never_answered_ends_the_container_with_its_fate(
 
 def test_seconds_that_are_no_number_are_said(start: Start) -> None:
     assert "HANG_SECONDS=1m is not a number of seconds: using 60" in start(HANG_SECONDS="1m").warnings()
+
+
+def test_guests_whose_qemu_hangs_cost_one_shutdown_timeout_together(start: Start) -> None:
+    daemon = start(SHUTDOWN_TIMEOUT="3")
+    daemon.start_guest("one")
+    daemon.start_guest("other")
+    daemon.sh("kill -STOP $(pidof qemu-system-x86_64)")
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began < 25, "3 s for all, 10 s until libvirt kills QEMU"
+    said = daemon.text()
+    assert all(f"domain {name} cannot be asked: no answer within 3 s" in said for name in ("one", "other"))
+    assert daemon.log()[-1].endswith("info entrypoint: stopped")
+
+
+def test_a_guest_that_ends_while_no_libvirtd_runs_is_named(start: Start) -> None:
+    daemon = start()
+    daemon.start_guest("guest")
+    before = daemon.sh("pidof libvirtd")
+    daemon.sh(f"kill -KILL {before} $(pidof qemu-system-x86_64)")
+    daemon.wait_for_another(before)
+    assert any("domain guest is not running any more" in warning for warning in daemon.warnings())
+
+
+def test_a_full_volume_gets_its_default_network_once_there_is_room(start: Start, engine: Engine) -> None:
+    room = {"type": "tmpfs", "device": "tmpfs", "o": "size=64k"}
+    name = engine.client.api.create_volume(driver_opts=room, labels={labels.RUN: RUN})["Name"]
+    volumes = {name: "/etc/libvirt/qemu"}
+    holder = start(volumes={name: "/full"})
+    holder.sh("dd if=/dev/zero of=/full/fill bs=1k 2>/dev/null || test -s /full/fill")
+    daemon = start(volumes=volumes)
+    assert any("no default network until /etc/libvirt/qemu can be written" in one for one in daemon.warnings())
+    holder.sh("rm /full/fill")
+    assert daemon.stop() == 0
+    daemon.start()
+    daemon.wait_until_ready()
+    assert daemon.sh("virsh net-list --name") == "default"
+
+
+def test_a_second_container_on_the_same_volumes_says_so_and_keeps_the_note(
+    start: Start, volumes: dict[str, str]
+) -> None:
+    first = start(volumes=volumes)
+    first.start_guest("guest")
+    first.sh("virsh managedsave guest")
+    first.sh("timeout 20 sh -c 'until grep -q guest.save /etc/libvirt/qemu/.state-outside-volumes; do sleep 0.2; done'")
+
+    said = start(volumes=volumes).warnings()
+
+    assert any("another container uses the volume /etc/libvirt/qemu" in warning for warning in said)
+    assert not any("lost" in warning for warning in said)
+    assert "guest.save" in first.sh("cat /etc/libvirt/qemu/.state-outside-volumes")
+
+
+def test_a_users_own_settings_of_qemu_are_compared_with_the_images(start: Start, tmp_path: Path) -> None:
+    own = tmp_path / "qemu.conf"
+    own.write_text('user = "libvirt"\nmax_queued = 5\n')
+    (warning,) = [one for one in start(volumes={str(own): "/etc/libvirt/qemu.conf"}).warnings() if "of your own" in one]
+    assert 'stdio_handler = "file"' in warning
+    assert "user =" not in warning
+
+
+def test_a_port_that_is_none_is_said(start: Start) -> None:
+    daemon = start(TCP_PORT="99999")
+    assert "TCP_PORT=99999 is no port from 1 to 65535: using 16509" in daemon.warnings()
+    assert "libvirt answers on 0.0.0.0:16509" in daemon.text()
 
 
 # ------------------------------------------------------------------------------------------------ crashed guests
