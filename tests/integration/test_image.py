@@ -793,6 +793,7 @@ def test_a_port_that_is_none_is_said(start: Start) -> None:
     daemon = start(TCP_PORT="99999")
     assert "TCP_PORT=99999 is no port from 1 to 65535: using 16509" in daemon.warnings()
     assert "libvirt answers on 0.0.0.0:16509" in daemon.text()
+    daemon.sh("healthcheck")
 
 
 # ------------------------------------------------------------------------------------------------ crashed guests
