@@ -24,7 +24,7 @@ from conformance.engine import REMEDY, engine_errors
 from conformance.errors import EngineGone
 from conformance.media import CMDLINE, Probe
 from conformance.report import MARK
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.util.wait import DeadlineExpired, wait_for
 
 BOOT_SECONDS = 120
 """The probe's kernel takes 1 s under KVM, and 5 s where that KVM is itself emulated; beside load much longer."""

@@ -8,9 +8,10 @@ from typing import Any
 
 import docker
 
-from conformance import labels, paths, throwaway
+from conformance import labels, throwaway
 from conformance.engine import engine_errors
 from conformance.errors import Unsupported
+from conformance.util import paths
 
 FOLDER = paths.IMAGE / "apparmor"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from conformance import paths
 from conformance.errors import HarnessError
 from conformance.plugin import MODES, QUESTION
+from conformance.util import paths
 
 SECONDS = 300
 """For a session that only looks; on an idle machine it takes two."""

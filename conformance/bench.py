@@ -26,7 +26,7 @@ import libvirt
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from conformance import contract, guest, mode, paths, record, tables
+from conformance import contract, guest, mode, record, tables
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.errors import HarnessError
@@ -39,6 +39,7 @@ from conformance.privileges import claims, configuration
 from conformance.privileges.search import starts_apart
 from conformance.report import Report
 from conformance.run import Run, prepare
+from conformance.util import paths
 from conformance.verdict import Verdict
 
 Part = Literal["engine", "parallel", "lab", "extra"]

@@ -12,7 +12,7 @@ from conformance import apparmor, delegation, host_lock, labels, leftovers, pass
 from conformance.engine import engine_errors
 from conformance.errors import EngineError
 from conformance.host_lock import HostBusy
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.util.wait import DeadlineExpired, wait_for
 
 STOP_SECONDS = 20
 """For a container to end by itself, which it does at once where no guest has to be shut down."""

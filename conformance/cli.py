@@ -22,13 +22,11 @@ from conformance import (
     diff,
     doctor,
     gitlab,
-    interrupt,
     jobs,
     merge,
     mode,
     page,
     parts,
-    paths,
     private_engine,
     record,
     sessions,
@@ -42,11 +40,12 @@ from conformance.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STAT
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.privileges import command, configuration, render
 from conformance.privileges.claims import measured
-from conformance.progress import Progress
 from conformance.run import OUTER
 from conformance.selfcheck import change, outcome, trust
 from conformance.selfcheck import command as selfchecking
 from conformance.spread import Place, Spread, colored
+from conformance.util import paths, signals
+from conformance.util.progress import Progress
 
 EXIT_BEHIND = 1
 EXIT_SOMETHING_LACKS = 1
@@ -759,7 +758,7 @@ def _write(document: Path, text: str) -> None:
 def main() -> None:
     """Run the command line; an error is one message that says what to do, and SIGTERM ends it as ctrl-C does."""
     try:
-        with interrupt.as_ctrl_c():
+        with signals.as_ctrl_c():
             app()
     except ContractError as error:
         sys.exit(_say(error, EXIT_USAGE))

@@ -14,12 +14,13 @@ import docker
 import docker.errors
 import libvirt
 
-from conformance import effective, hypervisor, interrupt, labels, streams
+from conformance import effective, hypervisor, labels, streams
 from conformance.contract import Device
 from conformance.engine import REMEDY, engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
 from conformance.mode import STOP_TIMEOUT, Mode
-from conformance.wait import DeadlineExpired, for_image, wait_for, within
+from conformance.util import signals
+from conformance.util.wait import DeadlineExpired, for_image, wait_for, within
 
 if TYPE_CHECKING:
     from conformance.relay import Relay
@@ -147,7 +148,7 @@ class Container:
         with engine_errors():
             while True:
                 if not self.id:
-                    with interrupt.deferred():
+                    with signals.deferred():
                         self._create()
                 try:
                     self.client.api.start(self.id)

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from conformance import paths
 from conformance.errors import ContractError
+from conformance.util import paths
 
 Need = Literal["required", "recommended", "discretionary", "optional", "default", "undocumented"]
 """What the documentation says of an exposure: ``default`` is what an engine gives without being asked, and of what a

@@ -11,13 +11,14 @@ from dataclasses import replace
 import docker.errors
 import requests
 
-from conformance import apt, delegation, image, paths, private_engine
+from conformance import delegation, image, private_engine
 from conformance.engine import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
 from conformance.finding import Finding, Patient
 from conformance.mode import MODULES, Mode, without_module
 from conformance.passthrough import NO_IOMMU
-from conformance.wait import DeadlineExpired, within
+from conformance.util import apt, paths
+from conformance.util.wait import DeadlineExpired, within
 
 REGISTRY_SECONDS = 10
 

@@ -17,7 +17,7 @@ from docker.utils import kwargs_from_env
 
 from conformance import throwaway, tunnel
 from conformance.errors import EngineError, EngineGone
-from conformance.wait import DeadlineExpired, within
+from conformance.util.wait import DeadlineExpired, within
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 API_NEEDED = (1, 41)

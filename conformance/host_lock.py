@@ -13,7 +13,7 @@ from typing import Any
 
 from conformance import engine
 from conformance.errors import HarnessError
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.util.wait import DeadlineExpired, wait_for
 
 ADDRESS = "\0libvirt-conformance-host-network"
 """An abstract socket: it belongs to a network namespace, as what it protects does, and is gone with its process."""

@@ -5,7 +5,7 @@ import threading
 
 import libvirt
 
-from conformance.wait import within
+from conformance.util.wait import within
 
 KEEPALIVE_SECONDS = 5
 KEEPALIVE_COUNT = 4

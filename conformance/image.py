@@ -19,9 +19,10 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound
 from docker.utils import parse_repository_tag
 
-from conformance import apt, interrupt, labels, paths
+from conformance import labels
 from conformance.engine import Engine, engine_errors
 from conformance.errors import EngineError, HarnessError
+from conformance.util import apt, paths, signals
 
 Progress = Callable[[str], None]
 
@@ -165,7 +166,7 @@ def layer(engine: Engine, progress: Progress, under: str, instructions: str, run
             _build(engine, progress, folder, tag, {}, {labels.RUN: run}, paths.cache() / "layer-build.log")
             yield str(engine.client.images.get(tag).id)
         finally:
-            with interrupt.deferred(), contextlib.suppress(ImageNotFound):
+            with signals.deferred(), contextlib.suppress(ImageNotFound):
                 # Down to the image below, but for that one, which may have lost its tag to a newer build.
                 engine.client.images.remove(tag, force=True, noprune=not engine.client.images.get(under).tags)
 

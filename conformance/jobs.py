@@ -14,10 +14,11 @@ from typing import Any
 
 import yaml
 
-from conformance import asked, paths, record
+from conformance import asked, record
 from conformance import mode as modes_
 from conformance.contract import Contract
 from conformance.errors import ContractError
+from conformance.util import paths
 
 FOLDER = paths.PROJECT / ".github" / "workflows"
 NIGHTLY = FOLDER / "nightly.yml"

@@ -3,7 +3,7 @@
 import contextlib
 
 from conformance.container import Container
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.util.wait import DeadlineExpired, wait_for
 
 SECONDS = 10
 """For the image to see that a link has gone: the kernel tells it, and it takes the node away."""

@@ -1,8 +1,8 @@
 """The Debian mirror that guests install from."""
 
-from conformance import apt
 from conformance.beyond import Beyond
 from conformance.errors import HarnessError
+from conformance.util import apt
 
 NAME_ANOTHER = "name a Debian mirror that containers reach by HTTP: --install-mirror=URL"
 

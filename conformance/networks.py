@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import libvirt
 
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.util.wait import DeadlineExpired, wait_for
 
 LEASE_SECONDS = 20
 """For libvirt to note a lease: dnsmasq answers the guest, and then runs libvirt's helper, which writes it down."""

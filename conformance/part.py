@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance import interrupt
 from conformance.plugin import ASSIGNMENT, Assignment
+from conformance.util import signals
 
 
 class Told:
@@ -27,7 +27,7 @@ class Told:
 
 def main(run: str, mode: str, file: str, *words: str) -> int:
     """Ask one mode, and return pytest's exit status; SIGTERM ends it as ctrl-C would."""
-    with Path(file).open("w", encoding="utf-8") as progress, interrupt.as_ctrl_c():
+    with Path(file).open("w", encoding="utf-8") as progress, signals.as_ctrl_c():
         return int(pytest.main([*words], plugins=[Told(Assignment(run, mode, progress))]))
 
 

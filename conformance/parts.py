@@ -19,10 +19,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from conformance import interrupt
 from conformance.errors import HarnessError
-from conformance.progress import Progress
 from conformance.sessions import ASKED, worst
+from conformance.util import signals
+from conformance.util.progress import Progress
 
 END_SECONDS = 240
 """For a part that is to end: its guests shut down, its containers stop, the host's network is given back."""
@@ -240,7 +240,7 @@ class Parts:
 
     def _start(self, folder: Path) -> None:
         while part := startable(self._waiting, [one.part for one in self._running], self._shared.at_once):
-            with interrupt.deferred():  # what has started is known
+            with signals.deferred():  # what has started is known
                 self._waiting.remove(part)
                 number = len(self._statuses) + len(self._running)
                 self._running.append(_Session.start(part, self._shared, folder / f"{number:04}", self._made))
@@ -251,7 +251,7 @@ class Parts:
             for line in session.news():
                 self._progress(f"{self._title(session.part)}: {line.removeprefix(f'{session.part.mode}: ')}")
             if ended:
-                with interrupt.deferred():  # what has ended is shown
+                with signals.deferred():  # what has ended is shown
                     self._ended(session)
 
     def _ended(self, session: _Session) -> None:

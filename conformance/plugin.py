@@ -22,12 +22,10 @@ from conformance import (
     contract,
     host_lock,
     host_network,
-    interrupt,
     labels,
     leftovers,
     mirror,
     passthrough,
-    paths,
     require,
     summary,
 )
@@ -51,9 +49,10 @@ from conformance.guests import ONE_FOR_ALL, SHARED, Guests, Installation, Need, 
 from conformance.media import debian as debian_
 from conformance.mode import Mode
 from conformance.passthrough import Device, Spare
-from conformance.progress import Progress
 from conformance.question import Question, digest
 from conformance.run import Run, prepare
+from conformance.util import paths, signals
+from conformance.util.progress import Progress
 from conformance.verdict import KnownFailure, Verdict, at_fault, blames_image, recognised
 from conformance.watch import Watch
 from conformance.windows import given as windows_
@@ -881,7 +880,7 @@ def pytest_runtest_makereport(
     item.config.stash[PROGRESS].clear()
     try:
         # The first record may have to wait for what the host's KVM can do; a verdict that has fallen is kept.
-        with interrupt.deferred():
+        with signals.deferred():
             run.recorder.append(question.record(run, verdict, error))
     except HarnessError as unwritten:
         pytest.exit(f"error: {unwritten}", returncode=EXIT_CANNOT_RUN)

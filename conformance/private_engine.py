@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from conformance import interrupt, paths, traces
+from conformance import traces
 from conformance.engine import NoEngineError, address, certificates, connect
 from conformance.errors import EngineError, HarnessError
-from conformance.keeper import SOCKET_PATH_BYTES
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.util import paths, signals
+from conformance.util.supervisor import SOCKET_PATH_BYTES
+from conformance.util.wait import DeadlineExpired, wait_for
 
 Progress = Callable[[str], None]
 
@@ -55,7 +56,7 @@ def engine(progress: Progress) -> Iterator[str]:
     """
     host, chosen = address()
     os.environ.update(certificates())
-    with interrupt.as_ctrl_c():
+    with signals.as_ctrl_c():
         try:
             connect(host)
         except NoEngineError:
@@ -69,7 +70,7 @@ def engine(progress: Progress) -> Iterator[str]:
             private.enter()
             yield private.host
         finally:
-            with interrupt.undisturbed():
+            with signals.undisturbed():
                 private.leave()
 
 
@@ -200,7 +201,7 @@ class PrivateEngine:
         try:
             self._start()
         except BaseException:
-            with interrupt.undisturbed():
+            with signals.undisturbed():
                 self.stop()
             raise
 
@@ -375,7 +376,7 @@ def run(command: Sequence[str], progress: Progress) -> int:
     with engine(progress) as host:
         child: subprocess.Popen[bytes] | None = None
         try:
-            with interrupt.deferred():  # what has started by then is known, and ended as well
+            with signals.deferred():  # what has started by then is known, and ended as well
                 child = subprocess.Popen(command, env={**os.environ, "DOCKER_HOST": host})
             status = child.wait()
         except OSError as error:
@@ -383,7 +384,7 @@ def run(command: Sequence[str], progress: Progress) -> int:
         except KeyboardInterrupt as end:
             if child is None:
                 raise
-            if isinstance(end, interrupt.Terminated):
+            if isinstance(end, signals.Terminated):
                 # A terminal's ctrl-C has reached it already, and a second one kills it.
                 child.send_signal(signal.SIGINT)
             try:

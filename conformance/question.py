@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from conformance import paths
 from conformance.contract import Cause, Feature
 from conformance.guest import Guest
 from conformance.record import Record
 from conformance.run import Run
+from conformance.util import paths
 from conformance.verdict import KnownFailure, Verdict, blames_image
 
 ERROR_CHARACTERS = 8000

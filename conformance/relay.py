@@ -18,11 +18,12 @@ import docker
 import docker.errors
 import requests
 
-from conformance import interrupt, labels
+from conformance import labels
 from conformance.engine import engine_errors
 from conformance.errors import EngineError
-from conformance.keeper import Kept
 from conformance.streams import LATER, STDERR, STDOUT, Frames, Stream
+from conformance.util import signals
+from conformance.util.supervisor import Kept
 
 FOREVER = ["/bin/busybox", "sleep", "inf"]
 
@@ -180,7 +181,7 @@ class Relay:
             EngineError: the engine refused.
         """
         with engine_errors():
-            with interrupt.deferred():
+            with signals.deferred():
                 created = self._client.api.create_container(
                     self._image,
                     command=FOREVER,

@@ -15,8 +15,8 @@ from conformance.contract import Contract
 from conformance.engine import HostFingerprint, engine_errors
 from conformance.mode import Mode
 from conformance.parts import Host, Part, Parts, Shared
-from conformance.progress import Progress
 from conformance.record import Record
+from conformance.util.progress import Progress
 
 
 @dataclass(frozen=True)

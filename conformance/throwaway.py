@@ -7,7 +7,8 @@ from typing import Any
 import docker
 import docker.errors
 
-from conformance import interrupt, labels
+from conformance import labels
+from conformance.util import signals
 
 
 @contextlib.contextmanager
@@ -26,7 +27,7 @@ def created(
     Yields:
         The container's id; it is not started.
     """
-    with interrupt.deferred():
+    with signals.deferred():
         container = client.api.create_container(
             image,
             entrypoint=list(command),

@@ -16,8 +16,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from conformance.errors import EngineError
-from conformance.keeper import Kept
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.util.supervisor import Kept
+from conformance.util.wait import DeadlineExpired, wait_for
 
 ENGINE_SOCKET = "/var/run/docker.sock"
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance import apt
-from conformance.apt import MIRROR_VARIABLE, Mirror
+from conformance.util import apt
+from conformance.util.apt import MIRROR_VARIABLE, Mirror
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance import asked, paths
+from conformance import asked
 from conformance.errors import HarnessError
+from conformance.util import paths
 
 
 def test_pytest_tells_what_its_options_select() -> None:

@@ -15,7 +15,7 @@ from docker.api.build import BuildApiMixin
 from docker.api.container import ContainerApiMixin
 from typer.testing import CliRunner
 
-from conformance import accounting, bench, beyond, cli, guest, image, media, paths, wait
+from conformance import accounting, bench, beyond, cli, guest, image, media
 from conformance.accel import HostKvm
 from conformance.accounting import Account, kind_of
 from conformance.bench import Measurement, Result, Target
@@ -25,6 +25,7 @@ from conformance.guest import Shape, domain_xml
 from conformance.lab import cost, definition
 from conformance.media import store
 from conformance.record import Host, Image, Record, Recorder
+from conformance.util import paths, wait
 from conformance.verdict import Verdict
 
 MAIN = ("__main__", "<module>")

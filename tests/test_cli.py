@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conformance import asked, cli, parts, paths, plugin, private_engine, sessions
+from conformance import asked, cli, parts, plugin, private_engine, sessions
 from conformance import contract as contracts
 from conformance.errors import ContractError, EngineError, HarnessError, ImageLate
 from conformance.lab import definition
@@ -22,7 +22,8 @@ from conformance.privileges import command as privileges_command
 from conformance.record import Record
 from conformance.selfcheck import command as selfcheck_command
 from conformance.spread import Place
-from conformance.wait import DeadlineExpired
+from conformance.util import paths
+from conformance.util.wait import DeadlineExpired
 
 runner = CliRunner()
 

@@ -14,7 +14,7 @@ from conformance.container import Container
 from conformance.contract import Contract
 from conformance.engine import engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
-from conformance.wait import DeadlineExpired
+from conformance.util.wait import DeadlineExpired
 
 
 class Refusal(docker.errors.APIError):

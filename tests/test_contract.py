@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from conformance import contract as contracts
-from conformance import paths
 from conformance.contract import Contract
 from conformance.errors import ContractError
 from conformance.powers import POWERS
+from conformance.util import paths
 
 MINIMAL = """
 schema = 1

@@ -9,7 +9,7 @@ import docker.errors
 import pytest
 from typer.testing import CliRunner
 
-from conformance import accel, apt, cli, diagnosis, doctor, private_engine, summary
+from conformance import accel, cli, diagnosis, doctor, private_engine, summary
 from conformance.accel import HostKvm
 from conformance.contract import Contract
 from conformance.engine import Engine, NoEngineError
@@ -18,6 +18,7 @@ from conformance.finding import Finding, Patient, Report
 from conformance.image import ImageInfo
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.survey import Survey
+from conformance.util import apt
 
 WELL = Survey(
     lacking=frozenset(),

@@ -13,10 +13,11 @@ from PIL import Image
 
 from conformance import contract as contracts
 from conformance import guest as guests
-from conformance import mode, paths, screen
+from conformance import mode, screen
 from conformance.container import Done
 from conformance.errors import Unsupported
 from conformance.guest import Guest, GuestFailure, Running, Shape
+from conformance.util import paths
 from conformance.verdict import blames_image
 
 NONCE = "abc"

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from conformance import interrupt
+from conformance.util import signals
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_is_heard")
 
 
 def step(interrupts: int, reached: list[str], number: signal.Signals = signal.SIGINT) -> None:
-    with interrupt.deferred():
+    with signals.deferred():
         for _ in range(interrupts):
             signal.raise_signal(number)
         reached.append("its end")
@@ -67,22 +67,22 @@ def _hangup_as_usual() -> Iterator[None]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_being_terminated_waits_for_the_end_of_a_step_too(number: signal.Signals) -> None:
     reached: list[str] = []
-    with pytest.raises(interrupt.Terminated, match=number.name), interrupt.as_ctrl_c():
+    with pytest.raises(signals.Terminated, match=number.name), signals.as_ctrl_c():
         step(1, reached, number)
     assert reached
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
 def test_an_end_that_has_begun_is_not_disturbed() -> None:
-    with interrupt.as_ctrl_c(), interrupt.undisturbed():
-        for number in interrupt.SIGNALS:
+    with signals.as_ctrl_c(), signals.undisturbed():
+        for number in signals.SIGNALS:
             signal.raise_signal(number)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_is_not_lost_where_the_step_fails() -> None:
     def fail() -> None:
-        with interrupt.deferred():
+        with signals.deferred():
             signal.raise_signal(signal.SIGINT)
             raise OSError("the engine went away")
 

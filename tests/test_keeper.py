@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from conformance import keeper
-from conformance.keeper import Kept
-from conformance.wait import wait_for
+from conformance.util import supervisor
+from conformance.util.supervisor import Kept
+from conformance.util.wait import wait_for
 
 PROGRAM = ["sh", "-c", "echo $$ >&2; exec sleep 1000"]
 
 SCRIPT = f"""
 import os, signal, time
-from conformance.keeper import Kept
+from conformance.util.supervisor import Kept
 kept = Kept(lambda folder: {PROGRAM!r})
 while not kept.log:
     time.sleep(0.01)
@@ -103,5 +103,5 @@ def test_a_socket_fits_wherever_temporary_files_are_wanted(tmp_path: Path, monke
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
     kept = Kept()
-    assert len(os.fsencode(f"{kept.path}{keeper.LONGEST_NAME}")) <= keeper.SOCKET_PATH_BYTES
+    assert len(os.fsencode(f"{kept.path}{supervisor.LONGEST_NAME}")) <= supervisor.SOCKET_PATH_BYTES
     kept.close()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from conformance import apt
 from conformance.errors import LabError
 from conformance.lab import emulator, packages
 from conformance.media import Probe, download
 from conformance.media.recipe import Pinned
+from conformance.util import apt
 
 RECIPE = """\
 version = "1.0-1"

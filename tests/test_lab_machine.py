@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from conformance import paths, wait
 from conformance.errors import EngineError, LabError
 from conformance.lab import definition, disk, emulator, machine, packages
 from conformance.lab.disk import Disk
 from conformance.lab.emulator import Emulator
 from conformance.lab.machine import Machine
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.util import paths, wait
+from conformance.util.wait import DeadlineExpired, wait_for
 
 HOST = definition.load()
 

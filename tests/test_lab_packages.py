@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 
 from conformance.errors import LabError
-from conformance.lab import packages, program
+from conformance.lab import packages
+from conformance.util import process
 
 LIST = """\
 # what for, what, package
@@ -52,7 +53,7 @@ def test_another_user_than_root_needs_users_of_its_own(tmp_path: Path, monkeypat
     stub(tmp_path, "newuidmap", "")
     stub(tmp_path, "unshare", 'echo "$@" >>"$0.called"')
     packages.require("user")
-    assert (tmp_path / "unshare.called").read_text() == f"{' '.join(program.NAMESPACE[1:])} true\n"
+    assert (tmp_path / "unshare.called").read_text() == f"{' '.join(process.NAMESPACE[1:])} true\n"
     stub(tmp_path, "unshare", "echo 'unshare: failed to find subuid' >&2; exit 1")
     with pytest.raises(LabError, match="user namespace: unshare: failed to find subuid") as caught:
         packages.require("user")

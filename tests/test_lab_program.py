@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import LabError
-from conformance.lab import program
-from conformance.wait import wait_for
+from conformance.util import process
+from conformance.util.wait import wait_for
 
 RUN = """
 import sys
@@ -30,7 +30,7 @@ def log(tmp_path: Path) -> Path:
 
 def test_what_it_says_is_appended_and_it_runs_where_it_is_told(log: Path, tmp_path: Path) -> None:
     log.write_text("before\n")
-    program.run(
+    process.run(
         ["sh", "-c", 'pwd; echo "$WORD" >&2; cat'],
         log=log,
         seconds=20,
@@ -42,13 +42,13 @@ def test_what_it_says_is_appended_and_it_runs_where_it_is_told(log: Path, tmp_pa
 
 def test_one_that_is_missing(log: Path) -> None:
     with pytest.raises(LabError, match="no-such-program is not installed") as caught:
-        program.run(["no-such-program"], log=log, seconds=20)
+        process.run(["no-such-program"], log=log, seconds=20)
     assert "./run lab" in caught.value.remedy
 
 
 def test_one_that_fails_shows_its_last_words(log: Path) -> None:
     with pytest.raises(LabError, match="sh failed with status 3; its last words:\n") as caught:
-        program.run(["sh", "-c", "seq 40; echo why >&2; exit 3"], log=log, seconds=20)
+        process.run(["sh", "-c", "seq 40; echo why >&2; exit 3"], log=log, seconds=20)
     assert caught.value.message.endswith("    40\n    why")
     assert "    7\n" not in caught.value.message
     assert caught.value.remedy == f"read {log}"
@@ -56,20 +56,20 @@ def test_one_that_fails_shows_its_last_words(log: Path) -> None:
 
 def test_a_full_disk_has_a_remedy_of_its_own(log: Path) -> None:
     with pytest.raises(LabError, match="failed with status 1") as caught:
-        program.run(["sh", "-c", "echo 'tar: write error: No space left on device'; exit 1"], log=log, seconds=20)
+        process.run(["sh", "-c", "echo 'tar: write error: No space left on device'; exit 1"], log=log, seconds=20)
     assert "CONFORMANCE_CACHE" in caught.value.remedy
 
 
 def test_one_that_does_not_end(log: Path) -> None:
     with pytest.raises(LabError, match=r"sh did not end within 0\.3 s"):
-        program.run(["sh", "-c", "sleep 60 & echo $! $$; wait"], log=log, seconds=0.3)
+        process.run(["sh", "-c", "sleep 60 & echo $! $$; wait"], log=log, seconds=0.3)
     assert_gone(pids(log, 2))
 
 
 def test_one_that_does_not_obey_is_killed(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "TERMINATE_SECONDS", 0.3)
+    monkeypatch.setattr(process, "TERMINATE_SECONDS", 0.3)
     with pytest.raises(LabError, match="did not end"):
-        program.run(["sh", "-c", "trap '' TERM; sleep 60 & echo $! $$; wait; wait"], log=log, seconds=0.5)
+        process.run(["sh", "-c", "trap '' TERM; sleep 60 & echo $! $$; wait; wait"], log=log, seconds=0.5)
     assert_gone(pids(log, 2))
 
 
@@ -142,9 +142,9 @@ def test_a_second_signal_does_not_disturb_the_end(log: Path) -> None:
 
 def test_root_makes_files_of_every_owner_and_another_user_in_a_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert program.as_root(["make", "it"]) == ["make", "it"]
+    assert process.as_root(["make", "it"]) == ["make", "it"]
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    command = program.as_root(["make", "it"])
+    command = process.as_root(["make", "it"])
     assert (command[0], command[-3:]) == ("unshare", ["--", "make", "it"])
 
 
@@ -153,22 +153,22 @@ def test_root_makes_files_of_every_owner_and_another_user_in_a_namespace(monkeyp
 
 def test_the_end_of_a_file_without_what_a_terminal_would_obey(log: Path) -> None:
     log.write_bytes(b"first\n\n\x1b[2J\x1b]0;title\x07second\rthird\x00\n\xff\xfe\n  \n")
-    shown = program.tail(log)
+    shown = process.tail(log)
     assert (
         shown == "    first\n    [2J]0;titlesecond\n    third\n    \N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"
     )
-    assert program.tail(log, 1).count("\n") == 0
+    assert process.tail(log, 1).count("\n") == 0
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n \n"])
 def test_of_nothing_there_is_no_end(log: Path, content: bytes | None) -> None:
     if content is not None:
         log.write_bytes(content)
-    assert program.tail(log) == "    (nothing)"
+    assert process.tail(log) == "    (nothing)"
 
 
 def test_what_was_being_made_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
     for name in ("host-making-1", "host-making-2", "host-0123", "other-making-1"):
         (tmp_path / name / "deep").mkdir(parents=True)
-    program.sweep(tmp_path, "host-making-*")
+    process.sweep(tmp_path, "host-making-*")
     assert sorted(left.name for left in tmp_path.iterdir()) == ["host-0123", "other-making-1"]

@@ -22,10 +22,10 @@ import pycdlib
 import pytest
 
 from conformance import media
-from conformance.apt import MIRROR_VARIABLE, Mirror
 from conformance.errors import MediaError
 from conformance.guest import LOADER_BYTES
 from conformance.media import build, debian, download, formats, others, packages, recipe, store
+from conformance.util.apt import MIRROR_VARIABLE, Mirror
 from conformance.windows import standin
 
 MODULES = "usr/lib/modules/1.0"

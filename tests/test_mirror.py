@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from conformance import apt, mirror
-from conformance.apt import Mirror
+from conformance import mirror
 from conformance.errors import HarnessError
+from conformance.util import apt
+from conformance.util.apt import Mirror
 
 
 def test_the_default_is_the_machines_own(monkeypatch: pytest.MonkeyPatch) -> None:

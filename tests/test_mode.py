@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conformance import mode, paths
+from conformance import mode
 from conformance.contract import Contract
 from conformance.errors import ContractError
 from conformance.mode import Mode
+from conformance.util import paths
 
 MODES = ["unprivileged", "unprivileged-hostnet", "privileged", "required-only", "least"]
 MAJORS = {"macvtap": 246}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance import paths
+from conformance.util import paths
 
 FOREIGN = """
 import pytest

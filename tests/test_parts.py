@@ -13,8 +13,8 @@ import pytest
 from conformance import parts
 from conformance.errors import HarnessError
 from conformance.parts import Host, Part, Parts, Shared
-from conformance.progress import Progress
-from conformance.wait import wait_for
+from conformance.util.progress import Progress
+from conformance.util.wait import wait_for
 
 HERE = Host("docker-1", "unix:///here.sock")
 THERE = Host("lab-1", "unix:///there.sock")
@@ -258,7 +258,7 @@ LEADER = """
 import sys
 from pathlib import Path
 from conformance import parts
-from conformance.progress import Progress
+from conformance.util.progress import Progress
 
 one = parts.Part(parts.Host("docker-1", ""), "least")
 made = lambda _part, _shared, file: ["sh", "-c", sys.argv[1], "sh", str(file)]

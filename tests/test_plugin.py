@@ -25,7 +25,7 @@ from conformance.verdict import CRASH, EMULATIONS_FAULT
 PREAMBLE = """
 import libvirt, pytest
 from conformance.errors import EngineError, ImageFailure, ImageLate, Unsupported
-from conformance.wait import DeadlineExpired
+from conformance.util.wait import DeadlineExpired
 pytestmark = pytest.mark.{marker}
 """
 

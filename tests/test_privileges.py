@@ -17,8 +17,8 @@ from conformance.privileges import claims, command, configuration, render
 from conformance.privileges.asking import Asking, answer
 from conformance.privileges.claims import Holds, Measured
 from conformance.privileges.configuration import Answer, Configuration
-from conformance.progress import Progress
 from conformance.record import Host, Image, Record, append
+from conformance.util.progress import Progress
 from conformance.verdict import EMULATIONS_FAULT, Verdict
 
 HOST = Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1", "cgroup_version": 2})

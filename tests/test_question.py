@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance import paths, question
+from conformance import question
+from conformance.util import paths
 
 Digest = Callable[[], str]
 
@@ -44,8 +45,8 @@ def edit(file: Path, old: str, new: str) -> None:
     ("file", "old", "new"),
     [
         ("conformance/guest.py", "import ", "# a comment\nimport "),
-        ("conformance/wait.py", '"""Waiting', '"""Now waiting'),
-        ("conformance/wait.py", '"""Seconds between', '"""Some seconds between'),
+        ("conformance/util/wait.py", '"""Waiting', '"""Now waiting'),
+        ("conformance/util/wait.py", '"""Seconds between', '"""Some seconds between'),
         ("conformance/container.py", "\n\n\nclass ", "\n\n\n\nclass "),
         ("conformance/page.py", "HISTORY = 20", "HISTORY = 30"),
         ("conformance/lab/machine.py", "import os\n", "import os as os\n"),
@@ -65,7 +66,7 @@ def test_what_cannot_change_an_answer_is_not_in_the_digest(
     ("file", "old", "new"),
     [
         ("conformance/guest.py", "BOOT_SECONDS = ", "BOOT_SECONDS = 1 + "),
-        ("conformance/wait.py", "LONGEST_PAUSE = 1.0", "LONGEST_PAUSE = 2.0"),
+        ("conformance/util/wait.py", "LONGEST_PAUSE = 1.0", "LONGEST_PAUSE = 2.0"),
         ("conformance/media/recipe.py", "import ", "import os\nimport "),
         ("suites/test_api.py", "== 0", "!= 0"),
         ("fixtures/isos/probe/init", "#!", "#! "),

@@ -18,7 +18,7 @@ from conformance import relay
 from conformance.errors import EngineError
 from conformance.relay import Pump, Relay
 from conformance.streams import STDERR, STDOUT
-from conformance.wait import wait_for
+from conformance.util.wait import wait_for
 
 
 def frame(data: bytes, stream: int = STDOUT) -> bytes:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance import paths
 from conformance.plugin import EXIT_CANNOT_RUN as CANNOT_RUN
+from conformance.util import paths
 
 TOOLS = (
     "bash", "cat", "comm", "df", "dirname", "env", "flock", "grep", "head", "mkdir", "readlink", "rm", "sed",

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from conformance import engine, image, media, paths, spread
+from conformance import engine, image, media, spread
 from conformance.asked import Selection
 from conformance.engine import HostFingerprint
 from conformance.errors import HarnessError
 from conformance.parts import Part, Shared
-from conformance.progress import Progress
 from conformance.record import Host, Record, Recorder
 from conformance.spread import Place, Spread
+from conformance.util import paths
+from conformance.util.progress import Progress
 from conformance.verdict import Verdict
 
 Make = Callable[..., Record]

@@ -14,7 +14,7 @@ import pytest
 from conformance import engine, tunnel
 from conformance.errors import EngineError
 from conformance.tunnel import Target, Tunnel, command, parse
-from conformance.wait import wait_for
+from conformance.util.wait import wait_for
 
 FakeSsh = Callable[[str], None]
 

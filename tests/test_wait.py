@@ -4,9 +4,9 @@ import threading
 import pytest
 
 from conformance.errors import HarnessError, ImageLate
-from conformance.progress import Progress
+from conformance.util.progress import Progress
+from conformance.util.wait import DeadlineExpired, for_image, wait_for, within
 from conformance.verdict import blames_image
-from conformance.wait import DeadlineExpired, for_image, wait_for, within
 
 
 def test_the_answer_is_returned() -> None:
@@ -45,8 +45,8 @@ def test_a_question_that_takes_long_is_not_asked_all_the_time(
         now += takes
         return len(pauses) == 2
 
-    monkeypatch.setattr("conformance.wait.time.monotonic", lambda: now)
-    monkeypatch.setattr("conformance.wait.time.sleep", pauses.append)
+    monkeypatch.setattr("conformance.util.wait.time.monotonic", lambda: now)
+    monkeypatch.setattr("conformance.util.wait.time.sleep", pauses.append)
 
     assert wait_for("an answer", ask, seconds=100)
     assert pauses == pytest.approx([pause, pause])

@@ -4,6 +4,6 @@ It runs under plain QEMU, built from pinned Debian packages and without root. To
 ``docs/lab.md`` says how it works; ``lab/`` holds the definitions.
 """
 
-from conformance import paths
+from conformance.util import paths
 
 DEFINITIONS = paths.PROJECT / "lab"

@@ -10,7 +10,7 @@ import typer
 from conformance.errors import LabError
 from conformance.lab import DEFINITIONS, definition, disk, machine, pins
 from conformance.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
-from conformance.progress import Progress
+from conformance.util.progress import Progress
 
 app = typer.Typer(
     help="Virtual machines with KVM, a current engine and AppArmor, for machines that lack them; no root is needed.",

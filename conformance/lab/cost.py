@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conformance import paths
 from conformance.engine import connect
 from conformance.errors import LabError
 from conformance.lab import machine
 from conformance.lab.definition import Host
 from conformance.lab.machine import Machine
 from conformance.tunnel import Tunnel
+from conformance.util import paths
 
 Progress = Callable[[str], None]
 

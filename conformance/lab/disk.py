@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance import apt, image, paths, private_engine
+from conformance import image, private_engine
 from conformance.engine import connect
 from conformance.errors import EngineError
-from conformance.lab import DEFINITIONS, packages, program, seed
+from conformance.lab import DEFINITIONS, packages, seed
 from conformance.lab.definition import KEY_LENGTH, Host
 from conformance.lab.packages import Purpose
 from conformance.media import download, store
+from conformance.util import apt, paths, process
 
 Progress = Callable[[str], None]
 
@@ -90,7 +91,7 @@ def ensure(host: Host, progress: Progress, *, cache: Path | None = None) -> Disk
     disk = Disk(cache / "lab" / host.folder)
     making = f"{host.name}-making-"
     with store.locked(cache / "lab" / f"{host.name}.lock", progress, f"the lab {host.name}"):
-        program.sweep(cache / "lab", f"{making}*")
+        process.sweep(cache / "lab", f"{making}*")
         if not disk.made:
             with tempfile.TemporaryDirectory(dir=cache / "lab", prefix=making) as temporary:
                 log = cache / "lab" / f"{host.name}-make.log"
@@ -106,7 +107,7 @@ def remove(host: Host, progress: Progress) -> None:
     cache = paths.cache() / "lab"
     cache.mkdir(exist_ok=True)
     with store.locked(cache / f"{host.name}.lock", progress, f"the lab {host.name}"):
-        program.sweep(cache, f"{host.name}-{'?' * KEY_LENGTH}")
+        process.sweep(cache, f"{host.name}-{'?' * KEY_LENGTH}")
 
 
 def _make(host: Host, work: Path, downloads: Path, log: Path, progress: Progress) -> Path:
@@ -118,8 +119,8 @@ def _make(host: Host, work: Path, downloads: Path, log: Path, progress: Progress
     made = work / "made"
     made.mkdir(mode=0o700)
     _keys(host, overlay, made)
-    program.run(
-        program.as_root(
+    process.run(
+        process.as_root(
             [
                 *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar"),
                 f"--include={','.join(host.packages)}",
@@ -145,7 +146,7 @@ def _make(host: Host, work: Path, downloads: Path, log: Path, progress: Progress
     if not _images(host, work, log, progress):
         (made / "without-image").touch()
     progress(f"{host.name}: making the disk")
-    program.run(
+    process.run(
         [*([] if os.geteuid() == 0 else ["fakeroot"]), str(DEFINITIONS / "assemble"), str(work), f"{host.disk_gib}G"],
         log=log,
         seconds=MAKE_SECONDS,
@@ -189,14 +190,14 @@ def _repository(host: Host, folder: Path, downloads: Path, progress: Progress) -
 
 def _keys(host: Host, overlay: Path, made: Path) -> None:
     """Make the keys by which this user and a lab know each other, and nobody else gets in."""
-    program.run(
+    process.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(made / "key")],
         log=made.parent / "keys.log",
         seconds=60,
     )
     own = overlay / "etc/ssh/ssh_host_ed25519_key"
     own.parent.mkdir(parents=True)
-    program.run(
+    process.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(own)],
         log=made.parent / "keys.log",
         seconds=60,

@@ -18,12 +18,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from conformance import accel, apt, paths
+from conformance import accel
 from conformance.errors import LabError
-from conformance.lab import DEFINITIONS, packages, program
+from conformance.lab import DEFINITIONS, packages
 from conformance.media import CMDLINE, Probe, download, store
 from conformance.media.recipe import Pinned
 from conformance.report import MARK
+from conformance.util import apt, paths, process
 
 Progress = Callable[[str], None]
 
@@ -138,7 +139,7 @@ def build(progress: Progress, *, folder: Path = RECIPE, cache: Path | None = Non
     (cache / "lab").mkdir(exist_ok=True)
     binary = _binary(folder, recipe, cache)
     with store.locked(cache / "lab" / "qemu.lock", progress, "the lab's QEMU"):
-        program.sweep(cache / "lab", f"{BUILDING}*")
+        process.sweep(cache / "lab", f"{BUILDING}*")
         if binary.exists():
             return binary
         packages.require("qemu")
@@ -151,15 +152,15 @@ def build(progress: Progress, *, folder: Path = RECIPE, cache: Path | None = Non
             progress(f"building QEMU {recipe.version} with {', '.join(recipe.patches)} (two to three minutes, once)")
             untar = ["tar", "--extract", f"--directory={source}"]
             # All of upstream's lies in a folder named by its version.
-            program.run([*untar, "--strip-components=1", f"--file={upstream}"], log=log, seconds=300)
-            program.run([*untar, f"--file={debian}"], log=log, seconds=300)
+            process.run([*untar, "--strip-components=1", f"--file={upstream}"], log=log, seconds=300)
+            process.run([*untar, f"--file={debian}"], log=log, seconds=300)
             for patch in (*_series(source), *(folder / name for name in recipe.patches)):
-                program.run(["patch", "--strip=1", "--silent", f"--input={patch}"], log=log, seconds=60, folder=source)
+                process.run(["patch", "--strip=1", "--silent", f"--input={patch}"], log=log, seconds=60, folder=source)
             made = source / "made"
             made.mkdir()
-            program.run([str(source / "configure"), *recipe.configure], log=log, seconds=BUILD_SECONDS, folder=made)
-            program.run(["ninja", INSTALLED], log=log, seconds=BUILD_SECONDS, folder=made)
-            program.run(["strip", INSTALLED], log=log, seconds=60, folder=made)
+            process.run([str(source / "configure"), *recipe.configure], log=log, seconds=BUILD_SECONDS, folder=made)
+            process.run(["ninja", INSTALLED], log=log, seconds=BUILD_SECONDS, folder=made)
+            process.run(["strip", INSTALLED], log=log, seconds=60, folder=made)
             binary.parent.mkdir(exist_ok=True)
             shutil.copy2(made / INSTALLED, binary.with_suffix(".new"))
             binary.with_suffix(".new").replace(binary)  # whole or not at all

@@ -14,18 +14,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conformance import image, interrupt, media, paths
+from conformance import image, media
 from conformance.container import free_port
 from conformance.engine import connect
 from conformance.errors import ContractError, EngineError, LabError
-from conformance.lab import definition, disk, emulator, packages, program
+from conformance.lab import definition, disk, emulator, packages
 from conformance.lab.definition import Host
 from conformance.lab.disk import Disk
 from conformance.lab.emulator import Emulator
 from conformance.lab.monitor import monitor
 from conformance.media import store
 from conformance.tunnel import Tunnel
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.util import paths, signals
+from conformance.util import process as program
+from conformance.util.wait import DeadlineExpired, wait_for
 
 Progress = Callable[[str], None]
 
@@ -156,7 +158,7 @@ class Machine:
 
     def stop(self) -> None:
         """End it, and remove its files; its disk is thrown away. Ctrl-C does not come in between."""
-        with interrupt.undisturbed():
+        with signals.undisturbed():
             if self.alive:
                 os.kill(self.pid, signal.SIGTERM)
                 with contextlib.suppress(DeadlineExpired):
@@ -426,7 +428,7 @@ def _launch(
         words = command(host, made, qemu, folder, folder / "disk.qcow2", port=port)
         # It must not outlive who cannot end it any more, killed or not (prctl(2), PR_SET_PDEATHSIG).
         tied = [] if keep else ["setpriv", "--pdeathsig", "KILL", "--"]
-        with (folder / "qemu.log").open("ab") as log, interrupt.deferred():
+        with (folder / "qemu.log").open("ab") as log, signals.deferred():
             process = subprocess.Popen(
                 [*tied, *words, *more],
                 stdin=subprocess.DEVNULL,

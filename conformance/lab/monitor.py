@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import LabError
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.util.wait import DeadlineExpired, wait_for
 
 ANSWER_SECONDS = 10
 

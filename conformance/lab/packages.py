@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from conformance.errors import LabError
-from conformance.lab import DEFINITIONS, program
+from conformance.lab import DEFINITIONS
+from conformance.util import process
 
 Purpose = Literal["start", "disk", "user", "qemu"]
 """A start, the making of a disk, the same by another user than root, and the building of QEMU."""
@@ -39,7 +40,7 @@ def require(*purposes: Purpose) -> None:
 
 
 def _require_users() -> None:
-    tried = subprocess.run([*program.NAMESPACE, "true"], capture_output=True, text=True, timeout=30, check=False)
+    tried = subprocess.run([*process.NAMESPACE, "true"], capture_output=True, text=True, timeout=30, check=False)
     if tried.returncode != 0:
         user = getpass.getuser()
         raise LabError(

@@ -5,10 +5,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from conformance import apt
 from conformance.errors import LabError
-from conformance.lab import program
 from conformance.lab.definition import Host
+from conformance.util import apt, process
 
 HEAD = "# What {name} is made of: SHA-256 and place in the archive's pool. Written by `conformance lab pin {name}`.\n"
 
@@ -31,8 +30,8 @@ def renew(host: Host, progress: Callable[[str], None]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         shown, log = Path(folder) / "shown", Path(folder) / "log"
         installed = r'chroot "$1" dpkg-query --show --showformat="\${Package}:\${Architecture}=\${Version}\n"'
-        program.run(
-            program.as_root(
+        process.run(
+            process.as_root(
                 [
                     *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=null"),
                     f"--include={','.join(host.packages)}",

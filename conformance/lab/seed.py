@@ -22,7 +22,7 @@ import docker.errors
 
 from conformance.engine import engine_errors
 from conformance.errors import LabError
-from conformance.lab import program
+from conformance.util import process
 
 SAVE_SECONDS = 60
 """For each piece of what an engine saves."""
@@ -93,13 +93,13 @@ def lay_out(archive: Path, chains: Sequence[Sequence[str]], work: Path, log: Pat
     try:
         _lay_out(archive, chains, work, log)
     except (OSError, ValueError, LookupError, tarfile.TarError) as error:
-        raise LabError(f"what the engine saved could not be laid out: {error!r}", program.remedy(log)) from error
+        raise LabError(f"what the engine saved could not be laid out: {error!r}", process.remedy(log)) from error
 
 
 def _lay_out(archive: Path, chains: Sequence[Sequence[str]], work: Path, log: Path) -> None:
     store, unpacked = work / "store", work / "saved"
     unpacked.mkdir()
-    program.run(["tar", "--extract", f"--file={archive}", f"--directory={unpacked}"], log=log, seconds=300)
+    process.run(["tar", "--extract", f"--file={archive}", f"--directory={unpacked}"], log=log, seconds=300)
     manifest = json.loads((unpacked / "manifest.json").read_bytes())
     repositories: dict[str, dict[str, str]] = {}
     rows: dict[str, Path] = {}

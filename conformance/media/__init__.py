@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance import apt, paths
 from conformance.media import build, download, recipe, store
+from conformance.util import apt, paths
 
 RECIPE = paths.ISOS / "probe"
 

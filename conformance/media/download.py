@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
-from conformance.apt import MIRROR_VARIABLE, Mirror
 from conformance.errors import MediaError
 from conformance.media.recipe import Pinned
+from conformance.util.apt import MIRROR_VARIABLE, Mirror
 
 STALL = 30.0
 """Seconds without a byte after which a server is given up."""

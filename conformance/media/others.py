@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from conformance import apt, paths
 from conformance.errors import MediaError
 from conformance.media import download, packages, store
 from conformance.media.recipe import Package
+from conformance.util import apt, paths
 
 RECIPE = paths.ISOS / "others" / "recipe.toml"
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conformance import paths
 from conformance.errors import MediaError
 from conformance.media.download import sha256, storage_error
-from conformance.wait import DeadlineExpired, wait_for
+from conformance.util import paths
+from conformance.util.wait import DeadlineExpired, wait_for
 
 CHECKSUMS = "SHA256SUMS"
 """In each folder of media, as sha256sum writes it."""

@@ -12,8 +12,8 @@ from conformance.privileges import configuration
 from conformance.privileges.asking import Asking
 from conformance.privileges.configuration import Configuration
 from conformance.privileges.search import Search
-from conformance.progress import Progress
 from conformance.run import Run, unrecorded
+from conformance.util.progress import Progress
 
 
 def search(

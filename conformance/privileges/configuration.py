@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from conformance import paths, record
+from conformance import record
 from conformance.contract import Contract
 from conformance.mode import removable
 from conformance.privileges.search import Search
 from conformance.record import Data, Dated, Host, Image
+from conformance.util import paths
 
 FOLDER = paths.RESULTS / "privileges"
 """Where they are kept."""

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from conformance import paths
 from conformance.contract import Contract, Regex
 from conformance.errors import ContractError
+from conformance.util import paths
 from conformance.verdict import Verdict
 
 DEFECTS = paths.SELFCHECK / "defects"

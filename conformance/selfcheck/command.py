@@ -8,11 +8,11 @@ from types import MappingProxyType
 from conformance import contract, record
 from conformance.container import READY_SECONDS
 from conformance.errors import HarnessError
-from conformance.progress import Progress
 from conformance.run import Run, unrecorded
 from conformance.selfcheck import asking, outcome, sharing
 from conformance.selfcheck.change import Change
 from conformance.selfcheck.outcome import Outcome, Result
+from conformance.util.progress import Progress
 
 
 def selfcheck(

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from conformance import paths, record
+from conformance import record
 from conformance.record import Data, Dated, Record
 from conformance.selfcheck.change import HARNESS, Change, Notice
+from conformance.util import paths
 from conformance.verdict import Verdict
 
 FOLDER = paths.RESULTS / "selfcheck"

@@ -7,16 +7,16 @@ answer, and each ID is a change's.
 import sys
 from pathlib import Path
 
-from conformance import interrupt
 from conformance.errors import HarnessError
-from conformance.progress import Progress
 from conformance.selfcheck import change
 from conformance.selfcheck.command import selfcheck
+from conformance.util import signals
+from conformance.util.progress import Progress
 
 
 def main(folder: str, tag: str, seconds: str, *ids: str) -> int:
     """Ask what nobody else is asking, and return an exit status; SIGTERM ends it as ctrl-C would."""
-    with interrupt.as_ctrl_c():
+    with signals.as_ctrl_c():
         try:
             selfcheck(
                 change.chosen(change.load(), ids),

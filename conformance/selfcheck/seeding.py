@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance import contract as contracts
-from conformance import image, media, paths
+from conformance import image, media
 from conformance.container import Container
 from conformance.errors import ContractError, HarnessError
 from conformance.media import Probe
@@ -16,6 +16,7 @@ from conformance.mode import Mode
 from conformance.record import Recorder
 from conformance.run import Run
 from conformance.selfcheck.change import Change, Edit
+from conformance.util import paths
 
 LEFT_OUT = (".git", ".venv", ".tox", ".*_cache", "__pycache__", "*.egg-info", "artefacts", "report.html")
 """What a copy of the project does not need."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from conformance import paths
+from conformance.util import paths
 
 END_SECONDS = 240
 """For one that is to end: its container stops, and what it made is removed."""

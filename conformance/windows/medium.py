@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from conformance import paths
 from conformance.guest import Firmware
 from conformance.media import formats
+from conformance.util import paths
 from conformance.windows import answers
 from conformance.windows.wim import Edition
 

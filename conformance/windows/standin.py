@@ -8,8 +8,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from conformance import apt, paths
 from conformance.media import download, formats, packages, recipe, store
+from conformance.util import apt, paths
 
 RECIPE = paths.ISOS / "standin"
 

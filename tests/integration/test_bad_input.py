@@ -35,7 +35,6 @@ from conformance import (
     leftovers,
     media,
     mode,
-    paths,
     record,
 )
 from conformance import contract as contracts
@@ -43,8 +42,9 @@ from conformance.container import Container
 from conformance.errors import ImageFailure, ImageLate
 from conformance.guests import Guests
 from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.util import paths
+from conformance.util.wait import wait_for
 from conformance.verdict import Verdict, blames_image, gravest
-from conformance.wait import wait_for
 
 pytestmark = pytest.mark.timeout(300)
 

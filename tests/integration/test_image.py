@@ -23,7 +23,7 @@ from conformance import engine as engines
 from conformance.engine import Engine
 from conformance.errors import HarnessError, Unsupported
 from conformance.mode import Mode
-from conformance.wait import wait_for
+from conformance.util.wait import wait_for
 
 pytestmark = pytest.mark.timeout(120)
 

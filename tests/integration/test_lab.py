@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from conformance import paths, record
+from conformance import record
 from conformance.errors import LabError
 from conformance.lab import definition, machine
 from conformance.lab.machine import Machine
-from conformance.progress import Progress
+from conformance.util import paths
+from conformance.util.progress import Progress
+from conformance.util.wait import wait_for
 from conformance.verdict import Verdict
-from conformance.wait import wait_for
 
 pytestmark = pytest.mark.timeout(1500)
 

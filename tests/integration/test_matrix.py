@@ -13,10 +13,11 @@ from typing import Any
 import docker
 import pytest
 
-from conformance import cleanup, engine, labels, media, paths, record
+from conformance import cleanup, engine, labels, media, record
 from conformance.media.others import others
+from conformance.util import paths
+from conformance.util.wait import wait_for
 from conformance.verdict import Verdict
-from conformance.wait import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 

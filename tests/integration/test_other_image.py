@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance import engine, image, paths, record
+from conformance import engine, image, record
 from conformance.plugin import EXIT_NOTHING_DECIDED
+from conformance.util import paths
 from conformance.verdict import Verdict
 
 FOLDER = Path(__file__).parent / "modular"

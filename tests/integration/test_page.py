@@ -9,8 +9,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from conformance import contract, page, paths, record
+from conformance import contract, page, record
 from conformance.record import Record
+from conformance.util import paths
 from conformance.verdict import Verdict
 
 CHROMIUM = shutil.which("chromium")

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from conformance import engine, image, private_engine
-from conformance.wait import wait_for
+from conformance.util.wait import wait_for
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a private engine"),

@@ -11,7 +11,7 @@ import pytest
 
 from conformance import engine, labels
 from conformance.privileges import configuration
-from conformance.wait import wait_for
+from conformance.util.wait import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from conformance import cleanup, engine, image, labels, paths, record
+from conformance import cleanup, engine, image, labels, record
 from conformance.errors import EngineError
+from conformance.util import paths
+from conformance.util.wait import wait_for
 from conformance.verdict import Verdict
-from conformance.wait import wait_for
 
 pytestmark = pytest.mark.timeout(200)
 

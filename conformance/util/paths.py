@@ -5,7 +5,7 @@ from pathlib import Path
 
 from conformance.errors import HarnessError
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 """The checkout: the image, the suites, the contract and the recorded results are data next to the package."""
 
 PACKAGE = PROJECT / "conformance"

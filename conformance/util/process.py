@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from conformance import interrupt
 from conformance.errors import LabError
+from conformance.util import signals
 
 TERMINATE_SECONDS = 30
 """For a program that is ended to remove its temporary files."""
@@ -61,7 +61,7 @@ def run(
         raise LabError(f"{command[0]} is not installed", "./run lab installs what a lab needs")
     process: subprocess.Popen[bytes] | None = None
     try:
-        with log.open("ab") as output, interrupt.deferred():
+        with log.open("ab") as output, signals.deferred():
             process = subprocess.Popen(
                 [*TIED, *command],
                 cwd=folder,
@@ -76,7 +76,7 @@ def run(
         raise LabError(f"{command[0]} did not end within {seconds:g} s", f"read {log}") from error
     finally:
         if process and process.poll() is None:
-            with interrupt.undisturbed():
+            with signals.undisturbed():
                 _end(process)
     if status != 0:
         raise LabError(f"{command[0]} failed with status {status}; its last words:\n{tail(log)}", remedy(log))
