@@ -26,7 +26,7 @@ import libvirt
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from conformance import contract, guest, mode, record, tables
+from conformance import guest, tables
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.errors import HarnessError
@@ -35,12 +35,13 @@ from conformance.guests import POOL, Guests
 from conformance.lab import boots, definition
 from conformance.lab import cost as lab_cost
 from conformance.media import CMDLINE, Probe
+from conformance.model import contract, mode, record
+from conformance.model.verdict import Verdict
 from conformance.privileges import claims, configuration
 from conformance.privileges.search import starts_apart
 from conformance.report import Report
 from conformance.run import Run, prepare
 from conformance.util import paths
-from conformance.verdict import Verdict
 
 Part = Literal["engine", "parallel", "lab", "extra"]
 """What concerns the engine, sessions side by side, or the lab, or nothing but what is asked for beside them."""

@@ -15,7 +15,7 @@ from conformance.container import Container
 from conformance.engine import engine_errors
 from conformance.errors import EngineError
 from conformance.media import PEER_COMMAND, PEER_PORT, Probe
-from conformance.mode import Mode
+from conformance.model.mode import Mode
 
 OWN_RIGHTS = ["label=disable"]
 """Security options of the containers here: where SELinux confines, a capability that one is given is refused to it."""

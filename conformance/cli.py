@@ -18,17 +18,14 @@ from typer.core import TyperCommand
 from conformance import (
     asked,
     bench,
-    contract,
     diff,
     doctor,
     gitlab,
     jobs,
     merge,
-    mode,
     page,
     parts,
     private_engine,
-    record,
     sessions,
     summary,
     tables,
@@ -37,6 +34,7 @@ from conformance.container import READY_SECONDS
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.lab import commands, definition, machine
 from conformance.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
+from conformance.model import contract, mode, record
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.privileges import command, configuration, render
 from conformance.privileges.claims import measured

@@ -15,10 +15,10 @@ import docker.errors
 import libvirt
 
 from conformance import effective, hypervisor, labels, streams
-from conformance.contract import Device
 from conformance.engine import REMEDY, engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
-from conformance.mode import STOP_TIMEOUT, Mode
+from conformance.model.contract import Device
+from conformance.model.mode import STOP_TIMEOUT, Mode
 from conformance.util import signals
 from conformance.util.wait import DeadlineExpired, for_image, wait_for, within
 

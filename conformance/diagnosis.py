@@ -15,7 +15,7 @@ from conformance import delegation, image, private_engine
 from conformance.engine import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
 from conformance.finding import Finding, Patient
-from conformance.mode import MODULES, Mode, without_module
+from conformance.model.mode import MODULES, Mode, without_module
 from conformance.passthrough import NO_IOMMU
 from conformance.util import apt, paths
 from conformance.util.wait import DeadlineExpired, within

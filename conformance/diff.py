@@ -5,11 +5,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass
 from enum import StrEnum
 
-from conformance import matrix
-from conformance.contract import Contract
-from conformance.matrix import Cell, HostMatrix
-from conformance.record import Identity, Record, names
-from conformance.verdict import Verdict
+from conformance.model import matrix
+from conformance.model.contract import Contract
+from conformance.model.matrix import Cell, HostMatrix
+from conformance.model.record import Identity, Record, names
+from conformance.model.verdict import Verdict
 
 NOISE_RUNS = 3
 """So many old runs it takes to know how much durations differ by themselves."""

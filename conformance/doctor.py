@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conformance import accel, diagnosis, image, labels, media, private_engine, survey
-from conformance.contract import Contract
 from conformance.engine import Engine, NoEngineError, address, connect
 from conformance.errors import EngineError
 from conformance.finding import Patient, Report
+from conformance.model.contract import Contract
 from conformance.survey import Survey
 
 KERNEL_SECONDS = 20

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from conformance.contract import UNCONFINED
-from conformance.mode import UNLABELLED, Mode
+from conformance.model.contract import UNCONFINED
+from conformance.model.mode import UNLABELLED, Mode
 
 CAPABILITIES = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from conformance import mode as modes
 from conformance.accel import HostKvm
-from conformance.contract import Contract
 from conformance.engine import Engine, NoEngineError
 from conformance.errors import EngineError
 from conformance.image import ImageInfo
-from conformance.mode import Mode
+from conformance.model import mode as modes
+from conformance.model.contract import Contract
+from conformance.model.mode import Mode
 from conformance.survey import Survey
 
 State = Literal["yes", "no", "unknown"]

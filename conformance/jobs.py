@@ -14,10 +14,11 @@ from typing import Any
 
 import yaml
 
-from conformance import asked, record
-from conformance import mode as modes_
-from conformance.contract import Contract
+from conformance import asked
 from conformance.errors import ContractError
+from conformance.model import mode as modes_
+from conformance.model import record
+from conformance.model.contract import Contract
 from conformance.util import paths
 
 FOLDER = paths.PROJECT / ".github" / "workflows"

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance import record
 from conformance.errors import HarnessError
-from conformance.record import Record
+from conformance.model import record
+from conformance.model.record import Record
 
 Name = str
 """How a run's file is called: after its host and its id, so that it tells runs apart."""

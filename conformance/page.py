@@ -16,12 +16,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from conformance import diff, mode, tables
-from conformance.contract import Contract, Feature, ModeClaims
+from conformance import diff, tables
 from conformance.diff import Comparison, Kind
-from conformance.matrix import Cell, HostMatrix, build
-from conformance.record import Record, names
-from conformance.verdict import FLAKY, MEANINGS, Verdict
+from conformance.model import mode
+from conformance.model.contract import Contract, Feature, ModeClaims
+from conformance.model.matrix import Cell, HostMatrix, build
+from conformance.model.record import Record, names
+from conformance.model.verdict import FLAKY, MEANINGS, Verdict
 
 HISTORY = 20
 """So many runs of a cell are listed."""

@@ -22,7 +22,7 @@ from conformance.container import CANNOT_GRANT
 from conformance.engine import engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.media import DISK_LENGTH, DISK_OFFSET
-from conformance.mode import BINDING
+from conformance.model.mode import BINDING
 
 ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 """Domain, bus, slot and function, as in /sys/bus/pci/devices."""

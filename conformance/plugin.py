@@ -17,23 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, get_args
 import libvirt
 import pytest
 
-from conformance import (
-    cleanup,
-    contract,
-    host_lock,
-    host_network,
-    labels,
-    leftovers,
-    mirror,
-    passthrough,
-    require,
-    summary,
-)
+from conformance import cleanup, host_lock, host_network, labels, leftovers, mirror, passthrough, summary
 from conformance import given as given_
-from conformance import mode as modes_
 from conformance.beyond import Beyond
 from conformance.container import READY_SECONDS, Container
-from conformance.contract import Contract
 from conformance.errors import (
     ContractError,
     EngineError,
@@ -47,13 +34,16 @@ from conformance.given import Given
 from conformance.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running, Tuning
 from conformance.guests import ONE_FOR_ALL, SHARED, Guests, Installation, Need, Part
 from conformance.media import debian as debian_
-from conformance.mode import Mode
+from conformance.model import contract, requirements
+from conformance.model import mode as modes_
+from conformance.model.contract import Contract
+from conformance.model.mode import Mode
+from conformance.model.verdict import KnownFailure, Verdict, at_fault, blames_image, recognised
 from conformance.passthrough import Device, Spare
 from conformance.question import Question, digest
 from conformance.run import Run, prepare
 from conformance.util import paths, signals
 from conformance.util.progress import Progress
-from conformance.verdict import KnownFailure, Verdict, at_fault, blames_image, recognised
 from conformance.watch import Watch
 from conformance.windows import given as windows_
 from conformance.windows.given import Windows
@@ -143,7 +133,7 @@ PROGRESS = pytest.StashKey[Progress]()
 MODES = pytest.StashKey[list[Mode]]()
 GIVEN = pytest.StashKey[Given | None]()
 WINDOWS = pytest.StashKey[Windows | None]()
-REQUIRED = pytest.StashKey[require.Required]()
+REQUIRED = pytest.StashKey[requirements.Required]()
 SELECTED = pytest.StashKey[bool]()
 JUDGED = pytest.StashKey[Container]()
 """The newest container, whether it came up or not."""
@@ -209,7 +199,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         metavar="NAME",
         help="fail where this is unsupported or not run: a feature, in each chosen mode; a mode; or the host's"
-        f" {', '.join(require.ABILITIES)}; repeatable",
+        f" {', '.join(requirements.ABILITIES)}; repeatable",
     )
     group.addoption(
         "--install-mirror",
@@ -318,7 +308,7 @@ def pytest_configure(config: pytest.Config) -> None:
                 ("windows_iso", "virtio_win_iso", "windows_edition", "windows_firmware", "windows_key"),
             )
         )
-        config.stash[REQUIRED] = require.parse(claims, () if part else config.getoption("required"))
+        config.stash[REQUIRED] = requirements.parse(claims, () if part else config.getoption("required"))
         wanted = config.getoption("modes") or [one.id for one in claims.modes]
         config.stash[MODES] = [
             modes_.of(claims, mode_id, config.getoption("without"))
@@ -918,7 +908,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
 
 def _missing(config: pytest.Config, run: Run) -> list[str]:
     """Return what ``--require`` named and this session did not decide."""
-    return require.missing(
+    return requirements.missing(
         config.stash[REQUIRED],
         run.contract,
         run.recorder.records,

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from conformance.contract import Cause, Feature
 from conformance.guest import Guest
-from conformance.record import Record
+from conformance.model.contract import Cause, Feature
+from conformance.model.record import Record
+from conformance.model.verdict import KnownFailure, Verdict, blames_image
 from conformance.run import Run
 from conformance.util import paths
-from conformance.verdict import KnownFailure, Verdict, blames_image
 
 ERROR_CHARACTERS = 8000
 """As much of an error's text as a record keeps: the console's and the logs' ends are in it."""

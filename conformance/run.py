@@ -12,21 +12,22 @@ from typing import Literal
 
 import docker.errors
 
-from conformance import apparmor, cleanup, drivers, engine, image, labels, media, record, refusals, throwaway
-from conformance import mode as modes
+from conformance import apparmor, cleanup, drivers, engine, image, labels, media, refusals, throwaway
 from conformance.accel import Asking, HostKvm
 from conformance.beyond import Beyond, peer_image
 from conformance.container import READY_SECONDS, Container
-from conformance.contract import UNCONFINED, Contract
 from conformance.delegation import Delegation
 from conformance.engine import Engine, HostFingerprint, engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guest import Accel
 from conformance.lab.emulator import EMULATION
 from conformance.media import Probe
-from conformance.mode import Mode
+from conformance.model import mode as modes
+from conformance.model import record
+from conformance.model.contract import UNCONFINED, Contract
+from conformance.model.mode import Mode
+from conformance.model.record import Recorder
 from conformance.passthrough import Spare
-from conformance.record import Recorder
 from conformance.relay import Relay
 
 OUTER = "outer"

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 import pytest
 
 from conformance import summary
-from conformance.contract import Contract
 from conformance.errors import HarnessError
+from conformance.model.contract import Contract
+from conformance.model.record import Record
 from conformance.plugin import GIVEN_RUN, QUESTION, RUN
 from conformance.question import Question
-from conformance.record import Record
 from conformance.run import Run
 
 ASKED = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)

@@ -7,15 +7,16 @@ from os import environ
 
 import pytest
 
-from conformance import contract, engine, image, labels, media, mode, record, require, sessions
+from conformance import engine, image, labels, media, sessions
 from conformance import run as runs
 from conformance.asked import Selection
 from conformance.beyond import peer_image
-from conformance.contract import Contract
 from conformance.engine import HostFingerprint, engine_errors
-from conformance.mode import Mode
+from conformance.model import contract, mode, record, requirements
+from conformance.model.contract import Contract
+from conformance.model.mode import Mode
+from conformance.model.record import Record
 from conformance.parts import Host, Part, Parts, Shared
-from conformance.record import Record
 from conformance.util.progress import Progress
 
 
@@ -132,11 +133,11 @@ def missing(
     selection: Selection, claims: Contract, hosts: Mapping[Host, HostFingerprint], records: Sequence[Record]
 ) -> list[str]:
     """Return one line for each thing that ``--require`` names and that a host does not have or did not decide."""
-    required = require.parse(claims, selection.required)
+    required = requirements.parse(claims, selection.required)
     return [
         f"{host.name}: {line}" if len(hosts) > 1 else line
         for host, fingerprint in hosts.items()
-        for line in require.missing(
+        for line in requirements.missing(
             required,
             claims,
             [one for one in records if one.host.name == host.name],

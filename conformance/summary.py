@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from conformance import matrix
-from conformance.contract import Contract
 from conformance.finding import Finding, Report
-from conformance.matrix import Cell, HostMatrix
-from conformance.record import Record, names
-from conformance.verdict import Verdict
+from conformance.model import matrix
+from conformance.model.contract import Contract
+from conformance.model.matrix import Cell, HostMatrix
+from conformance.model.record import Record, names
+from conformance.model.verdict import Verdict
 
 STYLES = {
     Verdict.WORKS: "green",

@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from conformance import matrix, mode
-from conformance.contract import (
+from conformance.errors import HarnessError
+from conformance.model import matrix, mode
+from conformance.model.contract import (
     Capability,
     CgroupNamespace,
     Contract,
@@ -17,10 +18,9 @@ from conformance.contract import (
     Ulimit,
     VfioGroup,
 )
-from conformance.errors import HarnessError
-from conformance.matrix import Cell, HostMatrix
-from conformance.record import Host, Identity, Image, Record, names
-from conformance.verdict import FLAKY, MEANINGS, Verdict
+from conformance.model.matrix import Cell, HostMatrix
+from conformance.model.record import Host, Identity, Image, Record, names
+from conformance.model.verdict import FLAKY, MEANINGS, Verdict
 
 IMAGE = "libvirt-conformance"
 """The image's name in rendered commands."""

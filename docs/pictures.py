@@ -7,7 +7,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from conformance import contract, page, record
+from conformance import page
+from conformance.model import contract, record
 from conformance.util import paths
 
 FOLDER = Path(__file__).parent

@@ -9,7 +9,7 @@ from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.guest import Direct
 from conformance.guests import Guests
-from conformance.mode import Mode
+from conformance.model.mode import Mode
 from conformance.plugin import Boot
 
 pytestmark = pytest.mark.macvlan

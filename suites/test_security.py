@@ -6,7 +6,7 @@ import pytest
 
 from conformance.container import Container
 from conformance.errors import Unsupported
-from conformance.mode import Mode
+from conformance.model.mode import Mode
 from conformance.powers import POWERS, REFUSED_BY_PROFILE, reached_under, unseen
 from conformance.run import Run
 

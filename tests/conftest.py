@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from conformance import contract as contracts
-from conformance.contract import Contract
-from conformance.record import Host, Image, Record
-from conformance.verdict import Verdict
+from conformance.model import contract as contracts
+from conformance.model.contract import Contract
+from conformance.model.record import Host, Image, Record
+from conformance.model.verdict import Verdict
 
 pytest_plugins = ["pytester"]
 

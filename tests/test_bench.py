@@ -24,9 +24,9 @@ from conformance.errors import HarnessError
 from conformance.guest import Shape, domain_xml
 from conformance.lab import cost, definition
 from conformance.media import store
-from conformance.record import Host, Image, Record, Recorder
+from conformance.model.record import Host, Image, Record, Recorder
+from conformance.model.verdict import Verdict
 from conformance.util import paths, wait
-from conformance.verdict import Verdict
 
 MAIN = ("__main__", "<module>")
 TEST = ("test_iso", "test_a_guest_boots_from_a_cdrom")

@@ -4,9 +4,10 @@ import ipaddress
 
 import pytest
 
-from conformance import beyond, mode
-from conformance.contract import Contract
+from conformance import beyond
 from conformance.media import PEER_COMMAND
+from conformance.model import mode
+from conformance.model.contract import Contract
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ import yaml
 from typer.testing import CliRunner
 
 from conformance import asked, cli, parts, plugin, private_engine, sessions
-from conformance import contract as contracts
 from conformance.errors import ContractError, EngineError, HarnessError, ImageLate
 from conformance.lab import definition
 from conformance.manual import manual
+from conformance.model import contract as contracts
+from conformance.model.record import Record
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.privileges import command as privileges_command
-from conformance.record import Record
 from conformance.selfcheck import command as selfcheck_command
 from conformance.spread import Place
 from conformance.util import paths

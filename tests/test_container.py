@@ -9,11 +9,12 @@ import pytest
 import requests
 
 from conformance import container as containers
-from conformance import effective, hypervisor, mode, streams
+from conformance import effective, hypervisor, streams
 from conformance.container import Container
-from conformance.contract import Contract
 from conformance.engine import engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
+from conformance.model import mode
+from conformance.model.contract import Contract
 from conformance.util.wait import DeadlineExpired
 
 

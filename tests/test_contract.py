@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance import contract as contracts
-from conformance.contract import Contract
 from conformance.errors import ContractError
+from conformance.model import contract as contracts
+from conformance.model.contract import Contract
 from conformance.powers import POWERS
 from conformance.util import paths
 

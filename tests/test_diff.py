@@ -6,10 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from conformance import cli, diff
-from conformance.contract import Contract
 from conformance.diff import Change, Kind
-from conformance.record import Host, Image, Record, Recorder
-from conformance.verdict import Verdict
+from conformance.model.contract import Contract
+from conformance.model.record import Host, Image, Record, Recorder
+from conformance.model.verdict import Verdict
 
 Make = Callable[..., Record]
 

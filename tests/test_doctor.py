@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from conformance import accel, cli, diagnosis, doctor, private_engine, summary
 from conformance.accel import HostKvm
-from conformance.contract import Contract
 from conformance.engine import Engine, NoEngineError
 from conformance.errors import EngineError
 from conformance.finding import Finding, Patient, Report
 from conformance.image import ImageInfo
+from conformance.model.contract import Contract
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.survey import Survey
 from conformance.util import apt

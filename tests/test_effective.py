@@ -1,10 +1,11 @@
 import dataclasses
 from collections.abc import Collection
 
-from conformance import effective, mode
-from conformance.contract import Contract
+from conformance import effective
 from conformance.effective import CAPABILITIES, READ_ONLY_PATHS, State
-from conformance.mode import Mode
+from conformance.model import mode
+from conformance.model.contract import Contract
+from conformance.model.mode import Mode
 
 
 def state_of(one: Mode) -> State:

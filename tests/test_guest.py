@@ -11,14 +11,15 @@ import libvirt
 import pytest
 from PIL import Image
 
-from conformance import contract as contracts
 from conformance import guest as guests
-from conformance import mode, screen
+from conformance import screen
 from conformance.container import Done
 from conformance.errors import Unsupported
 from conformance.guest import Guest, GuestFailure, Running, Shape
+from conformance.model import contract as contracts
+from conformance.model import mode
+from conformance.model.verdict import blames_image
 from conformance.util import paths
-from conformance.verdict import blames_image
 
 NONCE = "abc"
 RUNNING, PAUSED, OFF = libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_SHUTOFF

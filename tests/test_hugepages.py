@@ -2,9 +2,10 @@ from typing import Any
 
 import pytest
 
-from conformance import hugepages, mode
-from conformance.contract import Contract
+from conformance import hugepages
 from conformance.errors import Unsupported
+from conformance.model import mode
+from conformance.model.contract import Contract
 
 STATE = "HugePages_Total:     128\nHugePages_Free:      {free}\nHugepagesize:       2048 kB\n"
 

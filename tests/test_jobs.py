@@ -11,9 +11,9 @@ import yaml
 from typer.testing import CliRunner
 
 from conformance import asked, cli, gitlab, jobs
-from conformance.contract import Contract
 from conformance.errors import ContractError, HarnessError
-from conformance.record import Record
+from conformance.model.contract import Contract
+from conformance.model.record import Record
 
 SHA = "3d3c42e5aac5ba805825da76410c181273ba90b1"
 GUARD = f"if: {jobs.ON_DEFAULT_BRANCH}"

@@ -106,8 +106,8 @@ def row(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Row]:
         monkeypatch.setattr(machine, "engine", made.engine)
         monkeypatch.setattr(boots, "prepare", made.prepare)
         monkeypatch.setattr(boots, "Guests", lambda *_: made)
-        monkeypatch.setattr("conformance.contract.load", lambda: None)
-        monkeypatch.setattr("conformance.mode.of", lambda *_: None)
+        monkeypatch.setattr("conformance.model.contract.load", lambda: None)
+        monkeypatch.setattr("conformance.model.mode.of", lambda *_: None)
         return made
 
     return row

@@ -3,11 +3,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from conformance import matrix
-from conformance.contract import Contract
-from conformance.matrix import Cell
-from conformance.record import Host, Image, Record
-from conformance.verdict import Verdict
+from conformance.model import matrix
+from conformance.model.contract import Contract
+from conformance.model.matrix import Cell
+from conformance.model.record import Host, Image, Record
+from conformance.model.verdict import Verdict
 
 Make = Callable[..., Record]
 OLD, NEW = "20260101T000000Z-abcdef-1", "20260102T000000Z-abcdef-2"

@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conformance import cli, record
+from conformance import cli
 from conformance.errors import HarnessError
 from conformance.merge import merge
-from conformance.record import Host, Record, Recorder
-from conformance.verdict import Verdict
+from conformance.model import record
+from conformance.model.record import Host, Record, Recorder
+from conformance.model.verdict import Verdict
 
 Make = Callable[..., Record]
 A, B = "20260101T000000Z-aaaaaa-1", "20260102T000000Z-bbbbbb-2"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conformance import mode
-from conformance.contract import Contract
 from conformance.errors import ContractError
-from conformance.mode import Mode
+from conformance.model import mode
+from conformance.model.contract import Contract
+from conformance.model.mode import Mode
 from conformance.util import paths
 
 MODES = ["unprivileged", "unprivileged-hostnet", "privileged", "required-only", "least"]

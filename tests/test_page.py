@@ -14,9 +14,9 @@ from PIL import Image as Picture
 from typer.testing import CliRunner
 
 from conformance import cli, page
-from conformance.contract import Contract
-from conformance.record import Host, Image, Record, Recorder
-from conformance.verdict import Verdict
+from conformance.model.contract import Contract
+from conformance.model.record import Host, Image, Record, Recorder
+from conformance.model.verdict import Verdict
 
 Make = Callable[..., Record]
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import requests
 
-from conformance import contract as contracts
 from conformance import plugin, throwaway
 from conformance.accel import Asking, HostKvm
 from conformance.engine import Engine, HostFingerprint
 from conformance.errors import EngineError, HarnessError
+from conformance.model import contract as contracts
+from conformance.model.record import Image, Recorder
+from conformance.model.verdict import CRASH, EMULATIONS_FAULT
 from conformance.part import Told
-from conformance.record import Image, Recorder
 from conformance.run import Run
-from conformance.verdict import CRASH, EMULATIONS_FAULT
 
 PREAMBLE = """
 import libvirt, pytest

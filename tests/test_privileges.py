@@ -7,19 +7,20 @@ from typing import Any
 
 import pytest
 
-from conformance import asked, bench, mode, sessions, tables
-from conformance import contract as contracts
+from conformance import asked, bench, sessions, tables
 from conformance import run as runs
-from conformance.contract import Contract
 from conformance.engine import HostFingerprint
 from conformance.errors import ContractError, EngineError, HarnessError
+from conformance.model import contract as contracts
+from conformance.model import mode
+from conformance.model.contract import Contract
+from conformance.model.record import Host, Image, Record, append
+from conformance.model.verdict import EMULATIONS_FAULT, Verdict
 from conformance.privileges import claims, command, configuration, render
 from conformance.privileges.asking import Asking, answer
 from conformance.privileges.claims import Holds, Measured
 from conformance.privileges.configuration import Answer, Configuration
-from conformance.record import Host, Image, Record, append
 from conformance.util.progress import Progress
-from conformance.verdict import EMULATIONS_FAULT, Verdict
 
 HOST = Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1", "cgroup_version": 2})
 IMAGE = Image(tag="libvirt:1", id="sha256:1", base="debian")

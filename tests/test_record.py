@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from conformance import record
 from conformance.errors import HarnessError
-from conformance.record import Record, Recorder
+from conformance.model import record
+from conformance.model.record import Record, Recorder
 
 Make = Callable[..., Record]
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from conformance import cleanup, engine, image, media, mode, run, throwaway
+from conformance import cleanup, engine, image, media, run, throwaway
 from conformance.accel import HostKvm
-from conformance.contract import Contract
 from conformance.engine import Engine
 from conformance.errors import EngineError, EngineGone, HarnessError, MediaError, Unsupported
+from conformance.model import mode
+from conformance.model.contract import Contract
 from conformance.passthrough import Spare
 
 

@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from conformance import mode, record
 from conformance import run as runs
 from conformance import sessions as sessions_
-from conformance.contract import Contract
 from conformance.errors import ContractError, EngineError, HarnessError
-from conformance.record import Host, Image, Record
+from conformance.model import mode, record
+from conformance.model.contract import Contract
+from conformance.model.record import Host, Image, Record
+from conformance.model.verdict import Verdict
 from conformance.selfcheck import asking, change, command, outcome, part, seeding, sharing, trust
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import Outcome, Result, Said, judge
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.util.wait import wait_for
-from conformance.verdict import Verdict
 
 HOST = Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1", "cgroup_version": 2})
 IMAGE = Image(tag="libvirt:1", id="sha256:1", base="debian")

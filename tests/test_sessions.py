@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from conformance import sessions
-from conformance.contract import Contract
+from conformance.model.contract import Contract
+from conformance.model.record import Record
+from conformance.model.verdict import Verdict
 from conformance.plugin import RUN
-from conformance.record import Record
-from conformance.verdict import Verdict
 
 Make = Callable[..., Record]
 

@@ -10,12 +10,12 @@ from conformance import engine, image, media, spread
 from conformance.asked import Selection
 from conformance.engine import HostFingerprint
 from conformance.errors import HarnessError
+from conformance.model.record import Host, Record, Recorder
+from conformance.model.verdict import Verdict
 from conformance.parts import Part, Shared
-from conformance.record import Host, Record, Recorder
 from conformance.spread import Place, Spread
 from conformance.util import paths
 from conformance.util.progress import Progress
-from conformance.verdict import Verdict
 
 Make = Callable[..., Record]
 

@@ -2,10 +2,11 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import matrix, summary
-from conformance.contract import Contract
-from conformance.record import Host, Image, Record
-from conformance.verdict import Verdict
+from conformance import summary
+from conformance.model import matrix
+from conformance.model.contract import Contract
+from conformance.model.record import Host, Image, Record
+from conformance.model.verdict import Verdict
 
 Make = Callable[..., Record]
 

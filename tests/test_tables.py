@@ -3,10 +3,10 @@ from collections.abc import Callable
 import pytest
 
 from conformance import tables
-from conformance.contract import Contract
 from conformance.errors import HarnessError
-from conformance.record import Host, Image, Record
-from conformance.verdict import Verdict
+from conformance.model.contract import Contract
+from conformance.model.record import Host, Image, Record
+from conformance.model.verdict import Verdict
 
 Make = Callable[..., Record]
 

@@ -4,9 +4,9 @@ import threading
 import pytest
 
 from conformance.errors import HarnessError, ImageLate
+from conformance.model.verdict import blames_image
 from conformance.util.progress import Progress
 from conformance.util.wait import DeadlineExpired, for_image, wait_for, within
-from conformance.verdict import blames_image
 
 
 def test_the_answer_is_returned() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import libvirt
 
-from conformance import contract, mode
 from conformance.beyond import Beyond
 from conformance.errors import EngineError, HarnessError, ImageFailure
 from conformance.guest import Firmware, Guest
@@ -15,6 +14,7 @@ from conformance.guests import Guests
 from conformance.lab import machine
 from conformance.lab.definition import Host
 from conformance.media import Probe
+from conformance.model import contract, mode
 from conformance.run import prepare
 
 Progress = Callable[[str], None]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from conformance import sessions
 from conformance.errors import EngineError
+from conformance.model.record import Record
+from conformance.model.verdict import EMULATIONS_FAULT, Verdict, gravest
 from conformance.privileges.configuration import Answer, Configuration
-from conformance.record import Record
 from conformance.run import Run
-from conformance.verdict import EMULATIONS_FAULT, Verdict, gravest
 
 TRIES = 2
 """Of a start in which an emulated host let a guest's kernel crash; rare, and nobody's need."""

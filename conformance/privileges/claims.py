@@ -4,12 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from conformance.contract import Capability, CgroupNamespace, Contract, Device, Exposure, Mount, SecurityOption, Switch
 from conformance.errors import HarnessError
+from conformance.model.contract import (
+    Capability,
+    CgroupNamespace,
+    Contract,
+    Device,
+    Exposure,
+    Mount,
+    SecurityOption,
+    Switch,
+)
+from conformance.model.record import Host, Identity, Image
 from conformance.privileges import configuration
 from conformance.privileges.configuration import Answer, Configuration
 from conformance.privileges.search import Findings, Search
-from conformance.record import Host, Identity, Image
 
 
 class Holds(StrEnum):

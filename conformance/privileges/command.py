@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from conformance import contract, record
 from conformance.container import READY_SECONDS
-from conformance.contract import Contract
 from conformance.errors import ContractError
+from conformance.model import contract, record
+from conformance.model.contract import Contract
 from conformance.privileges import configuration
 from conformance.privileges.asking import Asking
 from conformance.privileges.configuration import Configuration

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from conformance import record
-from conformance.contract import Contract
-from conformance.mode import removable
+from conformance.model import record
+from conformance.model.contract import Contract
+from conformance.model.mode import removable
+from conformance.model.record import Data, Dated, Host, Image
 from conformance.privileges.search import Search
-from conformance.record import Data, Dated, Host, Image
 from conformance.util import paths
 
 FOLDER = paths.RESULTS / "privileges"

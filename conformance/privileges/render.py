@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from conformance import mode
-from conformance.contract import Contract, Exposure, Switch
+from conformance.model import mode
+from conformance.model.contract import Contract, Exposure, Switch
+from conformance.model.record import names
 from conformance.privileges.claims import Holds, Measured, Part, things
 from conformance.privileges.configuration import LEAST, Answer
 from conformance.privileges.search import starts_apart
-from conformance.record import names
 from conformance.tables import IMAGE, fingerprint, literal, numbered, shown, table
 
 PROBE = re.compile(r"probe-[0-9a-f]+")

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from conformance import sessions
-from conformance.contract import Contract
+from conformance.model.contract import Contract
+from conformance.model.verdict import Verdict
 from conformance.question import Question, digest
 from conformance.run import Run
 from conformance.selfcheck import seeding
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import TEXT_CHARACTERS, Outcome, Result, Said, judge, said
 from conformance.util import paths
-from conformance.verdict import Verdict
 
 COMMAND_SECONDS = 300
 """For a command in a copy of the project; such as are worth asking take seconds."""

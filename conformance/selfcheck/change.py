@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from conformance.contract import Contract, Regex
 from conformance.errors import ContractError
+from conformance.model.contract import Contract, Regex
+from conformance.model.verdict import Verdict
 from conformance.util import paths
-from conformance.verdict import Verdict
 
 DEFECTS = paths.SELFCHECK / "defects"
 BENIGN = paths.SELFCHECK / "benign"

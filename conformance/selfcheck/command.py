@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from conformance import contract, record
 from conformance.container import READY_SECONDS
 from conformance.errors import HarnessError
+from conformance.model import contract, record
 from conformance.run import Run, unrecorded
 from conformance.selfcheck import asking, outcome, sharing
 from conformance.selfcheck.change import Change

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from conformance import record
-from conformance.record import Data, Dated, Record
+from conformance.model import record
+from conformance.model.record import Data, Dated, Record
+from conformance.model.verdict import Verdict
 from conformance.selfcheck.change import HARNESS, Change, Notice
 from conformance.util import paths
-from conformance.verdict import Verdict
 
 FOLDER = paths.RESULTS / "selfcheck"
 """Where outcomes are kept."""

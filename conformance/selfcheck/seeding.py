@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from conformance import contract as contracts
 from conformance import image, media
 from conformance.container import Container
 from conformance.errors import ContractError, HarnessError
 from conformance.media import Probe
-from conformance.mode import Mode
-from conformance.record import Recorder
+from conformance.model import contract as contracts
+from conformance.model.mode import Mode
+from conformance.model.record import Recorder
 from conformance.run import Run
 from conformance.selfcheck.change import Change, Edit
 from conformance.util import paths

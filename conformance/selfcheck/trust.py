@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from conformance.contract import Contract
-from conformance.record import names
+from conformance.model.contract import Contract
+from conformance.model.record import names
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import Outcome, Result
 from conformance.tables import fingerprint, literal, table

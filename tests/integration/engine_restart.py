@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conformance import contract, labels, media, mode
+from conformance import labels, media
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.engine import connect
 from conformance.guests import Guests
+from conformance.model import contract, mode
 from conformance.objects import keep, kept
 from conformance.private_engine import PrivateEngine
 

@@ -24,27 +24,16 @@ import docker
 import libvirt
 import pytest
 
-from conformance import (
-    cleanup,
-    engine,
-    host_lock,
-    host_network,
-    hypervisor,
-    image,
-    labels,
-    leftovers,
-    media,
-    mode,
-    record,
-)
-from conformance import contract as contracts
+from conformance import cleanup, engine, host_lock, host_network, hypervisor, image, labels, leftovers, media
 from conformance.container import Container
 from conformance.errors import ImageFailure, ImageLate
 from conformance.guests import Guests
+from conformance.model import contract as contracts
+from conformance.model import mode, record
+from conformance.model.verdict import Verdict, blames_image, gravest
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.util import paths
 from conformance.util.wait import wait_for
-from conformance.verdict import Verdict, blames_image, gravest
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -5,8 +5,9 @@ import os
 import docker.errors
 import pytest
 
-from conformance import contract, doctor, engine, image, labels, throwaway
+from conformance import doctor, engine, image, labels, throwaway
 from conformance.finding import Finding
+from conformance.model import contract
 
 pytestmark = pytest.mark.timeout(180)
 

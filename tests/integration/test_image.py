@@ -17,12 +17,13 @@ from typing import Any, Protocol
 import docker
 import pytest
 
-from conformance import cleanup, drivers, host_network, image, labels, mode
-from conformance import contract as contracts
+from conformance import cleanup, drivers, host_network, image, labels
 from conformance import engine as engines
 from conformance.engine import Engine
 from conformance.errors import HarnessError, Unsupported
-from conformance.mode import Mode
+from conformance.model import contract as contracts
+from conformance.model import mode
+from conformance.model.mode import Mode
 from conformance.util.wait import wait_for
 
 pytestmark = pytest.mark.timeout(120)

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from conformance import record
 from conformance.errors import LabError
 from conformance.lab import definition, machine
 from conformance.lab.machine import Machine
+from conformance.model import record
+from conformance.model.verdict import Verdict
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.util.wait import wait_for
-from conformance.verdict import Verdict
 
 pytestmark = pytest.mark.timeout(1500)
 

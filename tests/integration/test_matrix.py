@@ -13,11 +13,12 @@ from typing import Any
 import docker
 import pytest
 
-from conformance import cleanup, engine, labels, media, record
+from conformance import cleanup, engine, labels, media
 from conformance.media.others import others
+from conformance.model import record
+from conformance.model.verdict import Verdict
 from conformance.util import paths
 from conformance.util.wait import wait_for
-from conformance.verdict import Verdict
 
 pytestmark = pytest.mark.timeout(600)
 

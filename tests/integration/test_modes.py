@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from conformance import contract as contracts
-from conformance import drivers, engine, image, labels, mode
+from conformance import drivers, engine, image, labels
 from conformance.engine import Engine
 from conformance.errors import Unsupported
+from conformance.model import contract as contracts
+from conformance.model import mode
 
 MODES = [claims.id for claims in contracts.load().modes]
 

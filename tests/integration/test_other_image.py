@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from conformance import engine, image, record
+from conformance import engine, image
+from conformance.model import record
+from conformance.model.verdict import Verdict
 from conformance.plugin import EXIT_NOTHING_DECIDED
 from conformance.util import paths
-from conformance.verdict import Verdict
 
 FOLDER = Path(__file__).parent / "modular"
 TAG = "conformance-test-modular:latest"

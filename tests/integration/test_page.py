@@ -9,10 +9,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from conformance import contract, page, record
-from conformance.record import Record
+from conformance import page
+from conformance.model import contract, record
+from conformance.model.record import Record
+from conformance.model.verdict import Verdict
 from conformance.util import paths
-from conformance.verdict import Verdict
 
 CHROMIUM = shutil.which("chromium")
 

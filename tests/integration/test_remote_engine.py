@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from conformance import cleanup, engine, image, labels, record
+from conformance import cleanup, engine, image, labels
 from conformance.errors import EngineError
+from conformance.model import record
+from conformance.model.verdict import Verdict
 from conformance.util import paths
 from conformance.util.wait import wait_for
-from conformance.verdict import Verdict
 
 pytestmark = pytest.mark.timeout(200)
 

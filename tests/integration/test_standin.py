@@ -12,13 +12,14 @@ from pathlib import Path
 import pycdlib
 import pytest
 
-from conformance import contract as contracts
-from conformance import engine, mode, watch
+from conformance import engine, watch
 from conformance import run as runs
 from conformance.container import READY_SECONDS
 from conformance.guest import Firmware, GuestFailure
 from conformance.guests import Guests, Installation
 from conformance.media import formats
+from conformance.model import contract as contracts
+from conformance.model import mode
 from conformance.util import paths
 from conformance.windows import answers
 from conformance.windows.given import Windows

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from conformance import matrix
-from conformance.contract import Contract, Feature
 from conformance.engine import HostFingerprint
 from conformance.errors import ContractError
-from conformance.record import Record
-from conformance.verdict import Verdict
+from conformance.model import matrix
+from conformance.model.contract import Contract, Feature
+from conformance.model.record import Record
+from conformance.model.verdict import Verdict
 
 ABILITIES = ("apparmor", "selinux", "seccomp", "cgroup1", "cgroup2")
 """What a host can be required to have beside what is asked of the image; its engine tells."""

@@ -5,8 +5,8 @@ from enum import StrEnum
 
 import libvirt
 
-from conformance.contract import Cause
 from conformance.errors import HarnessError, LabError
+from conformance.model.contract import Cause
 
 FULL_DISK = "No space left on device"
 

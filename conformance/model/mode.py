@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from conformance.contract import (
+from conformance.errors import ContractError
+from conformance.model.contract import (
     UNCONFINED,
     Capability,
     CgroupNamespace,
@@ -29,7 +30,6 @@ from conformance.contract import (
     Ulimit,
     VfioGroup,
 )
-from conformance.errors import ContractError
 
 STOP_TIMEOUT = 60
 """Seconds that the engine waits after SIGTERM; longer than the image gives its guests to shut down."""

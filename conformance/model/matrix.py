@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from conformance.contract import Contract
-from conformance.record import Host, Identity, Image, Record
-from conformance.verdict import Verdict, gravest
+from conformance.model.contract import Contract
+from conformance.model.record import Host, Identity, Image, Record
+from conformance.model.verdict import Verdict, gravest
 
 _BEST_FIRST = (Verdict.WORKS, Verdict.KNOWN_FAILURE, Verdict.FIXED, Verdict.FAILS)
 

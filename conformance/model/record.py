@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import HarnessError
-from conformance.verdict import Verdict
+from conformance.model.verdict import Verdict
 
 HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What records may call a host: it is part of their file's name."""
