@@ -23,7 +23,7 @@ from conformance.container import NO_DEVICE
 from conformance.engine import REMEDY, engine_errors
 from conformance.errors import EngineGone
 from conformance.media import CMDLINE, Probe
-from conformance.report import MARK
+from conformance.media.probe_report import MARK
 from conformance.util.wait import DeadlineExpired, wait_for
 
 BOOT_SECONDS = 120

@@ -35,11 +35,11 @@ from conformance.guests import POOL, Guests
 from conformance.lab import boots, definition
 from conformance.lab import cost as lab_cost
 from conformance.media import CMDLINE, Probe
+from conformance.media.probe_report import Report
 from conformance.model import contract, mode, record
 from conformance.model.verdict import Verdict
 from conformance.privileges import claims, configuration
 from conformance.privileges.search import starts_apart
-from conformance.report import Report
 from conformance.run import Run, prepare
 from conformance.util import paths
 

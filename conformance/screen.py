@@ -15,7 +15,7 @@ import libvirt
 from PIL import Image
 
 from conformance.errors import ImageFailure, MediaError
-from conformance.media.others import others
+from conformance.media.third_party import others
 
 GLYPH_WIDTH, GLYPH_HEIGHT = 8, 16
 """Of a glyph of each known font, in pixels."""

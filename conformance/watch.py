@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from conformance.guest import Accel, Guest, Running
-from conformance.report import Event
+from conformance.media.probe_report import Event
 
 TELL_SECONDS = 20.0
 """Between two lines of progress."""

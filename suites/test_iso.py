@@ -6,7 +6,7 @@ import pytest
 
 from conformance.given import Given
 from conformance.guest import Firmware
-from conformance.media.others import others
+from conformance.media.third_party import others
 from conformance.plugin import Boot, Medium
 from conformance.run import Run
 

@@ -14,7 +14,7 @@ from conformance import guests as sharing
 from conformance.errors import ImageFailure
 from conformance.guest import Guest, Shape, Tuning, domain_xml
 from conformance.guests import Guests, require_started
-from conformance.report import Event
+from conformance.media.probe_report import Event
 
 Boots = list[tuple[str, frozenset[str]]]
 SHARED = ("bios", frozenset({"iso", "disk", "network"}))

@@ -13,7 +13,7 @@ from conformance.errors import EngineError, HarnessError, ImageFailure, LabError
 from conformance.guest import Firmware, Guest, Shape
 from conformance.lab import boots, definition, machine
 from conformance.media import Probe
-from conformance.report import Event
+from conformance.media.probe_report import Event
 
 PROBE = Probe(Path("iso"), Path("signed"), Path("kernel"), Path("initrd"), Path("peer"), "recipe-1")
 

@@ -24,7 +24,7 @@ import pytest
 from conformance import media
 from conformance.errors import MediaError
 from conformance.guest import LOADER_BYTES
-from conformance.media import build, debian, download, formats, others, packages, recipe, store
+from conformance.media import build, debian, download, formats, packages, recipe, store, third_party
 from conformance.util.apt import MIRROR_VARIABLE, Mirror
 from conformance.windows import standin
 
@@ -680,19 +680,19 @@ def others_recipe(folder: Path, file: str) -> Path:
 def test_media_of_others_are_taken_as_they_are_and_once(archive: Archive, tmp_path: Path, cache: Path) -> None:
     path = others_recipe(tmp_path, "busybox")
     for _ in range(2):
-        assert others.others(recipe=path, cache=cache)["other.iso"].read_bytes() == b"busy"
+        assert third_party.others(recipe=path, cache=cache)["other.iso"].read_bytes() == b"busy"
     assert archive.asked == ["/pool/t.deb"]
 
 
 @pytest.mark.usefixtures("archive")
 def test_a_package_without_the_medium_is_named(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(MediaError, match=r"tools 2\.0 has no file gone\.iso"):
-        others.others(recipe=others_recipe(tmp_path, "gone.iso"), cache=cache)
+        third_party.others(recipe=others_recipe(tmp_path, "gone.iso"), cache=cache)
 
 
 def test_a_recipe_of_others_media_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="is not a recipe"):
-        others.others(recipe=tmp_path / "none.toml", cache=tmp_path)
+        third_party.others(recipe=tmp_path / "none.toml", cache=tmp_path)
 
 
 # The stand-in for a Windows medium ----------------------------------------------------------------------

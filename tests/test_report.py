@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from conformance.errors import ImageFailure
-from conformance.report import Report
+from conformance.media.probe_report import Report
 
 
 def line(seq: int, event: str, nonce: str = "abc", **facts: Any) -> str:

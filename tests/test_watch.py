@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from conformance import watch
-from conformance.report import Event
+from conformance.media.probe_report import Event
 from conformance.watch import Watch
 
 

@@ -22,8 +22,8 @@ from conformance import accel
 from conformance.errors import LabError
 from conformance.lab import DEFINITIONS, packages
 from conformance.media import CMDLINE, Probe, download, store
+from conformance.media.probe_report import MARK
 from conformance.media.recipe import Pinned
-from conformance.report import MARK
 from conformance.util import apt, paths, process
 
 Progress = Callable[[str], None]

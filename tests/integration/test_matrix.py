@@ -14,7 +14,7 @@ import docker
 import pytest
 
 from conformance import cleanup, engine, labels, media
-from conformance.media.others import others
+from conformance.media.third_party import others
 from conformance.model import record
 from conformance.model.verdict import Verdict
 from conformance.util import paths
