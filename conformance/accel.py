@@ -18,9 +18,9 @@ from pathlib import Path
 import docker
 import docker.errors
 
-from conformance import throwaway
 from conformance.container import NO_DEVICE
-from conformance.engine import REMEDY, engine_errors
+from conformance.engine import one_shot
+from conformance.engine.client import REMEDY, engine_errors
 from conformance.errors import EngineGone
 from conformance.media import CMDLINE, Probe
 from conformance.media.probe_report import MARK
@@ -114,7 +114,7 @@ class Asking:
         device = ["/dev/kvm:/dev/kvm:rwm"]
         with engine_errors():
             self._go_on()
-            with throwaway.created(
+            with one_shot.created(
                 self._client, self._image, words, run=self._run, devices=device, network_mode="none"
             ) as container:
                 self._go_on()

@@ -26,8 +26,9 @@ import libvirt
 import libvirt_qemu
 import pytest
 
-from conformance import accel, container, guest, image, media
+from conformance import accel, container, guest, media
 from conformance.container import Container
+from conformance.engine import image
 from conformance.util import paths, wait
 
 INTERVAL_SECONDS = 0.01

@@ -8,8 +8,8 @@ from typing import Any
 
 import docker
 
-from conformance import labels, throwaway
-from conformance.engine import engine_errors
+from conformance.engine import labels, one_shot
+from conformance.engine.client import engine_errors
 from conformance.errors import Unsupported
 from conformance.util import paths
 
@@ -72,4 +72,4 @@ def _run(client: docker.DockerClient, image: str, run: str, script: str, name: s
         "security_opt": ["apparmor=unconfined"],
     }
     with engine_errors():
-        return throwaway.output(client, image, command, run=run, **options)
+        return one_shot.output(client, image, command, run=run, **options)

@@ -10,9 +10,9 @@ import docker
 import docker.errors
 import docker.types
 
-from conformance import labels, throwaway
 from conformance.container import Container
-from conformance.engine import engine_errors
+from conformance.engine import labels, one_shot
+from conformance.engine.client import engine_errors
 from conformance.errors import EngineError
 from conformance.media import PEER_COMMAND, PEER_PORT, Probe
 from conformance.model.mode import Mode
@@ -126,7 +126,7 @@ class Beyond:
             EngineError: it could not be tried.
         """
         with engine_errors():
-            said = throwaway.output(
+            said = one_shot.output(
                 self._client,
                 peer_image(self._client, self._probe),
                 ["/bin/busybox", "ping", "-c", "3", "-W", "2", address],
@@ -152,7 +152,7 @@ class Beyond:
             f"ip route add {host}/32 via {by_way_of} && echo tried; wget -q -T 5 -O - {url} >/dev/null && echo reached"
         )
         with engine_errors():
-            said = throwaway.output(
+            said = one_shot.output(
                 self._client,
                 peer_image(self._client, self._probe),
                 ["/bin/busybox", "sh", "-c", script],
@@ -172,7 +172,7 @@ class Beyond:
             EngineError: it could not be run, or not to its end within so many seconds.
         """
         with engine_errors():
-            return throwaway.output(
+            return one_shot.output(
                 self._client,
                 peer_image(self._client, self._probe),
                 ["/bin/busybox", "sh", "-c", script, "sh", *arguments],

@@ -8,8 +8,9 @@ from typing import Any
 import docker
 import docker.errors
 
-from conformance import apparmor, delegation, host_lock, labels, leftovers, passthrough
-from conformance.engine import engine_errors
+from conformance import apparmor, delegation, host_lock, leftovers, passthrough
+from conformance.engine import labels
+from conformance.engine.client import engine_errors
 from conformance.errors import EngineError
 from conformance.host_lock import HostBusy
 from conformance.util.wait import DeadlineExpired, wait_for

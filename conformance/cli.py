@@ -15,22 +15,9 @@ import pytest
 import typer
 from typer.core import TyperCommand
 
-from conformance import (
-    asked,
-    bench,
-    diff,
-    doctor,
-    gitlab,
-    jobs,
-    merge,
-    page,
-    parts,
-    private_engine,
-    sessions,
-    summary,
-    tables,
-)
+from conformance import asked, bench, diff, doctor, gitlab, jobs, merge, page, parts, sessions, summary, tables
 from conformance.container import READY_SECONDS
+from conformance.engine import local_daemon
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.lab import commands, definition, machine
 from conformance.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
@@ -236,7 +223,7 @@ def _engine(host: definition.Host | None) -> Iterator[Place]:
         EngineError: there is none, and none can be started.
     """
     if host is None:
-        with private_engine.engine(Progress()) as address:
+        with local_daemon.engine(Progress()) as address:
             yield Place(address)
         return
     with machine.engine(host, Progress()) as (lab, tunnel):
@@ -422,7 +409,7 @@ def bench_(
     """
     if not render:
         progress = Progress()
-        with private_engine.engine(progress) as host:
+        with local_daemon.engine(progress) as host:
             os.environ["DOCKER_HOST"] = host
             measured = bench.measure(
                 progress,
@@ -457,7 +444,7 @@ def engine_(context: typer.Context) -> None:
     """Run COMMAND with DOCKER_HOST set to an engine: the one that answers, or a private one until COMMAND ends."""
     if not context.args:
         raise typer.BadParameter("which command? conformance engine COMMAND [ARGUMENT ...]")
-    raise typer.Exit(private_engine.run(context.args, Progress()))
+    raise typer.Exit(local_daemon.run(context.args, Progress()))
 
 
 def _mode_names() -> list[str]:

@@ -14,8 +14,9 @@ import docker
 import docker.errors
 import libvirt
 
-from conformance import effective, hypervisor, labels, streams
-from conformance.engine import REMEDY, engine_errors
+from conformance import effective, hypervisor
+from conformance.engine import exec_stream, labels
+from conformance.engine.client import REMEDY, engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
 from conformance.model.contract import Device
 from conformance.model.mode import STOP_TIMEOUT, Mode
@@ -23,7 +24,7 @@ from conformance.util import signals
 from conformance.util.wait import DeadlineExpired, for_image, wait_for, within
 
 if TYPE_CHECKING:
-    from conformance.relay import Relay
+    from conformance.engine.port_relay import Relay
 
 READY_SECONDS = 60
 """From the container's start to libvirt's first answer; generous, since a verdict depends on it."""
@@ -436,7 +437,7 @@ class Container:
                 )
                 stdout, stderr = within(
                     "the engine to run a command",
-                    lambda: streams.output(self.client, created["Id"]),
+                    lambda: exec_stream.output(self.client, created["Id"]),
                     seconds=seconds + ENGINE_SECONDS,
                 )
                 status = int(self.client.api.exec_inspect(created["Id"])["ExitCode"])

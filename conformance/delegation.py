@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import docker
 
-from conformance import labels, throwaway
-from conformance.engine import engine_errors
+from conformance.engine import labels, one_shot
+from conformance.engine.client import engine_errors
 from conformance.errors import EngineError
 
 MOUNT = r"""
@@ -56,7 +56,7 @@ class Delegation:
             return
         with engine_errors():
             command = ["cat", "/proc/self/mountinfo"]
-            options = parse(throwaway.output(self._client, self._image, command, run=self._run, network_mode="none"))
+            options = parse(one_shot.output(self._client, self._image, command, run=self._run, network_mode="none"))
             self._marks = {}
             if options:
                 noted = ",".join(sorted(options))
@@ -78,7 +78,7 @@ def give_back(client: docker.DockerClient, marks: Mapping[str, str]) -> None:
     """
     wanted = marks[labels.DELEGATION]
     with engine_errors():
-        said = throwaway.output(
+        said = one_shot.output(
             client,
             marks[labels.IMAGE],
             ["sh", "-c", MOUNT, "sh", wanted],

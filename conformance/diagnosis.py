@@ -11,8 +11,9 @@ from dataclasses import replace
 import docker.errors
 import requests
 
-from conformance import delegation, image, private_engine
-from conformance.engine import Engine, NoEngineError, address
+from conformance import delegation
+from conformance.engine import image, local_daemon
+from conformance.engine.client import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
 from conformance.finding import Finding, Patient
 from conformance.model.mode import MODULES, Mode, without_module
@@ -63,7 +64,7 @@ def _engine(patient: Patient) -> Finding:
     assert patient.refusal  # noqa: S101  - without an engine there is one
     if isinstance(patient.refusal, NoEngineError) and not address()[1]:
         try:
-            private_engine.require_startable()
+            local_daemon.require_startable()
         except EngineError as error:
             return replace(found, state="no", seen=f"{patient.refusal.message}; {error.message}", remedy=error.remedy)
         return replace(found, seen="none answers; ./run matrix starts a private one, and stops it at the end")

@@ -5,8 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from conformance import accel, diagnosis, image, labels, media, private_engine, survey
-from conformance.engine import Engine, NoEngineError, address, connect
+from conformance import accel, diagnosis, media, survey
+from conformance.engine import image, labels, local_daemon
+from conformance.engine.client import Engine, NoEngineError, address, connect
 from conformance.errors import EngineError
 from conformance.finding import Patient, Report
 from conformance.model.contract import Contract
@@ -39,7 +40,7 @@ def _engine() -> tuple[Engine | None, EngineError | None]:
     try:
         return connect(), None
     except NoEngineError as error:
-        private = None if address()[1] else private_engine.running()
+        private = None if address()[1] else local_daemon.running()
         return (connect(private), None) if private else (None, error)
     except EngineError as error:
         return None, error

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import docker
 
-from conformance import throwaway
-from conformance.engine import engine_errors
+from conformance.engine import one_shot
+from conformance.engine.client import engine_errors
 from conformance.errors import Unsupported
 
 SCRIPT = """
@@ -33,7 +33,7 @@ def majors(client: docker.DockerClient, image: str, run: str, drivers: Sequence[
         return {}
     with engine_errors():
         command = ["sh", "-c", SCRIPT, "sh", *drivers]
-        output = throwaway.output(client, image, command, run=run, network_mode="none", cap_add=["NET_ADMIN"])
+        output = one_shot.output(client, image, command, run=run, network_mode="none", cap_add=["NET_ADMIN"])
     found = parse(output)
     for driver in drivers:
         if driver not in found:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from conformance import engine
+from conformance.engine import client
 from conformance.errors import HarnessError
 from conformance.util.wait import DeadlineExpired, wait_for
 
@@ -30,7 +30,7 @@ def address(info: Mapping[str, Any]) -> str:
     Args:
         info: the engine's description of itself (``GET /info``).
     """
-    return ADDRESS if engine.is_here(info) else f"{ADDRESS}-{info.get('ID', '')}"
+    return ADDRESS if client.is_here(info) else f"{ADDRESS}-{info.get('ID', '')}"
 
 
 class HostBusy(HarnessError):

@@ -4,8 +4,8 @@ import re
 
 import docker
 
-from conformance import throwaway
-from conformance.engine import engine_errors
+from conformance.engine import one_shot
+from conformance.engine.client import engine_errors
 
 SCRIPT = r"""
 ip -o link | sed 's/^[0-9]*: //; s/ mtu .*//'
@@ -39,7 +39,7 @@ def snapshot(client: docker.DockerClient, image: str, run: str) -> frozenset[str
     """
     with engine_errors():
         return parse(
-            throwaway.output(
+            one_shot.output(
                 client, image, ["sh", "-c", SCRIPT], run=run, network_mode="host", cap_add=["NET_ADMIN", "NET_RAW"]
             )
         )

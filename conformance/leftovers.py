@@ -14,10 +14,10 @@ from typing import Any
 
 import docker
 
-from conformance import labels, throwaway, traces
-from conformance.engine import engine_errors
+from conformance.engine import labels, one_shot, residue
+from conformance.engine.client import engine_errors
+from conformance.engine.residue import Firewall
 from conformance.errors import EngineError
-from conformance.traces import Firewall
 
 LINK = re.compile(r"virbr\d+|vnet\d+|macvtap\d+")
 """Names that libvirt gives to its bridges, taps and macvtap interfaces (libvirt's virnetdev.h, bridge_driver.c)."""
@@ -126,7 +126,7 @@ def commands(before: State, now: State) -> list[list[str]]:
     """Return the commands that take away what is libvirt's and was not there before."""
     if before.boot != now.boot:
         return []
-    rules = traces.without_rules(before.firewall, now.firewall, RULE)
+    rules = residue.without_rules(before.firewall, now.firewall, RULE)
     # Tables that were made for libvirt's chains; what holds anybody else's rules by now stays.
     tables = [
         ["nft", "delete", "table", FAMILIES[tool], table]
@@ -134,7 +134,7 @@ def commands(before: State, now: State) -> list[list[str]]:
         for table, lines in now_there.items()
         if table not in before.firewall.get(tool, {}) and all(_nobodys(line) for line in lines)
     ]
-    return [*rules, *tables, *traces.without_links(before.links, now.links, LINK)]
+    return [*rules, *tables, *residue.without_links(before.links, now.links, LINK)]
 
 
 def _nobodys(line: str) -> bool:
@@ -153,7 +153,7 @@ def parse(output: str) -> State:
         lines.setdefault(kind, []).append(rest)
     if not lines.get("boot") or not lines.get("link"):
         raise EngineError(f"the host's network cannot be looked at: {output.strip()[-300:]}")
-    firewall = {tool: traces.parse_rules("\n".join(lines.get(tool, ()))) for tool in FAMILIES}
+    firewall = {tool: residue.parse_rules("\n".join(lines.get(tool, ()))) for tool in FAMILIES}
     return State(lines["boot"][0], tuple(lines["link"]), firewall, tuple(lines.get("other", ())))
 
 
@@ -168,14 +168,14 @@ def _look(client: docker.DockerClient, image: str, run: str, first: Sequence[Seq
         "binds": ["/run:/host-run:ro"],
     }
     with engine_errors():
-        return parse(throwaway.output(client, image, ["sh", "-c", script], run=run, **options))
+        return parse(one_shot.output(client, image, ["sh", "-c", script], run=run, **options))
 
 
 def _read(text: str) -> State | None:
     """Read a state that was kept; None if the text is none."""
     try:
         data = json.loads(text)
-        return State(data["boot"], tuple(data["links"]), traces.read_firewall(data["firewall"]))
+        return State(data["boot"], tuple(data["links"]), residue.read_firewall(data["firewall"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

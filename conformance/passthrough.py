@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import docker
 
-from conformance import labels, throwaway
 from conformance.container import CANNOT_GRANT
-from conformance.engine import engine_errors
+from conformance.engine import labels, one_shot
+from conformance.engine.client import engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.media import DISK_LENGTH, DISK_OFFSET
 from conformance.model.mode import BINDING
@@ -332,7 +332,7 @@ def _ask(client: docker.DockerClient, image: str, run: str, script: str, *words:
     """Return what a script writes in a container on the host."""
     options = {"network_mode": "none"} | host_config
     with engine_errors():
-        return throwaway.output(
+        return one_shot.output(
             client, image, ["sh", "-c", script, "sh", *words], run=run, seconds=SECONDS, **options
         ).strip()
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, get_args
 import libvirt
 import pytest
 
-from conformance import cleanup, host_lock, host_network, labels, leftovers, mirror, passthrough, summary
+from conformance import cleanup, host_lock, host_network, leftovers, mirror, passthrough, summary
 from conformance import given as given_
 from conformance.beyond import Beyond
 from conformance.container import READY_SECONDS, Container
+from conformance.engine import labels
 from conformance.errors import (
     ContractError,
     EngineError,

@@ -6,9 +6,10 @@ from xml.sax.saxutils import quoteattr
 
 import libvirt
 
-from conformance import drivers, throwaway
+from conformance import drivers
 from conformance.container import Container
-from conformance.engine import engine_errors
+from conformance.engine import one_shot
+from conformance.engine.client import engine_errors
 from conformance.errors import HarnessError
 from conformance.run import Run
 
@@ -184,7 +185,7 @@ def reached_under(run: Run, profile: str, power: str) -> str:
         EngineError: the engine refused.
     """
     with engine_errors():
-        return throwaway.output(
+        return one_shot.output(
             run.engine.client,
             run.image.id,
             ["sh", "-c", REFUSED_BY_PROFILE[power]],

@@ -10,8 +10,8 @@ from datetime import datetime
 
 import docker
 
-from conformance import throwaway
-from conformance.engine import engine_errors
+from conformance.engine import one_shot
+from conformance.engine.client import engine_errors
 
 ENGINES_OWN = "docker-default"
 """The profile by which Docker confines a container that asks for no other."""
@@ -41,7 +41,7 @@ def log_all(client: docker.DockerClient, image: str, run: str) -> None:
         EngineError: the engine refused.
     """
     with engine_errors():
-        throwaway.output(
+        one_shot.output(
             client,
             image,
             ["sh", "-c", f"printf noquiet >{PARAMETER}"],
@@ -67,7 +67,7 @@ def since(client: docker.DockerClient, image: str, run: str, stamp: str, who: st
         EngineError: the engine refused.
     """
     with engine_errors():
-        logged = throwaway.output(
+        logged = one_shot.output(
             client,
             image,
             ["dmesg"],

@@ -12,12 +12,15 @@ from typing import Literal
 
 import docker.errors
 
-from conformance import apparmor, cleanup, drivers, engine, image, labels, media, refusals, throwaway
+from conformance import apparmor, cleanup, drivers, media, refusals
 from conformance.accel import Asking, HostKvm
 from conformance.beyond import Beyond, peer_image
 from conformance.container import READY_SECONDS, Container
 from conformance.delegation import Delegation
-from conformance.engine import Engine, HostFingerprint, engine_errors
+from conformance.engine import client as engine
+from conformance.engine import image, labels, one_shot
+from conformance.engine.client import Engine, HostFingerprint, engine_errors
+from conformance.engine.port_relay import Relay
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guest import Accel
 from conformance.lab.emulator import EMULATION
@@ -28,7 +31,6 @@ from conformance.model.contract import UNCONFINED, Contract
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder
 from conformance.passthrough import Spare
-from conformance.relay import Relay
 
 OUTER = "outer"
 """The fact of a host that it has only as a lab: how the virtual machine itself runs."""
@@ -372,7 +374,7 @@ def _image(where: Engine, tag: str | None, run: str, progress: Callable[[str], N
     output = ""
     # An image without a shell has no version to tell; what it does as a container is the verdict's.
     with engine_errors(), contextlib.suppress(docker.errors.APIError):
-        output = throwaway.output(
+        output = one_shot.output(
             where.client,
             info.id,
             ["sh", "-c", "libvirtd --version || virtqemud --version; qemu-system-x86_64 --version"],

@@ -7,11 +7,12 @@ from os import environ
 
 import pytest
 
-from conformance import engine, image, labels, media, sessions
+from conformance import media, sessions
 from conformance import run as runs
 from conformance.asked import Selection
 from conformance.beyond import peer_image
-from conformance.engine import HostFingerprint, engine_errors
+from conformance.engine import client, image, labels
+from conformance.engine.client import HostFingerprint, engine_errors
 from conformance.model import contract, mode, record, requirements
 from conformance.model.contract import Contract
 from conformance.model.mode import Mode
@@ -74,7 +75,7 @@ class Spread:
             HarnessError: something is missing; says what, and what to do.
         """
         for place in places:
-            where = engine.connect(place.address)
+            where = client.connect(place.address)
             if self.selection.image is None:
                 image.ensure_image(where, self.progress)
             with engine_errors():

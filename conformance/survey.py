@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import docker.errors
 
-from conformance import effective, throwaway
+from conformance import effective
 from conformance.container import CANNOT_GRANT, NO_DEVICE
-from conformance.engine import Engine, engine_errors
+from conformance.engine import one_shot
+from conformance.engine.client import Engine, engine_errors
 
 DEVICES = ("/dev/kvm", "/dev/net/tun")
 
@@ -113,7 +114,7 @@ def through(engine: Engine, image: str, run: str) -> Survey:
         EngineError: the engine refused or is gone.
     """
     with engine_errors():
-        seen = throwaway.output(
+        seen = one_shot.output(
             engine.client,
             image,
             ["sh", "-c", LOOK],
@@ -132,7 +133,7 @@ def _privileged(engine: Engine, image: str, run: str) -> str:
     """Return, as LOOK would, which capabilities --privileged gives; nothing where the engine does not start it."""
     command = ["sed", "-n", r"s/^CapBnd:[[:space:]]*/granted /p", "/proc/self/status"]
     try:
-        return throwaway.output(
+        return one_shot.output(
             engine.client, image, command, run=run, seconds=SECONDS, privileged=True, network_mode="none"
         )
     except docker.errors.APIError as error:
@@ -146,7 +147,7 @@ def _attempt(engine: Engine, image: str, run: str) -> str:
     while True:
         devices = [f"{node}:{node}:rwm" for node in DEVICES if node not in absent]
         try:
-            return throwaway.output(
+            return one_shot.output(
                 engine.client,
                 image,
                 ["sh", "-c", TRY],

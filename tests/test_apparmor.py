@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from conformance import apparmor, labels, throwaway
+from conformance import apparmor
+from conformance.engine import labels, one_shot
 from conformance.errors import Unsupported
 
 NAME = "libvirt-container"
@@ -31,7 +32,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         run = [*command[:2], f"PATH={tmp_path}:$PATH\n{script}", *command[3:]]
         return subprocess.run(run, capture_output=True, text=True, check=False).stdout
 
-    monkeypatch.setattr(throwaway, "output", output)
+    monkeypatch.setattr(one_shot, "output", output)
     return tmp_path
 
 

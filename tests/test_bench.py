@@ -15,11 +15,12 @@ from docker.api.build import BuildApiMixin
 from docker.api.container import ContainerApiMixin
 from typer.testing import CliRunner
 
-from conformance import accounting, bench, beyond, cli, guest, image, media
+from conformance import accounting, bench, beyond, cli, guest, media
 from conformance.accel import HostKvm
 from conformance.accounting import Account, kind_of
 from conformance.bench import Measurement, Result, Target
 from conformance.container import Container
+from conformance.engine import image
 from conformance.errors import HarnessError
 from conformance.guest import Shape, domain_xml
 from conformance.lab import cost, definition

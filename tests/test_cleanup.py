@@ -8,7 +8,8 @@ import docker.errors
 import pytest
 import requests
 
-from conformance import apparmor, cleanup, delegation, host_lock, labels, leftovers, passthrough
+from conformance import apparmor, cleanup, delegation, host_lock, leftovers, passthrough
+from conformance.engine import labels
 from conformance.errors import EngineError, EngineGone
 
 

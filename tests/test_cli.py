@@ -12,7 +12,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conformance import asked, cli, parts, plugin, private_engine, sessions
+from conformance import asked, cli, parts, plugin, sessions
+from conformance.engine import local_daemon
 from conformance.errors import ContractError, EngineError, HarnessError, ImageLate
 from conformance.lab import definition
 from conformance.manual import manual
@@ -85,7 +86,7 @@ def test_an_error_is_one_message_and_a_status(
     "words", [["--iso", "none.iso", "--iso-expect", "x"], ["--mode", "root"], ["--no-such-option"]]
 )
 def test_a_bad_option_is_told_before_an_engine_is_started(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_engine, "engine", None)
+    monkeypatch.setattr(local_daemon, "engine", None)
     result = runner.invoke(cli.app, ["matrix", *words])
     assert result.exit_code == pytest.ExitCode.USAGE_ERROR
     assert words[1 if len(words) > 1 else 0] in result.stderr
@@ -297,7 +298,7 @@ def test_a_command_gets_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(command)
         return 7
 
-    monkeypatch.setattr(private_engine, "run", run)
+    monkeypatch.setattr(local_daemon, "run", run)
     assert runner.invoke(cli.app, ["engine", "docker", "ps", "--all"]).exit_code == 7
     assert seen == [["docker", "ps", "--all"]]
     assert runner.invoke(cli.app, ["engine"]).exit_code == 2

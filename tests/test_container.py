@@ -9,9 +9,10 @@ import pytest
 import requests
 
 from conformance import container as containers
-from conformance import effective, hypervisor, streams
+from conformance import effective, hypervisor
 from conformance.container import Container
-from conformance.engine import engine_errors
+from conformance.engine import exec_stream
+from conformance.engine.client import engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
 from conformance.model import mode
 from conformance.model.contract import Contract
@@ -91,7 +92,7 @@ class FakeApi:
 @pytest.fixture(autouse=True)
 def _output(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command writes is the answer itself, not a stream to be read."""
-    monkeypatch.setattr(streams, "output", lambda client, command: client.api.exec_start(command))
+    monkeypatch.setattr(exec_stream, "output", lambda client, command: client.api.exec_start(command))
 
 
 def of(api: Any, contract: Contract, name: str = "unprivileged") -> Container:

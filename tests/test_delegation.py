@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from conformance import labels
 from conformance.delegation import Delegation
+from conformance.engine import labels
 from conformance.errors import EngineError
 
 CGROUP2 = "30 25 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate,memory_recursiveprot\n"
@@ -30,7 +30,7 @@ def _throwaway(monkeypatch: pytest.MonkeyPatch) -> None:
         client.ran.append((command, options))
         return str(client.said.pop(0))
 
-    monkeypatch.setattr("conformance.throwaway.output", output)
+    monkeypatch.setattr("conformance.engine.one_shot.output", output)
 
 
 def noted(*said: str) -> tuple[Any, Delegation]:

@@ -9,12 +9,13 @@ import docker.errors
 import pytest
 from typer.testing import CliRunner
 
-from conformance import accel, cli, diagnosis, doctor, private_engine, summary
+from conformance import accel, cli, diagnosis, doctor, summary
 from conformance.accel import HostKvm
-from conformance.engine import Engine, NoEngineError
+from conformance.engine import local_daemon
+from conformance.engine.client import Engine, NoEngineError
+from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
 from conformance.finding import Finding, Patient, Report
-from conformance.image import ImageInfo
 from conformance.model.contract import Contract
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.survey import Survey
@@ -220,14 +221,14 @@ def test_where_none_answers_a_private_engine_is_promised_only_where_it_starts(
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setenv("DOCKER_CONTEXT", "default")
-    monkeypatch.setattr(private_engine, "require_startable", lambda: None)
+    monkeypatch.setattr(local_daemon, "require_startable", lambda: None)
     assert find(nobody, "engine").state == "yes"
     assert find(nobody, "rights").state == "yes"
 
     def refuse() -> None:
         raise EngineError("dockerd is not installed", "install it")
 
-    monkeypatch.setattr(private_engine, "require_startable", refuse)
+    monkeypatch.setattr(local_daemon, "require_startable", refuse)
     one = find(nobody, "engine")
     assert (one.state, one.remedy) == ("no", "install it")
     assert report(nobody).nothing_runs
@@ -237,7 +238,7 @@ def test_an_engine_that_was_chosen_and_does_not_answer_is_not_replaced(
     nobody: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://kvm.example:2376")
-    monkeypatch.setattr(private_engine, "require_startable", None)
+    monkeypatch.setattr(local_daemon, "require_startable", None)
     one = find(nobody, "engine")
     assert (one.state, one.remedy) == ("no", "start one")
 

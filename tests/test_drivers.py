@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from conformance import drivers, throwaway
+from conformance import drivers
+from conformance.engine import one_shot
 from conformance.errors import Unsupported
 
 DEVICES = """\
@@ -28,7 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         words.extend(command[4:])
         return DEVICES
 
-    monkeypatch.setattr(throwaway, "output", output)
+    monkeypatch.setattr(one_shot, "output", output)
     return words
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conformance.engine import DEFAULT_HOST, Engine, NoEngineError, address, certificates, connect
+from conformance.engine.client import DEFAULT_HOST, Engine, NoEngineError, address, certificates, connect
 from conformance.errors import EngineError
 
 Serve = Callable[[Callable[[socket.socket], None]], str]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from docker.errors import APIError, ImageNotFound
 
-from conformance import image, labels
-from conformance.engine import Engine
+from conformance.engine import image, labels
+from conformance.engine.client import Engine
 from conformance.errors import EngineError, HarnessError
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conformance import cli, private_engine
+from conformance import cli
+from conformance.engine import local_daemon
 from conformance.errors import ContractError, LabError
 from conformance.lab import definition, disk, machine, packages, pins
 from conformance.plugin import EXIT_CANNOT_RUN
@@ -210,7 +211,7 @@ def test_a_matrix_on_a_host_that_does_not_exist_is_a_usage_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str
 ) -> None:
     monkeypatch.setattr(machine, "start", pytest.fail)
-    monkeypatch.setattr(private_engine, "engine", pytest.fail)
+    monkeypatch.setattr(local_daemon, "engine", pytest.fail)
     assert ended(monkeypatch, "matrix", "--host", host) == cli.EXIT_USAGE
     said = capsys.readouterr().err
     assert "nosuch" in said

@@ -410,7 +410,7 @@ def without_image(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(Machine, "run", run)
     monkeypatch.setattr(Machine, "tunnel", lambda _: SimpleNamespace(socket="/lab.sock", close=lambda: None))
     monkeypatch.setattr(machine, "connect", lambda address: address)
-    monkeypatch.setattr("conformance.image.ensure_image", lambda engine, _: built.append(engine))
+    monkeypatch.setattr("conformance.engine.image.ensure_image", lambda engine, _: built.append(engine))
     return built
 
 
@@ -436,7 +436,7 @@ def test_an_image_that_cannot_be_built_leaves_the_disk_as_it_was(
         raise EngineError("no mirror")
 
     tools.made.root.write_text("without")
-    monkeypatch.setattr("conformance.image.ensure_image", fail)
+    monkeypatch.setattr("conformance.engine.image.ensure_image", fail)
     with pytest.raises(LabError, match="did not build the image: no mirror; it is: running"):
         start()
     assert (tools.made.root.read_text(), tools.made.without_image.exists()) == ("without", True)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from conformance import labels, leftovers, traces
+from conformance import leftovers
+from conformance.engine import labels, residue
 from conformance.errors import EngineError
 from conformance.leftovers import State
 
@@ -13,10 +14,10 @@ CHAIN = ":LIBVIRT_FWI - [0:0]\n"
 RULES = "-A FORWARD -j LIBVIRT_FWI\n-A LIBVIRT_FWI -o virbr0 -j REJECT --reject-with icmp-port-unreachable\n"
 
 
-def firewall(filters: str, **tables: str) -> traces.Firewall:
+def firewall(filters: str, **tables: str) -> residue.Firewall:
     """Return the state of iptables with these lines in its tables."""
     text = "".join(f"*{table}\n{lines}COMMIT\n" for table, lines in {"filter": filters, **tables}.items())
-    return {"iptables": traces.parse_rules(text), "ip6tables": {}}
+    return {"iptables": residue.parse_rules(text), "ip6tables": {}}
 
 
 @pytest.fixture

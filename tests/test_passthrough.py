@@ -10,7 +10,8 @@ from typing import Any
 import docker.errors
 import pytest
 
-from conformance import labels, passthrough, throwaway
+from conformance import passthrough
+from conformance.engine import labels, one_shot
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.passthrough import Device, Spare
 
@@ -88,7 +89,7 @@ class Host:
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     """A host with a spare card and a spare disk controller."""
     made = Host()
-    monkeypatch.setattr(throwaway, "output", made.output)
+    monkeypatch.setattr(one_shot, "output", made.output)
     return made
 
 

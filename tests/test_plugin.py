@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import requests
 
-from conformance import plugin, throwaway
+from conformance import plugin
 from conformance.accel import Asking, HostKvm
-from conformance.engine import Engine, HostFingerprint
+from conformance.engine import one_shot
+from conformance.engine.client import Engine, HostFingerprint
 from conformance.errors import EngineError, HarnessError
 from conformance.model import contract as contracts
 from conformance.model.record import Image, Recorder
@@ -90,7 +91,7 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         )
 
     monkeypatch.setattr(plugin, "prepare", prepare)
-    monkeypatch.setattr(throwaway, "output", lambda *_, **__: "")
+    monkeypatch.setattr(one_shot, "output", lambda *_, **__: "")
 
     def ask(
         body: str, *options: str, marker: str = "api", mode: str = "unprivileged", plugins: Sequence[object] = ()

@@ -55,7 +55,7 @@ def test_a_device_that_cannot_be_made_for_another_reason_is_no_refusal(tmp_path:
 
 
 def test_a_host_without_macvtap_is_not_taken_for_one_that_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conformance.throwaway.output", lambda *_, **__: "Character devices:\n 10 misc\n")
+    monkeypatch.setattr("conformance.engine.one_shot.output", lambda *_, **__: "Character devices:\n 10 misc\n")
     shell: Any = Shell("/usr/bin:/bin")
     with pytest.raises(Unsupported, match="no macvtap"):
         POWERS["host-macvtap"](shell, RUN)

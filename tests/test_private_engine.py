@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from conformance import private_engine, traces
-from conformance.engine import NoEngineError
+from conformance.engine import local_daemon, residue
+from conformance.engine.client import NoEngineError
+from conformance.engine.local_daemon import PrivateEngine
 from conformance.errors import EngineError, HarnessError
-from conformance.private_engine import PrivateEngine
 from conformance.util import signals
 
 SAVED = """\
@@ -32,12 +32,12 @@ SAVED = """\
 
 
 def filter_table(policy: str = "ACCEPT", chains: str = "", rules: str = "") -> dict[str, tuple[str, ...]]:
-    return traces.parse_rules(SAVED.format(policy=policy, chains=chains, rules=rules))
+    return residue.parse_rules(SAVED.format(policy=policy, chains=chains, rules=rules))
 
 
 @pytest.fixture
-def host() -> traces.Host:
-    return traces.Host("boot", ("lo", "eth0"), {"net/ipv4/ip_forward": "0"}, {"iptables": filter_table()}, key=False)
+def host() -> residue.Host:
+    return residue.Host("boot", ("lo", "eth0"), {"net/ipv4/ip_forward": "0"}, {"iptables": filter_table()}, key=False)
 
 
 class Counted(PrivateEngine):
@@ -105,22 +105,22 @@ def test_who_was_killed_uses_nothing_any_more(tmp_path: Path, counted: type[Coun
 def test_a_lock_that_never_comes_free_has_a_deadline(
     tmp_path: Path, counted: type[Counted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(private_engine, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(local_daemon, "LOCK_SECONDS", 0.2)
     with counted(tmp_path, print)._alone(), pytest.raises(EngineError, match=r"waited 0\.2 s .* start or stop"):
         counted(tmp_path, print).enter()
 
 
 def test_the_engine_that_answers_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_engine, "address", lambda: ("tcp://192.0.2.1:2375", True))
-    monkeypatch.setattr(private_engine, "connect", lambda host: None)
-    with private_engine.engine(pytest.fail) as host:
+    monkeypatch.setattr(local_daemon, "address", lambda: ("tcp://192.0.2.1:2375", True))
+    monkeypatch.setattr(local_daemon, "connect", lambda host: None)
+    with local_daemon.engine(pytest.fail) as host:
         assert host == "tcp://192.0.2.1:2375"
 
 
 @pytest.fixture
 def hangup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """SIGHUP is handled in this way before, and an engine answers."""
-    monkeypatch.setattr(private_engine, "connect", lambda host: None)
+    monkeypatch.setattr(local_daemon, "connect", lambda host: None)
     before = signal.signal(signal.SIGHUP, request.param)
     yield
     assert signal.signal(signal.SIGHUP, before) == request.param
@@ -128,13 +128,13 @@ def hangup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.mark.parametrize("hangup", [signal.SIG_DFL], indirect=True)
 def test_also_with_the_users_engine_a_closed_terminal_is_as_good_as_ctrl_c(hangup: None) -> None:
-    with pytest.raises(KeyboardInterrupt), private_engine.engine(pytest.fail):
+    with pytest.raises(KeyboardInterrupt), local_daemon.engine(pytest.fail):
         signal.raise_signal(signal.SIGHUP)
 
 
 @pytest.mark.parametrize("hangup", [signal.SIG_IGN], indirect=True)
 def test_under_nohup_a_closed_terminal_is_ignored(hangup: None) -> None:
-    with private_engine.engine(pytest.fail):
+    with local_daemon.engine(pytest.fail):
         signal.raise_signal(signal.SIGHUP)
 
 
@@ -145,9 +145,9 @@ def test_no_second_engine_beside_one_that_refuses_or_was_chosen(
     def refuse(host: str) -> None:
         raise error("refused")
 
-    monkeypatch.setattr(private_engine, "address", lambda: ("unix:///x", chosen))
-    monkeypatch.setattr(private_engine, "connect", refuse)
-    with pytest.raises(error, match="refused"), private_engine.engine(pytest.fail):
+    monkeypatch.setattr(local_daemon, "address", lambda: ("unix:///x", chosen))
+    monkeypatch.setattr(local_daemon, "connect", refuse)
+    with pytest.raises(error, match="refused"), local_daemon.engine(pytest.fail):
         pytest.fail("entered")
 
 
@@ -155,7 +155,7 @@ def test_no_second_engine_beside_one_that_refuses_or_was_chosen(
 
 
 def test_no_dockerd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_engine, "_path", lambda: str(tmp_path))
+    monkeypatch.setattr(local_daemon, "_path", lambda: str(tmp_path))
     with pytest.raises(EngineError, match="dockerd is not installed"):
         PrivateEngine(tmp_path, print).enter()
 
@@ -171,8 +171,8 @@ def dockerd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     unshare.write_text('#!/bin/sh\nshift 3\nexec "$@"\n')
     unshare.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(private_engine, "other_engines", lambda **_: {})
-    monkeypatch.setattr(traces, "remove", lambda before: None)
+    monkeypatch.setattr(local_daemon, "other_engines", lambda **_: {})
+    monkeypatch.setattr(residue, "remove", lambda before: None)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return program
 
@@ -204,17 +204,17 @@ def test_a_folder_that_cannot_be_used(dockerd: Path, short: Path, blocked: str) 
 
 
 def test_another_engine_in_this_network(dockerd: Path, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_engine, "other_engines", lambda **_: {7: ["dockerd", "-H", "unix:///elsewhere"]})
+    monkeypatch.setattr(local_daemon, "other_engines", lambda **_: {7: ["dockerd", "-H", "unix:///elsewhere"]})
     with pytest.raises(EngineError, match="process 7: dockerd -H unix:///elsewhere"):
         PrivateEngine(short, print).enter()
 
 
 @pytest.fixture
 def short(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, host: traces.Host
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, host: residue.Host
 ) -> Iterator[Path]:
     """A folder with a path so short that sockets fit into it; and nobody looks at the real firewall."""
-    monkeypatch.setattr(traces, "look", lambda: replace(host, boot=traces.boot()))
+    monkeypatch.setattr(residue, "look", lambda: replace(host, boot=residue.boot()))
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -240,8 +240,8 @@ def test_an_engine_that_dies_says_why(dockerd: Path, short: Path, words: str, re
 
 
 def test_an_engine_that_never_answers_is_stopped(dockerd: Path, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_engine, "START_SECONDS", 0.5)
-    monkeypatch.setattr(private_engine, "STOP_SECONDS", 1)
+    monkeypatch.setattr(local_daemon, "START_SECONDS", 0.5)
+    monkeypatch.setattr(local_daemon, "STOP_SECONDS", 1)
     # Python, because a process is known by its own command line; deaf to SIGTERM, so that it has to be killed.
     dockerd.write_text(
         f"#!{sys.executable}\nimport os, signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -255,8 +255,8 @@ def test_an_engine_that_never_answers_is_stopped(dockerd: Path, short: Path, mon
 
 
 def test_processes_that_outlive_sigkill_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_engine, "STOP_SECONDS", 0)
-    monkeypatch.setattr(private_engine, "_kill", lambda _pid, _signal: None)
+    monkeypatch.setattr(local_daemon, "STOP_SECONDS", 0)
+    monkeypatch.setattr(local_daemon, "_kill", lambda _pid, _signal: None)
     engine = PrivateEngine(tmp_path, lambda line: None)
     monkeypatch.setattr(engine, "_pids", lambda *_programs: [4194999])
     with pytest.raises(EngineError, match=r"processes 4194999 still run.*\n  what to do: .*args 4194999"):
@@ -266,7 +266,7 @@ def test_processes_that_outlive_sigkill_are_named(tmp_path: Path, monkeypatch: p
 # ------------------------------------------------------------------------------------------------------- traces
 
 
-def test_what_docker_left_is_taken_away_and_nothing_else(host: traces.Host) -> None:
+def test_what_docker_left_is_taken_away_and_nothing_else(host: residue.Host) -> None:
     chains = ":DOCKER - [0:0]\n:DOCKER-USER - [0:0]\n:MINE - [0:0]\n"
     rules = (
         "-A FORWARD -j DOCKER-USER\n-A FORWARD -i docker0 ! -o docker0 -j ACCEPT\n-A FORWARD -s 192.0.2.9/32 -j DROP\n"
@@ -279,7 +279,7 @@ def test_what_docker_left_is_taken_away_and_nothing_else(host: traces.Host) -> N
         links=("lo", "eth0", "docker0", "br-0123456789ab", "br-lan", "virbr0"),
         firewall={"iptables": filter_table("DROP", chains, rules)},
     )
-    todo = [" ".join(command) for command in traces.commands(host, now)]
+    todo = [" ".join(command) for command in residue.commands(host, now)]
     base = "iptables --wait 10 --table filter"
     assert todo == [
         f"{base} -D FORWARD -j DOCKER-USER",
@@ -295,14 +295,14 @@ def test_what_docker_left_is_taken_away_and_nothing_else(host: traces.Host) -> N
     ]
 
 
-def test_what_was_there_before_stays(host: traces.Host) -> None:
+def test_what_was_there_before_stays(host: residue.Host) -> None:
     docker = filter_table("DROP", ":DOCKER - [0:0]\n", "-A FORWARD -j DOCKER\n")
     before = replace(host, links=("lo", "docker0"), firewall={"iptables": docker})
-    assert traces.commands(before, before) == []
+    assert residue.commands(before, before) == []
 
 
-def test_the_state_survives_being_written(host: traces.Host) -> None:
-    assert traces.Host.from_json(host.to_json()) == host
+def test_the_state_survives_being_written(host: residue.Host) -> None:
+    assert residue.Host.from_json(host.to_json()) == host
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[]", "half a li"])
@@ -312,10 +312,10 @@ def test_a_state_that_cannot_be_read_is_none(tmp_path: Path, text: str | None) -
     assert PrivateEngine(tmp_path, print)._before() is None
 
 
-def test_the_state_of_an_earlier_boot_is_none(tmp_path: Path, host: traces.Host) -> None:
+def test_the_state_of_an_earlier_boot_is_none(tmp_path: Path, host: residue.Host) -> None:
     (tmp_path / "host-before.json").write_text(host.to_json())
     assert PrivateEngine(tmp_path, print)._before() is None
-    now = replace(host, boot=traces.boot())
+    now = replace(host, boot=residue.boot())
     (tmp_path / "host-before.json").write_text(now.to_json())
     assert PrivateEngine(tmp_path, print)._before() == now
 
@@ -326,11 +326,11 @@ def test_the_state_of_an_earlier_boot_is_none(tmp_path: Path, host: traces.Host)
 @pytest.fixture
 def any_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     @contextlib.contextmanager
-    def engine(progress: private_engine.Progress) -> Iterator[str]:
+    def engine(progress: local_daemon.Progress) -> Iterator[str]:
         with signals.as_ctrl_c():
             yield "unix:///some.sock"
 
-    monkeypatch.setattr(private_engine, "engine", engine)
+    monkeypatch.setattr(local_daemon, "engine", engine)
     # In the background of a shell, a process starts with ctrl-C ignored, and so would the command.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -338,13 +338,13 @@ def any_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_command_gets_the_engine_and_gives_its_status(any_engine: None) -> None:
-    assert private_engine.run(["sh", "-c", '[ "$DOCKER_HOST" = unix:///some.sock ] && exit 7'], print) == 7
-    assert private_engine.run(["sh", "-c", "kill -9 $$"], print) == 137
+    assert local_daemon.run(["sh", "-c", '[ "$DOCKER_HOST" = unix:///some.sock ] && exit 7'], print) == 7
+    assert local_daemon.run(["sh", "-c", "kill -9 $$"], print) == 137
 
 
 def test_a_command_that_does_not_exist(any_engine: None) -> None:
     with pytest.raises(HarnessError, match="cannot run no-such-command"):
-        private_engine.run(["no-such-command"], print)
+        local_daemon.run(["no-such-command"], print)
 
 
 def test_a_terminated_command_may_clean_up_first(any_engine: None, ctrl_c_is_heard: None, tmp_path: Path) -> None:
@@ -357,6 +357,6 @@ def test_a_terminated_command_may_clean_up_first(any_engine: None, ctrl_c_is_hea
 
     threading.Thread(target=terminate, daemon=True).start()
     with pytest.raises(signals.Terminated):
-        private_engine.run(["sh", "-c", script], print)
+        local_daemon.run(["sh", "-c", script], print)
     assert (tmp_path / "trace").read_text() == "clean\n"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -9,7 +9,7 @@ import pytest
 
 from conformance import asked, bench, sessions, tables
 from conformance import run as runs
-from conformance.engine import HostFingerprint
+from conformance.engine.client import HostFingerprint
 from conformance.errors import ContractError, EngineError, HarnessError
 from conformance.model import contract as contracts
 from conformance.model import mode

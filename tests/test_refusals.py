@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from conformance import refusals, throwaway
+from conformance import refusals
+from conformance.engine import one_shot
 
 NOBODY: Any = None
 
@@ -40,7 +41,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         containers.append({"command": command, **options})
         return LOG
 
-    monkeypatch.setattr(throwaway, "output", output)
+    monkeypatch.setattr(one_shot, "output", output)
     return containers
 
 

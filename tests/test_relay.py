@@ -14,10 +14,10 @@ from typing import Any
 import docker.errors
 import pytest
 
-from conformance import relay
+from conformance.engine import port_relay
+from conformance.engine.exec_stream import STDERR, STDOUT
+from conformance.engine.port_relay import Pump, Relay
 from conformance.errors import EngineError
-from conformance.relay import Pump, Relay
-from conformance.streams import STDERR, STDOUT
 from conformance.util.wait import wait_for
 
 
@@ -116,7 +116,7 @@ def test_a_client_that_closes_has_sent_everything_and_the_end_over_there_is_awai
 
 
 def test_an_end_over_there_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "END_SECONDS", 0.2)
+    monkeypatch.setattr(port_relay, "END_SECONDS", 0.2)
     one = Carried()
     one.client.close()
     assert one.ended()
@@ -169,7 +169,7 @@ def test_a_slow_client_makes_the_engine_wait_and_not_the_memory_grow(carried: Ca
             idle += 1
             time.sleep(0.02)
         assert sent < 16 << 20
-    assert len(carried.pump._down) < 3 * relay.BUFFER_BYTES
+    assert len(carried.pump._down) < 3 * port_relay.BUFFER_BYTES
     # While everything is full it waits; it does not turn.
     before = time.thread_time_ns(), time.process_time()
     time.sleep(0.5)
@@ -283,7 +283,7 @@ def test_a_connection_is_a_command_over_there(way: Relay, api: Api) -> None:
 
 
 def test_a_command_that_outlives_its_client_is_ended(way: Relay, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "END_SECONDS", 0.2)
+    monkeypatch.setattr(port_relay, "END_SECONDS", 0.2)
     dial(way.socket_to(16509)).close()
     wait_for("the command's end", lambda: len(api.commands) == 2, seconds=20)
     assert api.commands[1] == ["/bin/busybox", "kill", "-KILL", "17"]

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from conformance import cleanup, engine, image, media, run, throwaway
+from conformance import cleanup, media, run
 from conformance.accel import HostKvm
-from conformance.engine import Engine
+from conformance.engine import client, image, one_shot
+from conformance.engine.client import Engine
 from conformance.errors import EngineError, EngineGone, HarnessError, MediaError, Unsupported
 from conformance.model import mode
 from conformance.model.contract import Contract
@@ -19,11 +20,11 @@ from conformance.passthrough import Spare
 def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the runs whose things were removed."""
     ids: list[str] = []
-    monkeypatch.setattr(engine, "connect", lambda _: Engine(None, "", {"Name": "elsewhere"}, "docker 1.0"))  # type: ignore[arg-type]
+    monkeypatch.setattr(client, "connect", lambda _: Engine(None, "", {"Name": "elsewhere"}, "docker 1.0"))  # type: ignore[arg-type]
     monkeypatch.setattr(cleanup, "sweep", lambda _client: [])
     monkeypatch.setattr(cleanup, "remove", lambda _client, one: ids.append(one))
     monkeypatch.setattr(image, "ensure_image", lambda *_: image.ImageInfo("libvirt:1", "sha256:0", "debian", ""))
-    monkeypatch.setattr(throwaway, "output", lambda *_, **__: "libvirtd (libvirt) 11.3.0")
+    monkeypatch.setattr(one_shot, "output", lambda *_, **__: "libvirtd (libvirt) 11.3.0")
     return ids
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from conformance import engine, image, media, spread
+from conformance import media, spread
 from conformance.asked import Selection
-from conformance.engine import HostFingerprint
+from conformance.engine import client as engine
+from conformance.engine import image
+from conformance.engine.client import HostFingerprint
 from conformance.errors import HarnessError
 from conformance.model.record import Host, Record, Recorder
 from conformance.model.verdict import Verdict

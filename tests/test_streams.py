@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from conformance import streams
-from conformance.streams import STDERR, STDOUT, Frames
+from conformance.engine import exec_stream
+from conformance.engine.exec_stream import STDERR, STDOUT, Frames
 
 
 def frame(data: bytes, stream: int = STDOUT) -> bytes:
@@ -38,7 +38,7 @@ def test_what_came_along_with_the_head_of_the_answer_is_not_lost(early: int) -> 
     answer = SimpleNamespace(_sock=ours, _response=response)
     client: Any = SimpleNamespace(api=SimpleNamespace(exec_start=lambda _id, socket: answer))
 
-    assert streams.output(client, "command") == (b"hello\nend", b"oh")
+    assert exec_stream.output(client, "command") == (b"hello\nend", b"oh")
 
 
 def test_a_command_that_writes_nothing() -> None:
@@ -49,4 +49,4 @@ def test_a_command_that_writes_nothing() -> None:
     answer = SimpleNamespace(_sock=ours, _response=response)
     client: Any = SimpleNamespace(api=SimpleNamespace(exec_start=lambda _id, socket: answer))
 
-    assert streams.output(client, "command") == (b"", b"")
+    assert exec_stream.output(client, "command") == (b"", b"")

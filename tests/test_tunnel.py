@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance import engine, tunnel
+from conformance.engine import client, ssh_tunnel
+from conformance.engine.ssh_tunnel import Target, Tunnel, command, parse
 from conformance.errors import EngineError
-from conformance.tunnel import Target, Tunnel, command, parse
 from conformance.util.wait import wait_for
 
 FakeSsh = Callable[[str], None]
@@ -45,7 +45,7 @@ def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSsh:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder), prepend=":")
-    monkeypatch.setattr(tunnel, "_tunnels", {})
+    monkeypatch.setattr(ssh_tunnel, "_tunnels", {})
 
     def write(script: str) -> None:
         ssh = folder / "ssh"
@@ -109,7 +109,7 @@ def test_a_name_is_never_an_option() -> None:
 def test_why_ssh_ended(fake_ssh: FakeSsh, said: str, meaning: str, remedy: str) -> None:
     fake_ssh(f"printf '%s\\n' '{said}' >&2; exit 255")
     with pytest.raises(EngineError, match=meaning) as caught:
-        engine.connect("ssh://h", ssh=["-i", "k"])
+        client.connect("ssh://h", ssh=["-i", "k"])
     assert said.splitlines()[-1] in caught.value.message
     assert remedy in caught.value.remedy
 
@@ -117,7 +117,7 @@ def test_why_ssh_ended(fake_ssh: FakeSsh, said: str, meaning: str, remedy: str) 
 def test_ssh_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(EngineError, match="not installed") as caught:
-        engine.connect("ssh://host")
+        client.connect("ssh://host")
     assert "openssh-client" in caught.value.remedy
 
 
@@ -155,8 +155,8 @@ def listening(tmp_path: Path) -> Path:
 def test_an_engine_through_a_tunnel(fake_ssh: FakeSsh, listening: Path) -> None:
     fake_ssh(FORWARD)
     with pytest.raises(EngineError, match=r"19\.03.* speaks API 1\.40"):
-        engine.connect(f"ssh://h{listening}")
-    opened = tunnel.to(f"ssh://h{listening}")
+        client.connect(f"ssh://h{listening}")
+    opened = ssh_tunnel.to(f"ssh://h{listening}")
     assert stat.S_IMODE(opened.socket.stat().st_mode) == 0o600
     opened.close()
     assert not opened.socket.parent.exists()
@@ -166,13 +166,13 @@ def test_one_process_has_one_tunnel_to_an_address_and_a_new_one_after_its_end(
     fake_ssh: FakeSsh, listening: Path, tmp_path: Path
 ) -> None:
     fake_ssh(FORWARD + "\n")
-    first = tunnel.to(f"ssh://h{listening}")
-    assert tunnel.to(f"ssh://h{listening}") is first
-    other = tunnel.to(f"ssh://other{listening}")
+    first = ssh_tunnel.to(f"ssh://h{listening}")
+    assert ssh_tunnel.to(f"ssh://h{listening}") is first
+    other = ssh_tunnel.to(f"ssh://other{listening}")
     assert other is not first
     first._kept._keeper.terminate()
     wait_for("the tunnel's end", lambda: not first.alive, seconds=20)
-    second = tunnel.to(f"ssh://h{listening}")
+    second = ssh_tunnel.to(f"ssh://h{listening}")
     assert second is not first
     assert len((tmp_path / "calls").read_text().splitlines()) == 3
     for one in (other, second):
@@ -182,7 +182,7 @@ def test_one_process_has_one_tunnel_to_an_address_and_a_new_one_after_its_end(
 def test_no_engine_behind_the_host_is_told(fake_ssh: FakeSsh, tmp_path: Path) -> None:
     fake_ssh(FORWARD)
     with pytest.raises(EngineError, match=r"over there is no socket .*absent\.sock") as caught:
-        engine.connect(f"ssh://h{tmp_path}/absent.sock")
+        client.connect(f"ssh://h{tmp_path}/absent.sock")
     assert "systemctl start docker" in caught.value.remedy
 
 
@@ -192,7 +192,7 @@ def test_a_socket_that_may_not_be_opened_over_there_is_told(fake_ssh: FakeSsh, t
         one.bind(str(stale))
     fake_ssh(f'case "$*" in *"! -w"*) echo denied; exit;; esac\n{FORWARD}')
     with pytest.raises(EngineError, match=r"joe may not open .*far\.sock over there") as caught:
-        engine.connect(f"ssh://joe@h{stale}")
+        client.connect(f"ssh://joe@h{stale}")
     assert "usermod -aG docker joe" in caught.value.remedy
 
 
@@ -200,5 +200,5 @@ def test_a_host_that_forwards_nothing_is_told(fake_ssh: FakeSsh, listening: Path
     refusal = "channel 1: open failed: administratively prohibited: open failed"
     fake_ssh(FORWARD.replace("channel 2: open failed: connect failed: open failed", refusal))
     with pytest.raises(EngineError, match="forwards no sockets") as caught:
-        engine.connect("ssh://h/nowhere.sock")
+        client.connect("ssh://h/nowhere.sock")
     assert "AllowStreamLocalForwarding yes" in caught.value.remedy

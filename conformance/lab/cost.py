@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conformance.engine import connect
+from conformance.engine.client import connect
+from conformance.engine.ssh_tunnel import Tunnel
 from conformance.errors import LabError
 from conformance.lab import machine
 from conformance.lab.definition import Host
 from conformance.lab.machine import Machine
-from conformance.tunnel import Tunnel
 from conformance.util import paths
 
 Progress = Callable[[str], None]

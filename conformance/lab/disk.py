@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance import image, private_engine
-from conformance.engine import connect
+from conformance.engine import image, local_daemon
+from conformance.engine.client import connect
 from conformance.errors import EngineError
 from conformance.lab import DEFINITIONS, packages, seed
 from conformance.lab.definition import KEY_LENGTH, Host
@@ -214,7 +214,7 @@ def _images(host: Host, work: Path, log: Path, progress: Progress) -> bool:
     """Lay out what a matrix needs, from an engine of this machine; says whether this user could have one."""
     archive = work / "images.tar"
     try:
-        with private_engine.engine(progress) as address:
+        with local_daemon.engine(progress) as address:
             engine = connect(address)
             image.ensure_image(engine, progress)
             progress(f"{host.name}: taking the image from the engine at {address}")

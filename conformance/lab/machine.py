@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conformance import image, media
+from conformance import media
 from conformance.container import free_port
-from conformance.engine import connect
+from conformance.engine import image
+from conformance.engine.client import connect
+from conformance.engine.ssh_tunnel import Tunnel
 from conformance.errors import ContractError, EngineError, LabError
 from conformance.lab import definition, disk, emulator, packages
 from conformance.lab.definition import Host
@@ -24,7 +26,6 @@ from conformance.lab.disk import Disk
 from conformance.lab.emulator import Emulator
 from conformance.lab.monitor import monitor
 from conformance.media import store
-from conformance.tunnel import Tunnel
 from conformance.util import paths, signals
 from conformance.util import process as program
 from conformance.util.wait import DeadlineExpired, wait_for

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from conformance.engine import HostFingerprint
+from conformance.engine.client import HostFingerprint
 from conformance.errors import ContractError
 from conformance.model import matrix
 from conformance.model.contract import Contract, Feature

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from conformance import image, media
+from conformance import media
 from conformance.container import Container
+from conformance.engine import image
 from conformance.errors import ContractError, HarnessError
 from conformance.media import Probe
 from conformance.model import contract as contracts

@@ -11,14 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conformance import labels, media
+from conformance import media
 from conformance.beyond import Beyond
 from conformance.container import Container
-from conformance.engine import connect
+from conformance.engine import labels
+from conformance.engine.client import connect
+from conformance.engine.local_daemon import PrivateEngine
 from conformance.guests import Guests
 from conformance.model import contract, mode
 from conformance.objects import keep, kept
-from conformance.private_engine import PrivateEngine
 
 
 def say(text: str) -> None:

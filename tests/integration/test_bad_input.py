@@ -24,8 +24,10 @@ import docker
 import libvirt
 import pytest
 
-from conformance import cleanup, engine, host_lock, host_network, hypervisor, image, labels, leftovers, media
+from conformance import cleanup, host_lock, host_network, hypervisor, leftovers, media
 from conformance.container import Container
+from conformance.engine import client as engine
+from conformance.engine import image, labels
 from conformance.errors import ImageFailure, ImageLate
 from conformance.guests import Guests
 from conformance.model import contract as contracts

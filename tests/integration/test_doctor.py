@@ -5,7 +5,9 @@ import os
 import docker.errors
 import pytest
 
-from conformance import doctor, engine, image, labels, throwaway
+from conformance import doctor
+from conformance.engine import client as engine
+from conformance.engine import image, labels, one_shot
 from conformance.finding import Finding
 from conformance.model import contract
 
@@ -30,7 +32,7 @@ def test_the_engine_is_looked_at(findings: dict[str, Finding]) -> None:
 def test_privileged_is_what_the_engine_does(findings: dict[str, Finding]) -> None:
     client = engine.connect().client
     try:
-        throwaway.output(client, image.TAG, ["true"], run=labels.new_run(), privileged=True)
+        one_shot.output(client, image.TAG, ["true"], run=labels.new_run(), privileged=True)
     except docker.errors.APIError:
         assert findings["privileged"].state == "no"
     else:

@@ -17,9 +17,10 @@ from typing import Any, Protocol
 import docker
 import pytest
 
-from conformance import cleanup, drivers, host_network, image, labels
-from conformance import engine as engines
-from conformance.engine import Engine
+from conformance import cleanup, drivers, host_network
+from conformance.engine import client as engines
+from conformance.engine import image, labels
+from conformance.engine.client import Engine
 from conformance.errors import HarnessError, Unsupported
 from conformance.model import contract as contracts
 from conformance.model import mode

@@ -13,7 +13,9 @@ from typing import Any
 import docker
 import pytest
 
-from conformance import cleanup, engine, labels, media
+from conformance import cleanup, media
+from conformance.engine import client as engine
+from conformance.engine import labels
 from conformance.media.third_party import others
 from conformance.model import record
 from conformance.model.verdict import Verdict

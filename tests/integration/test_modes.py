@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from conformance import drivers, engine, image, labels
-from conformance.engine import Engine
+from conformance import drivers
+from conformance.engine import client, image, labels
+from conformance.engine.client import Engine
 from conformance.errors import Unsupported
 from conformance.model import contract as contracts
 from conformance.model import mode
@@ -33,7 +34,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def where() -> Engine:
-    return engine.connect()
+    return client.connect()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance import engine, image
+from conformance.engine import client, image
 from conformance.model import record
 from conformance.model.verdict import Verdict
 from conformance.plugin import EXIT_NOTHING_DECIDED
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.timeout(1500)  # the first build compiles a little
 
 @pytest.fixture(scope="module")
 def tag() -> str:
-    return image.ensure_image(engine.connect(), lambda _text: None, tag=TAG, folder=FOLDER).tag
+    return image.ensure_image(client.connect(), lambda _text: None, tag=TAG, folder=FOLDER).tag
 
 
 def judge(tag: str, results: Path, *options: str) -> tuple[int, str]:
     """Judge the image in one mode; return the session's exit status and what it wrote."""
     contract = f"--contract={FOLDER / 'theirs.toml'}"
     # Docker's AppArmor profile would only hide what the image does.
-    confined = "apparmor" in engine.connect().fingerprint().security
+    confined = "apparmor" in client.connect().fingerprint().security
     mode = "unprivileged-unconfined" if confined else "unprivileged"
     words = ["--image", tag, contract, f"--results={results}", "--mode", mode, *options]
     command = [sys.executable, "-m", "pytest", "suites", *words]

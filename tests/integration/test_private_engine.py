@@ -20,12 +20,12 @@ from pathlib import Path
 
 import pytest
 
-from conformance import engine, image, private_engine
+from conformance.engine import client, image, local_daemon
 from conformance.util.wait import wait_for
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a private engine"),
-    pytest.mark.skipif(shutil.which("dockerd", path=private_engine._path()) is None, reason="dockerd is not installed"),
+    pytest.mark.skipif(shutil.which("dockerd", path=local_daemon._path()) is None, reason="dockerd is not installed"),
     pytest.mark.timeout(180),
 ]
 
@@ -43,7 +43,7 @@ client.api.import_image_from_file(sys.argv[1], repository="sleeper", tag="1")
 client.containers.run("sleeper:1", ["/sleep", "600"], detach=True, ports={"80/tcp": 18080})
 """
 
-DEFAULT_SOCKET = Path(engine.DEFAULT_HOST.removeprefix("unix://"))
+DEFAULT_SOCKET = Path(client.DEFAULT_HOST.removeprefix("unix://"))
 
 OTHER_ENGINE = """
 import http.server, json, socketserver, sys
@@ -137,14 +137,14 @@ class Namespace:
     def processes(self) -> list[list[str]]:
         return [
             command
-            for command in private_engine.processes().values()
+            for command in local_daemon.processes().values()
             if str(self.cache) in " ".join(command) and "python" not in command[0] and command[0] != "nsenter"
         ]
 
     def dockerd(self) -> int:
         return next(
             pid
-            for pid, command in private_engine.processes().items()
+            for pid, command in local_daemon.processes().items()
             if command[0] == "dockerd" and str(self.cache) in " ".join(command)
         )
 
@@ -287,7 +287,7 @@ def test_what_a_killed_engine_left_is_taken_away(namespace: Namespace, sleeper: 
 def test_after_a_restart_of_the_engine_what_is_persistent_is_back(
     namespace: Namespace, tmp_path: Path, how: str
 ) -> None:
-    where = engine.connect()
+    where = client.connect()
     archive = tmp_path / "image.tar"
     with archive.open("wb") as tar:
         for chunk in where.client.images.get(image.ensure_image(where, print).id).save():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance import engine, labels
+from conformance.engine import client, labels
 from conformance.privileges import configuration
 from conformance.util.wait import wait_for
 
@@ -20,7 +20,7 @@ SEARCH = [sys.executable, "-m", "conformance.cli", "privileges", "--mode", "unpr
 
 def left_by(process: int) -> list[str]:
     """Return what a run of this machine left on the engine; its label ends with its process."""
-    api = engine.connect().client.api
+    api = client.connect().client.api
     found = [
         *api.containers(all=True, filters={"label": labels.RUN}),
         *api.networks(filters={"label": labels.RUN}),

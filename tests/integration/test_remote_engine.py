@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance import cleanup, engine, image, labels
+from conformance import cleanup
+from conformance.engine import client, image, labels
 from conformance.errors import EngineError
 from conformance.model import record
 from conformance.model.verdict import Verdict
@@ -32,9 +33,9 @@ SESSION_SECONDS = 150
 
 
 @pytest.fixture(scope="module")
-def where() -> engine.Engine:
+def where() -> client.Engine:
     """The engine as it is reached here, with the image on it."""
-    found = engine.connect()
+    found = client.connect()
     if not found.host.startswith("unix://"):
         pytest.skip("needs an engine on a socket of this machine, to forward it")
     image.ensure_image(found, lambda _text: None)
@@ -42,7 +43,7 @@ def where() -> engine.Engine:
 
 
 @pytest.fixture(scope="module")
-def engine_socket(where: engine.Engine) -> str:
+def engine_socket(where: client.Engine) -> str:
     return where.host.removeprefix("unix://")
 
 
@@ -216,7 +217,7 @@ class Session:
         )
         shutil.rmtree(self.temporary)
 
-    def left(self, where: engine.Engine) -> list[str]:
+    def left(self, where: client.Engine) -> list[str]:
         """Return what it left on the engine."""
         api = where.client.api
         found = [
@@ -227,7 +228,7 @@ class Session:
         return [str(one) for one in found if f"-{self.process.pid}" in str(one["Labels"][labels.RUN])]
 
 
-def passes(session: Session, where: engine.Engine, features: set[str]) -> None:
+def passes(session: Session, where: client.Engine, features: set[str]) -> None:
     """End a session, in which everything works and of which nothing is left."""
     assert session.end() == 0, session.output
     assert {one.feature for one in session.records} == features
@@ -236,7 +237,7 @@ def passes(session: Session, where: engine.Engine, features: set[str]) -> None:
     session.forget()
 
 
-def is_lost(session: Session, where: engine.Engine) -> None:
+def is_lost(session: Session, where: client.Engine) -> None:
     """End a session that lost its engine: an error and no verdict, and the next run cleans up."""
     assert session.end() != 0, session.output
     assert "the engine went away" in session.output
@@ -251,22 +252,22 @@ def by_ssh(sshd: Sshd, engine_socket: str) -> dict[str, str]:
     return {"DOCKER_HOST": sshd.address(engine_socket), "PATH": f"{sshd.bin}:{os.environ['PATH']}"}
 
 
-def test_by_ssh_the_api_and_a_guest_work(where: engine.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path) -> None:
+def test_by_ssh_the_api_and_a_guest_work(where: client.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path) -> None:
     options = ("-m", "api or virtio_disk", "--mode", "unprivileged")
     passes(Session(tmp_path, *options, **by_ssh(sshd, engine_socket)), where, {"api", "virtio-disk"})
 
 
-def test_by_ssh_in_the_hosts_network(where: engine.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path) -> None:
+def test_by_ssh_in_the_hosts_network(where: client.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path) -> None:
     options = ("-m", "api", "--mode", "unprivileged-hostnet")
     passes(Session(tmp_path, *options, **by_ssh(sshd, engine_socket)), where, {"api"})
 
 
-def test_by_tcp(where: engine.Engine, proxy: TcpProxy, tmp_path: Path) -> None:
+def test_by_tcp(where: client.Engine, proxy: TcpProxy, tmp_path: Path) -> None:
     options = ("-m", "api", "--mode", "required-only")
     passes(Session(tmp_path, *options, DOCKER_HOST=proxy.address), where, {"api"})
 
 
-def test_by_a_docker_context(where: engine.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path) -> None:
+def test_by_a_docker_context(where: client.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path) -> None:
     config = tmp_path / "docker"
     subprocess.run(
         ["docker", "context", "create", "elsewhere", "--docker", f"host={sshd.address(engine_socket)}"],
@@ -289,7 +290,7 @@ def kill_tunnel(session: Session) -> None:
 
 
 def test_a_tunnel_that_breaks_under_a_guest_is_an_error_of_the_engine(
-    where: engine.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path
+    where: client.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path
 ) -> None:
     options = ("-m", "virtio_net", "--mode", "unprivileged")
     session = Session(tmp_path, *options, **by_ssh(sshd, engine_socket))
@@ -300,7 +301,7 @@ def test_a_tunnel_that_breaks_under_a_guest_is_an_error_of_the_engine(
 
 
 def test_a_tcp_engine_that_goes_away_is_an_error_of_the_engine(
-    where: engine.Engine, proxy: TcpProxy, tmp_path: Path
+    where: client.Engine, proxy: TcpProxy, tmp_path: Path
 ) -> None:
     session = Session(tmp_path, "-m", "api", "--mode", "required-only", DOCKER_HOST=proxy.address)
     session.until("starting the container")
@@ -310,7 +311,7 @@ def test_a_tcp_engine_that_goes_away_is_an_error_of_the_engine(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_session_that_is_ended_leaves_nothing_on_this_machine(
-    where: engine.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path, number: signal.Signals
+    where: client.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     options = ("-m", "api", "--mode", "required-only")
     session = Session(tmp_path, *options, **by_ssh(sshd, engine_socket))
@@ -342,5 +343,5 @@ def test_ssh_that_does_not_get_there_is_told(
     plain = ["-F", "none", "-o", f"UserKnownHostsFile={sshd.folder}/known_hosts", "-o", "IdentitiesOnly=yes"]
     key = [] if "-i" in options else ["-i", str(sshd.folder / "user")]
     with pytest.raises(EngineError, match=said) as caught:
-        engine.connect(sshd.address(path or engine_socket), ssh=[*options, *plain, *key])
+        client.connect(sshd.address(path or engine_socket), ssh=[*options, *plain, *key])
     assert caught.value.remedy

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance import engine, labels
+from conformance.engine import client, labels
 from conformance.selfcheck import outcome
 from conformance.selfcheck.outcome import Result
 
@@ -30,7 +30,7 @@ def selfcheck(results: Path) -> subprocess.CompletedProcess[str]:
 
 
 def layers() -> set[str]:
-    return {str(one["Id"]) for one in engine.connect().client.api.images(filters={"label": labels.RUN})}
+    return {str(one["Id"]) for one in client.connect().client.api.images(filters={"label": labels.RUN})}
 
 
 def test_seeded_defects_are_caught_recorded_and_leave_nothing_behind(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pycdlib
 import pytest
 
-from conformance import engine, watch
 from conformance import run as runs
+from conformance import watch
 from conformance.container import READY_SECONDS
+from conformance.engine import client
 from conformance.guest import Firmware, GuestFailure
 from conformance.guests import Guests, Installation
 from conformance.media import formats
@@ -41,7 +42,7 @@ SECONDS = 600
 def guests() -> Iterator[Guests]:
     claims = contracts.load()
     # Docker's AppArmor profile would only hide what the guests do.
-    confined = "apparmor" in engine.connect().fingerprint().security
+    confined = "apparmor" in client.connect().fingerprint().security
     asked = mode.of(claims, "unprivileged-unconfined" if confined else "unprivileged")
     with runs.unrecorded(claims, print, tag=None, host_name=None, host_facts={}, ready_seconds=READY_SECONDS) as run:
         container = run.container(asked, network=run.beyond.network).start()

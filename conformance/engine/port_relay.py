@@ -18,10 +18,10 @@ import docker
 import docker.errors
 import requests
 
-from conformance import labels
-from conformance.engine import engine_errors
+from conformance.engine import labels
+from conformance.engine.client import engine_errors
+from conformance.engine.exec_stream import LATER, STDERR, STDOUT, Frames, Stream
 from conformance.errors import EngineError
-from conformance.streams import LATER, STDERR, STDOUT, Frames, Stream
 from conformance.util import signals
 from conformance.util.supervisor import Kept
 

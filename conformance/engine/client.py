@@ -15,7 +15,7 @@ import requests
 from docker.errors import DockerException, NotFound
 from docker.utils import kwargs_from_env
 
-from conformance import throwaway, tunnel
+from conformance.engine import one_shot, ssh_tunnel
 from conformance.errors import EngineError, EngineGone
 from conformance.util.wait import DeadlineExpired, within
 
@@ -105,7 +105,7 @@ class Engine:
         if image is None:
             return ""
         try:
-            output = throwaway.output(self.client, image, ["cat", "/proc/cpuinfo"], run=run, network_mode="none")
+            output = one_shot.output(self.client, image, ["cat", "/proc/cpuinfo"], run=run, network_mode="none")
         except (DockerException, requests.RequestException):
             return ""  # a nicety: not worth a run
         return _model_name(output)
@@ -202,7 +202,7 @@ def connect(host: str | None = None, *, seconds: int = CONNECT_SECONDS, ssh: Seq
         ) from error
     except (DockerException, requests.RequestException, OSError, ValueError, TypeError) as error:
         if wanted.startswith("ssh://"):
-            raise tunnel.to(wanted, ssh).why(_last(tuple(_causes(error)))) from error
+            raise ssh_tunnel.to(wanted, ssh).why(_last(tuple(_causes(error)))) from error
         raise _explain(wanted, error, seconds) from error
 
 
@@ -210,7 +210,7 @@ def _open(host: str, seconds: int, ssh: Sequence[str]) -> Engine:
     options: dict[str, Any] = {}
     if host.startswith("ssh://"):
         # docker-py's own way starts an ssh for each connection, and needs a package that does what ssh does.
-        options["base_url"] = f"unix://{tunnel.to(host, ssh, seconds=0.8 * seconds).socket}"
+        options["base_url"] = f"unix://{ssh_tunnel.to(host, ssh, seconds=0.8 * seconds).socket}"
     else:
         options |= kwargs_from_env({**certificates(), **os.environ, "DOCKER_HOST": host})
         options["base_url"] = host  # kwargs_from_env rewrites tcp:// to https:// as a hint that docker-py does not need

@@ -19,8 +19,8 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound
 from docker.utils import parse_repository_tag
 
-from conformance import labels
-from conformance.engine import Engine, engine_errors
+from conformance.engine import labels
+from conformance.engine.client import Engine, engine_errors
 from conformance.errors import EngineError, HarnessError
 from conformance.util import apt, paths, signals
 

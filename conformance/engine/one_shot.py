@@ -7,7 +7,7 @@ from typing import Any
 import docker
 import docker.errors
 
-from conformance import labels
+from conformance.engine import labels
 from conformance.util import signals
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from conformance import traces
-from conformance.engine import NoEngineError, address, certificates, connect
+from conformance.engine import residue
+from conformance.engine.client import NoEngineError, address, certificates, connect
 from conformance.errors import EngineError, HarnessError
 from conformance.util import paths, signals
 from conformance.util.supervisor import SOCKET_PATH_BYTES
@@ -174,9 +174,9 @@ class PrivateEngine:
             leftover.unlink(missing_ok=True)
         before = self._before()
         if before is not None and not other_engines():
-            traces.remove(before)
+            residue.remove(before)
         containers = [folder.name for folder in (self.folder / "data" / "containers").glob("*")]
-        traces.remove_groups(containers, shared=bool(other_engines(everywhere=True)))
+        residue.remove_groups(containers, shared=bool(other_engines(everywhere=True)))
         self._before_file.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------------- starting
@@ -197,7 +197,7 @@ class PrivateEngine:
         self.check_neighbours()
         self.progress(f"no container engine answers: starting a private one in {self.folder}")
         if self._before() is None:
-            self._before_file.write_text(traces.look().to_json(), encoding="utf-8")
+            self._before_file.write_text(residue.look().to_json(), encoding="utf-8")
         try:
             self._start()
         except BaseException:
@@ -314,13 +314,13 @@ class PrivateEngine:
     def _before_file(self) -> Path:
         return self.folder / "host-before.json"
 
-    def _before(self) -> traces.Host | None:
+    def _before(self) -> residue.Host | None:
         """Return how the host was before the engine; None if that was not kept, or in another life of the machine."""
         try:
-            before = traces.Host.from_json(self._before_file.read_text(encoding="utf-8"))
+            before = residue.Host.from_json(self._before_file.read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return before if before.boot == traces.boot() else None
+        return before if before.boot == residue.boot() else None
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
