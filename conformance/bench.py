@@ -26,7 +26,7 @@ import libvirt
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from conformance import guest, tables
+from conformance import guest
 from conformance.beyond import Beyond
 from conformance.container import Container
 from conformance.errors import HarnessError
@@ -40,6 +40,7 @@ from conformance.model import contract, mode, record
 from conformance.model.verdict import Verdict
 from conformance.privileges import claims, configuration
 from conformance.privileges.search import starts_apart
+from conformance.report import markdown
 from conformance.run import Run, prepare
 from conformance.util import paths
 
@@ -614,7 +615,7 @@ def _rounded(seconds: dict[str, float]) -> dict[str, float]:
 
 def render(text: str, results: Sequence[Result]) -> str:
     """Return a document with its block ``performance`` made anew."""
-    return tables.fill(text, {"performance": lambda: performance(results)})
+    return markdown.fill(text, {"performance": lambda: performance(results)})
 
 
 def performance(results: Sequence[Result]) -> str:
@@ -630,15 +631,18 @@ def performance(results: Sequence[Result]) -> str:
     sources = {target.id: next((one for one in same if one.of(target.id)), None) for target in TARGETS}
     result = max(same, key=lambda one: list(sources.values()).count(one))  # what most of the rows are from
     rows = [_row(target, sources[target.id], result) for target in TARGETS]
-    versions = tables.literal(", ".join(f"{name} {version}" for name, version in sorted(result.image.versions.items())))
+    versions = markdown.literal(
+        ", ".join(f"{name} {version}" for name, version in sorted(result.image.versions.items()))
+    )
     guests = "under KVM" if result.accel == "kvm" else "under emulation (TCG)"
     return "\n".join(
         [
-            f"**{tables.literal(called[result.host.identity])}**: {tables.literal(tables.fingerprint(result.host))}.  ",
+            f"**{markdown.literal(called[result.host.identity])}**:"
+            f" {markdown.literal(markdown.fingerprint(result.host))}.  ",
             f"Measured {result.time.date().isoformat()} with `{result.image.tag}` ({versions}), mode `{MODE}`, guests"
             f" {guests}, {result.host.fingerprint['cpus']} CPUs, load {result.load[0]:.1f} before.",
             "",
-            tables.table(["What", "Median (min..max, n)", "Target", "Met"], rows),
+            markdown.table(["What", "Median (min..max, n)", "Target", "Met"], rows),
         ]
     )
 

@@ -15,7 +15,7 @@ import pytest
 import typer
 from typer.core import TyperCommand
 
-from conformance import asked, bench, diff, doctor, gitlab, jobs, merge, page, parts, sessions, summary, tables
+from conformance import asked, bench, doctor, gitlab, jobs, parts, sessions
 from conformance.container import READY_SECONDS
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, HarnessError, ImageFailure
@@ -25,6 +25,7 @@ from conformance.model import contract, mode, record
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.privileges import command, configuration, render
 from conformance.privileges.claims import measured
+from conformance.report import diff, html, markdown, merge, terminal
 from conformance.run import OUTER
 from conformance.selfcheck import change, outcome, trust
 from conformance.selfcheck import command as selfchecking
@@ -470,7 +471,7 @@ def modes(
     ] = None,
     docker: Annotated[bool, typer.Option("--docker", help="print its docker run command")] = False,
     compose: Annotated[bool, typer.Option("--compose", help="print its Compose file")] = False,
-    image: Annotated[str, typer.Option(help="the image's name in them")] = tables.IMAGE,
+    image: Annotated[str, typer.Option(help="the image's name in them")] = markdown.IMAGE,
     as_json: Annotated[bool, typer.Option("--json", help="list as JSON, with exposures and documented need")] = False,
 ) -> None:
     """List the privilege modes, or render one as a docker run command or a Compose file."""
@@ -498,7 +499,7 @@ def modes(
     else:
         typer.echo(f"{chosen.id}: {chosen.summary}")
         for exposure in chosen.exposures:
-            typer.echo(f"  {tables.shown(exposure):<32}{exposure.function} ({exposure.documented})")
+            typer.echo(f"  {markdown.shown(exposure):<32}{exposure.function} ({exposure.documented})")
 
 
 @app.command(
@@ -533,7 +534,7 @@ def doctor_(
     if as_json:
         _echo_json([dataclasses.asdict(one) for one in report.findings])
     else:
-        summary.show(report)
+        terminal.show(report)
     if report.nothing_runs:
         raise typer.Exit(EXIT_CANNOT_RUN)
     if not report.everything_runs:
@@ -623,7 +624,7 @@ def report(
     results: Annotated[Path, typer.Option(exists=True, help="a file or a folder of records")] = paths.RESULTS,
 ) -> None:
     """Write the records as one HTML file that needs nothing beside itself: the matrix, and what each cell rests on."""
-    _write(output, page.render(contract.load(), record.read(results)))
+    _write(output, html.render(contract.load(), record.read(results)))
     typer.echo(f"wrote {output}")
 
 
@@ -704,11 +705,11 @@ def _recorded(place: Path) -> list[record.Record]:
 def _write_tables(*, check: bool, readme: Path = paths.README, results: Path = paths.RESULTS) -> None:
     claims = contract.load()
     makers = render.makers(claims, measured(claims, configuration.read(results / configuration.FOLDER.name)))
-    _replace(readme, lambda before: tables.update(before, claims, record.read(results), makers), check=check)
+    _replace(readme, lambda before: markdown.update(before, claims, record.read(results), makers), check=check)
     if readme == paths.README:
-        _replace(paths.PRIVILEGES, lambda before: tables.fill(before, makers), check=check)
+        _replace(paths.PRIVILEGES, lambda before: markdown.fill(before, makers), check=check)
         seen = trust.makers(claims, change.load(), outcome.read(results / outcome.FOLDER.name))
-        _replace(paths.TRUST, lambda before: tables.fill(before, seen), check=check)
+        _replace(paths.TRUST, lambda before: markdown.fill(before, seen), check=check)
 
 
 def _replace(document: Path, made: Callable[[str], str], *, check: bool = False) -> None:

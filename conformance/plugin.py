@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, get_args
 import libvirt
 import pytest
 
-from conformance import cleanup, host_lock, host_network, leftovers, mirror, passthrough, summary
+from conformance import cleanup, host_lock, host_network, leftovers, mirror, passthrough
 from conformance import given as given_
 from conformance.beyond import Beyond
 from conformance.container import READY_SECONDS, Container
@@ -42,6 +42,7 @@ from conformance.model.mode import Mode
 from conformance.model.verdict import KnownFailure, Verdict, at_fault, blames_image, recognised
 from conformance.passthrough import Device, Spare
 from conformance.question import Question, digest
+from conformance.report import terminal
 from conformance.run import Run, prepare
 from conformance.util import paths, signals
 from conformance.util.progress import Progress
@@ -931,7 +932,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 
 def _show(terminalreporter: pytest.TerminalReporter, run: Run) -> None:
     terminalreporter.section("compatibility")
-    for drawn in summary.render(run.contract, run.recorder.records, color=terminalreporter.hasmarkup):
+    for drawn in terminal.render(run.contract, run.recorder.records, color=terminalreporter.hasmarkup):
         terminalreporter.write_line(drawn)
     terminalreporter.write_line(f"records: {run.recorder.path}")
     if not any(one.verdict.decided for one in run.recorder.records):

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
-from conformance import summary
 from conformance.errors import HarnessError
 from conformance.model.contract import Contract
 from conformance.model.record import Record
 from conformance.plugin import GIVEN_RUN, QUESTION, RUN
 from conformance.question import Question
+from conformance.report import terminal
 from conformance.run import Run
 
 ASKED = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -70,7 +70,7 @@ def worst(statuses: Collection[int]) -> int:
 
 def together(contract: Contract, title: str, records: Sequence[Record], *, color: bool) -> str:
     """Draw what records of several sessions say together; what answers differently is flaky, with counts."""
-    return "\n".join([title, *summary.render(contract, records, color=color)])
+    return "\n".join([title, *terminal.render(contract, records, color=color)])
 
 
 NOTHING_TO_ASK = 5

@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from conformance import page
 from conformance.model import contract, record
+from conformance.report import html
 from conformance.util import paths
 
 FOLDER = Path(__file__).parent
@@ -45,7 +45,7 @@ def main() -> None:
     """Make both."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         report = Path(folder, "report.html")
-        report.write_text(page.render(contract.load(), record.read(paths.RESULTS)), encoding="utf-8")
+        report.write_text(html.render(contract.load(), record.read(paths.RESULTS)), encoding="utf-8")
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"))
         take(browser, report.as_uri(), "report.png", width=1760, height=1000, dark=False)
         take(browser, report.as_uri(), "report-cell.png", width=400, height=800, dark=True)

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conformance import cli, diff
-from conformance.diff import Change, Kind
+from conformance import cli
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record, Recorder
 from conformance.model.verdict import Verdict
+from conformance.report import diff
+from conformance.report.diff import Change, Kind
 
 Make = Callable[..., Record]
 

@@ -9,7 +9,7 @@ import docker.errors
 import pytest
 from typer.testing import CliRunner
 
-from conformance import accel, cli, diagnosis, doctor, summary
+from conformance import accel, cli, diagnosis, doctor
 from conformance.accel import HostKvm
 from conformance.engine import local_daemon
 from conformance.engine.client import Engine, NoEngineError
@@ -18,6 +18,7 @@ from conformance.errors import EngineError
 from conformance.finding import Finding, Patient, Report
 from conformance.model.contract import Contract
 from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.report import terminal
 from conformance.survey import Survey
 from conformance.util import apt
 
@@ -291,7 +292,7 @@ def test_the_exit_status_is_for_scripts(monkeypatch: pytest.MonkeyPatch, state: 
 
 def test_people_read_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     one = Finding("kvm", "KVM", "no", "there is none", "guests are emulated", "modprobe", ("kvm",), ("privileged",))
-    summary.show(Report((one,)))
+    terminal.show(Report((one,)))
     assert capsys.readouterr().out.splitlines() == [
         "no      KVM: there is none",
         "        guests are emulated",
@@ -310,7 +311,7 @@ def test_there_are_colours_unless_they_are_not_wanted(
     monkeypatch.delenv("NO_COLOR", raising=False)
     if no_color:
         monkeypatch.setenv("NO_COLOR", "1")
-    summary.show(Report((Finding("kvm", "KVM", "no", "there is none"),)))
+    terminal.show(Report((Finding("kvm", "KVM", "no", "there is none"),)))
     assert ("\x1b[1;31m" in capsys.readouterr().out) is not no_color
 
 

@@ -6,10 +6,10 @@ from typer.testing import CliRunner
 
 from conformance import cli
 from conformance.errors import HarnessError
-from conformance.merge import merge
 from conformance.model import record
 from conformance.model.record import Host, Record, Recorder
 from conformance.model.verdict import Verdict
+from conformance.report.merge import merge
 
 Make = Callable[..., Record]
 A, B = "20260101T000000Z-aaaaaa-1", "20260102T000000Z-bbbbbb-2"

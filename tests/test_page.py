@@ -13,10 +13,11 @@ from markupsafe import escape
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
-from conformance import cli, page
+from conformance import cli
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record, Recorder
 from conformance.model.verdict import Verdict
+from conformance.report import html
 
 Make = Callable[..., Record]
 
@@ -63,7 +64,7 @@ def png() -> str:
 
 @pytest.fixture
 def render(contract: Contract) -> Callable[..., Page]:
-    return lambda *records: Page(page.render(contract, records))
+    return lambda *records: Page(html.render(contract, records))
 
 
 def at(contract: Contract, feature: str, mode: str, host: int = 0) -> str:
@@ -78,7 +79,7 @@ def test_without_records_the_page_says_so(render: Callable[..., Page]) -> None:
 
 def test_the_same_records_make_the_same_page(contract: Contract, make_record: Make) -> None:
     fixed = make_record(time=datetime(2026, 1, 1, tzinfo=UTC))
-    assert page.render(contract, [fixed]) == page.render(contract, [fixed])
+    assert html.render(contract, [fixed]) == html.render(contract, [fixed])
 
 
 def test_each_cell_opens_what_it_rests_on(contract: Contract, make_record: Make, render: Callable[..., Page]) -> None:
@@ -169,13 +170,13 @@ def test_the_history_of_a_cell_is_listed_newest_first(
                 verdict=Verdict.FAILS if number % 2 else Verdict.WORKS,
                 host=Host(name="docker-1", fingerprint={"kernel": f"6.{number}"}),
             )
-            for number in range(page.HISTORY + 3)
+            for number in range(html.HISTORY + 3)
         )
     )
     opened = made.section(at(contract, "iso", "unprivileged"))
     days = re.findall(r"<td>(2026-\d\d-\d\d) ", opened)
     assert days == sorted(days, reverse=True)
-    assert len(days) == page.HISTORY
+    assert len(days) == html.HISTORY
     assert "Older runs: 3." in opened
     assert "kernel 6.22" in opened
 

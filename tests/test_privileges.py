@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance import asked, bench, sessions, tables
+from conformance import asked, bench, sessions
 from conformance import run as runs
 from conformance.engine.client import HostFingerprint
 from conformance.errors import ContractError, EngineError, HarnessError
@@ -20,6 +20,7 @@ from conformance.privileges import claims, command, configuration, render
 from conformance.privileges.asking import Asking, answer
 from conformance.privileges.claims import Holds, Measured
 from conformance.privileges.configuration import Answer, Configuration
+from conformance.report import markdown
 from conformance.util.progress import Progress
 
 HOST = Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1", "cgroup_version": 2})
@@ -259,7 +260,7 @@ def test_what_a_host_says_is_no_markup(contract: Contract) -> None:
     known.append(configured(contract, ("CHOWN",), host=host, answers=answers))
     text = render.details(contract, claims.measured(contract, known))
     assert said not in text
-    assert text.count(tables.literal(said)) == 3, "the host, what it cannot be asked, and why a part is needed"
+    assert text.count(markdown.literal(said)) == 3, "the host, what it cannot be asked, and why a part is needed"
 
 
 def test_searches_of_modes_that_nobody_knows_are_an_error(contract: Contract) -> None:

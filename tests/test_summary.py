@@ -2,11 +2,11 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import summary
 from conformance.model import matrix
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record
 from conformance.model.verdict import Verdict
+from conformance.report import terminal
 
 Make = Callable[..., Record]
 
@@ -19,7 +19,7 @@ def test_a_flaky_cell_says_how_often_and_what_else_is_wrong(contract: Contract, 
         for run, verdict in enumerate(verdicts)
     ]
     (host,) = matrix.build(contract, records)
-    text = summary.draw(contract, host, "docker-1", color=False)
+    text = terminal.draw(contract, host, "docker-1", color=False)
     assert "fails; flaky: works 1 of 2" in text
     assert "no carrier" in text
 
@@ -27,7 +27,7 @@ def test_a_flaky_cell_says_how_often_and_what_else_is_wrong(contract: Contract, 
 def test_no_name_is_taken_for_markup(contract: Contract, make_record: Make) -> None:
     tag = "[fe80::1]:5000/libvirt:smile:"
     image = Image(tag=tag, id="sha256:0", base="")
-    (text,) = summary.render(
+    (text,) = terminal.render(
         contract, [make_record(image=image, verdict=Verdict.FAILS, reason="[red]:x:")], color=False
     )
     assert text.splitlines()[0] == f"docker-1: {tag}"
@@ -36,7 +36,7 @@ def test_no_name_is_taken_for_markup(contract: Contract, make_record: Make) -> N
 
 def test_two_machines_of_one_name_are_told_apart(contract: Contract, make_record: Make) -> None:
     records = [make_record(host=Host(name="docker-1", fingerprint={"cpus": cpus})) for cpus in (2, 4)]
-    first, second = summary.render(contract, records, color=False)
+    first, second = terminal.render(contract, records, color=False)
     assert "2 CPUs" in first.splitlines()[0]
     assert "4 CPUs" in second.splitlines()[0]
 
@@ -46,7 +46,7 @@ def test_modes_that_are_too_many_for_a_terminal_are_shown_in_several_tables(
     contract: Contract, make_record: Make, width: int
 ) -> None:
     (host,) = matrix.build(contract, [make_record(mode=claims.id) for claims in contract.modes])
-    lines = summary.draw(contract, host, "docker-1", color=False, width=width).splitlines()
+    lines = terminal.draw(contract, host, "docker-1", color=False, width=width).splitlines()
 
     heads = [lines[number - 1].split() for number, line in enumerate(lines) if line.startswith(" ──")]
     assert [mode for head in heads for mode in head] == [claims.id for claims in contract.modes]

@@ -2,11 +2,11 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance import tables
 from conformance.errors import HarnessError
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record
 from conformance.model.verdict import Verdict
+from conformance.report import markdown
 
 Make = Callable[..., Record]
 
@@ -16,7 +16,7 @@ def block(name: str, body: str = "") -> str:
 
 
 def test_only_the_blocks_change(contract: Contract) -> None:
-    text = tables.update(block("volumes", "stale\n"), contract, [])
+    text = markdown.update(block("volumes", "stale\n"), contract, [])
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "stale" not in text
@@ -27,18 +27,18 @@ def test_only_the_blocks_change(contract: Contract) -> None:
     "name", ["matrix", "verdicts", "features", "modes", "commands", "parameters", "volumes", "exposures"]
 )
 def test_each_block_is_stable(contract: Contract, make_record: Make, name: str) -> None:
-    once = tables.update(block(name), contract, [make_record()])
-    assert tables.update(once, contract, [make_record()]) == once
+    once = markdown.update(block(name), contract, [make_record()])
+    assert markdown.update(once, contract, [make_record()]) == once
     assert once.count("<!--") == 2
 
 
 def test_an_unknown_block_is_an_error(contract: Contract) -> None:
     with pytest.raises(HarnessError, match="nothing generates a block 'weather'"):
-        tables.update(block("weather"), contract, [])
+        markdown.update(block("weather"), contract, [])
 
 
 def test_without_records_the_table_says_so(contract: Contract) -> None:
-    assert "Nothing has been recorded yet." in tables.update(block("matrix"), contract, [])
+    assert "Nothing has been recorded yet." in markdown.update(block("matrix"), contract, [])
 
 
 def test_a_cell_shows_its_verdict_and_its_reason_once(contract: Contract, make_record: Make) -> None:
@@ -46,14 +46,14 @@ def test_a_cell_shows_its_verdict_and_its_reason_once(contract: Contract, make_r
         make_record(verdict=Verdict.UNSUPPORTED, reason="no KVM | here", feature="kvm", mode=mode)
         for mode in ("unprivileged", "privileged")
     ]
-    text = tables.update(block("matrix"), contract, records)
+    text = markdown.update(block("matrix"), contract, records)
     (row,) = [line for line in text.splitlines() if line.startswith("| KVM |")]
     assert row.startswith("| KVM | unsupported <sup>1</sup> | not run | not run | unsupported <sup>1</sup> | not run |")
     assert text.count("no KVM | here") == 1
 
 
 def test_a_feature_that_has_to_be_asked_for_says_so(contract: Contract, make_record: Make) -> None:
-    text = tables.update(block("matrix"), contract, [make_record()])
+    text = markdown.update(block("matrix"), contract, [make_record()])
     (row,) = [line for line in text.splitlines() if line.startswith("| Installing Windows |")]
     assert row.count("not run <sup>") == len(contract.modes)
     reason = contract.feature("install-windows").on_request
@@ -64,7 +64,7 @@ def test_a_feature_that_has_to_be_asked_for_says_so(contract: Contract, make_rec
 def test_an_older_record_stands_with_its_day(contract: Contract, make_record: Make) -> None:
     from datetime import UTC, datetime
 
-    text = tables.update(
+    text = markdown.update(
         block("matrix"),
         contract,
         [
@@ -77,12 +77,12 @@ def test_an_older_record_stands_with_its_day(contract: Contract, make_record: Ma
 
 
 def test_a_changed_record_and_a_hand_in_the_table_are_noticed(contract: Contract, make_record: Make) -> None:
-    written = tables.update(block("matrix"), contract, [make_record()])
-    assert tables.update(written, contract, [make_record(verdict=Verdict.FAILS)]) != written
+    written = markdown.update(block("matrix"), contract, [make_record()])
+    assert markdown.update(written, contract, [make_record(verdict=Verdict.FAILS)]) != written
 
     edited = written.replace("| works |", "| **works** |")
     assert edited != written
-    assert tables.update(edited, contract, [make_record()]) == written
+    assert markdown.update(edited, contract, [make_record()]) == written
 
 
 def test_a_flaky_cell_says_how_often(contract: Contract, make_record: Make) -> None:
@@ -92,7 +92,7 @@ def test_a_flaky_cell_says_how_often(contract: Contract, make_record: Make) -> N
             [(Verdict.WORKS, ""), (Verdict.FAILS, "no carrier"), (Verdict.WORKS, "")]
         )
     ]
-    text = tables.update(block("matrix"), contract, records)
+    text = markdown.update(block("matrix"), contract, records)
     assert "| ISO boot | **flaky**: works 2 of 3 <sup>1</sup> |" in text
     assert "1. test_boot: works 2 of 3, fails 1 of 3 (no carrier)" in text
 
@@ -109,32 +109,32 @@ def test_what_a_mode_gives_away_is_what_was_reached_last(contract: Contract, mak
         tried("host-kernel", "Exec format error", mode="unprivileged"),
         make_record(feature="security", check="test_other"),
     ]
-    lines = tables.given_away(contract, records).splitlines()
+    lines = markdown.given_away(contract, records).splitlines()
 
     assert "|  | `unprivileged` | `privileged` |" in lines
     assert "| Read the host's disks | not run | **yes** |" in lines
     assert "| Load a module into the host's kernel | **yes** | no |" in lines
-    assert tables.given_away(contract, []) == "Nothing has been recorded yet."
+    assert markdown.given_away(contract, []) == "Nothing has been recorded yet."
 
 
 def test_host_facts_are_shown_as_they_are() -> None:
     said = "Assertion `ret == cpu->kvm' *failed*, a|b [see] <log>"
-    assert tables.literal(said) == r"Assertion \`ret == cpu-\>kvm' \*failed\*, a|b \[see\] \<log\>"
+    assert markdown.literal(said) == r"Assertion \`ret == cpu-\>kvm' \*failed\*, a|b \[see\] \<log\>"
     assert (
-        tables.literal("cgroup v1, security: seccomp; kvm_buf_set_msrs")
+        markdown.literal("cgroup v1, security: seccomp; kvm_buf_set_msrs")
         == "cgroup v1, security: seccomp; kvm_buf_set_msrs"
     )
 
 
 def test_no_host_fact_ends_a_line_a_cell_or_a_list() -> None:
-    assert tables.literal("two\nlines\r\n and a tab\t.") == "two lines and a tab ."
-    assert tables.literal("_emphasised_ __init__ $x$ &lt;") == r"\_emphasised\_ \_\_init\_\_ \$x\$ \&lt;"
+    assert markdown.literal("two\nlines\r\n and a tab\t.") == "two lines and a tab ."
+    assert markdown.literal("_emphasised_ __init__ $x$ &lt;") == r"\_emphasised\_ \_\_init\_\_ \$x\$ \&lt;"
     for start, shown in {
         "# no heading": r"\# no heading",
         "- no item": r"\- no item",
         "1. no item": r"1\. no item",
     }.items():
-        assert tables.literal(start) == shown
+        assert markdown.literal(start) == shown
 
 
 @pytest.mark.parametrize("name", ["matrix", "given-away"])
@@ -148,11 +148,11 @@ def test_what_a_machine_says_changes_no_markup(contract: Contract, make_record: 
             make_record(host=host, image=image, verdict=Verdict.FAILS, reason=said),
             *(make_record(host=one, image=image, **tried) for one in (host, other)),
         ]
-        return tables.update(block(name), contract, records)
+        return markdown.update(block(name), contract, records)
 
     evil = "a`b | <b>c</b> *d* [e](f)\n# g"
     plain = "a word"
-    escaped = tables.literal(evil)
+    escaped = markdown.literal(evil)
     assert evil.partition("\n")[0] not in shown(evil)
     in_table = escaped.replace("|", "\\|")
     assert shown(evil).replace(in_table, plain).replace(escaped, plain) == shown(plain)
@@ -171,28 +171,28 @@ def two_of_one_name(make_record: Make) -> list[Record]:
 @pytest.mark.parametrize("name", ["matrix", "given-away"])
 def test_two_machines_of_one_name_are_told_apart(contract: Contract, two_of_one_name: list[Record], name: str) -> None:
     for records in (two_of_one_name, two_of_one_name[::-1]):
-        text = tables.update(block(name), contract, records)
+        text = markdown.update(block(name), contract, records)
         for cpus in (2, 4):
             assert text.count(f"docker-1 (architecture x86_64, processor EPYC, {cpus} CPUs)") == 1
-    assert "(architecture" not in tables.update(block(name), contract, two_of_one_name[:1])
+    assert "(architecture" not in markdown.update(block(name), contract, two_of_one_name[:1])
 
 
 def test_records_of_before_name_the_power_in_their_check(contract: Contract, make_record: Make) -> None:
     old = make_record(feature="security", check="test_x[host-disks]", evidence={"reached": "vda"})
     new = make_record(feature="security", check="test_x[disks]", evidence={"power": "host-disks", "reached": "vda"})
-    assert tables.given_away(contract, [old]) == tables.given_away(contract, [new])
-    assert "| Read the host's disks | **yes** |" in tables.given_away(contract, [new])
+    assert markdown.given_away(contract, [old]) == markdown.given_away(contract, [new])
+    assert "| Read the host's disks | **yes** |" in markdown.given_away(contract, [new])
 
 
 def test_a_table_that_names_emptied_is_an_error(contract: Contract, make_record: Make) -> None:
     old = make_record(feature="security", check="test_x[host-disks]", evidence={"reached": True})
     elsewhere = old.model_copy(update={"host": Host(name="other", fingerprint={}), "check": "test_x[renamed]"})
     with pytest.raises(HarnessError, match=r"container can do to other would be empty: .*'renamed' in 'unprivileged'"):
-        tables.given_away(contract, [old, elsewhere])
+        markdown.given_away(contract, [old, elsewhere])
     with pytest.raises(HarnessError, match="matrix of docker-1 would be empty"):
-        tables.update(block("matrix"), contract, [make_record(feature="renamed"), make_record(mode="renamed")])
+        markdown.update(block("matrix"), contract, [make_record(feature="renamed"), make_record(mode="renamed")])
     with pytest.raises(HarnessError, match="would be empty"):
-        tables.volumes(contract.model_copy(update={"volumes": ()}))
+        markdown.volumes(contract.model_copy(update={"volumes": ()}))
 
 
 def test_powers_that_no_test_names_any_more_are_an_error(
@@ -200,5 +200,5 @@ def test_powers_that_no_test_names_any_more_are_an_error(
 ) -> None:
     tried = make_record(feature="security", check="test_x[renamed]", evidence={"reached": True})
     with pytest.raises(HarnessError, match="renamed"):
-        tables.given_away(contract, [tried])
-    assert tables.given_away(contract, [])
+        markdown.given_away(contract, [tried])
+    assert markdown.given_away(contract, [])

@@ -9,7 +9,7 @@ from conformance.model.record import names
 from conformance.privileges.claims import Holds, Measured, Part, things
 from conformance.privileges.configuration import LEAST, Answer
 from conformance.privileges.search import starts_apart
-from conformance.tables import IMAGE, fingerprint, literal, numbered, shown, table
+from conformance.report.markdown import IMAGE, fingerprint, literal, numbered, shown, table
 
 PROBE = re.compile(r"probe-[0-9a-f]+")
 """A guest's name: as many reasons as guests would say the same."""

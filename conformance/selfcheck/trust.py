@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from conformance.model.contract import Contract
 from conformance.model.record import names
+from conformance.report.markdown import fingerprint, literal, table
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import Outcome, Result
-from conformance.tables import fingerprint, literal, table
 
 ITSELF = "The harness itself"
 

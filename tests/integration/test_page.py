@@ -9,10 +9,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from conformance import page
 from conformance.model import contract, record
 from conformance.model.record import Record
 from conformance.model.verdict import Verdict
+from conformance.report import html
 from conformance.util import paths
 
 CHROMIUM = shutil.which("chromium")
@@ -47,7 +47,7 @@ def records() -> Iterator[Record]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report's address."""
     file = tmp_path_factory.mktemp("report") / "report.html"
-    file.write_text(page.render(contract.load(), records()), encoding="utf-8")
+    file.write_text(html.render(contract.load(), records()), encoding="utf-8")
     return file.as_uri()
 
 
@@ -193,7 +193,7 @@ def test_what_is_escaped_for_a_parser_is_escaped_for_a_browser(browser: Browser,
         update={"reason": evil, "check": evil, "verdict": Verdict.FAILS, "evidence": {evil: evil, "error": evil + evil}}
     )
     file = tmp_path / "evil.html"
-    file.write_text(page.render(contract.load(), [made]), encoding="utf-8")
+    file.write_text(html.render(contract.load(), [made]), encoding="utf-8")
     shown = browser.new_page()  # with scripts, were there any
     shown.goto(file.as_uri())
     assert shown.title() == "libvirt in a container: what works"

@@ -16,13 +16,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from conformance import diff, tables
-from conformance.diff import Comparison, Kind
 from conformance.model import mode
 from conformance.model.contract import Contract, Feature, ModeClaims
 from conformance.model.matrix import Cell, HostMatrix, build
 from conformance.model.record import Record, names
 from conformance.model.verdict import FLAKY, MEANINGS, Verdict
+from conformance.report import diff, markdown
+from conformance.report.diff import Comparison, Kind
 
 HISTORY = 20
 """So many runs of a cell are listed."""
@@ -181,7 +181,7 @@ def render(contract: Contract, records: Iterable[Record]) -> str:
 
 def _templates() -> Environment:
     return Environment(
-        loader=PackageLoader("conformance", ""),
+        loader=PackageLoader("conformance.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,
@@ -218,8 +218,8 @@ def _sheet(contract: Contract, host: HostMatrix, section: str, name: str) -> She
         id=section,
         name=name,
         matrix=host,
-        fingerprint=tables.fingerprint(host.host),
-        image=f"{host.image.tag} {tables.contents(host.image)}".rstrip(),
+        fingerprint=markdown.fingerprint(host.host),
+        image=f"{host.image.tag} {markdown.contents(host.image)}".rstrip(),
         runs=len({record.run for record in host.records}),
         before=before,
         changed=changed,

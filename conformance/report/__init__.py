@@ -1,0 +1,1 @@
+"""Contract and records, rendered for readers: README tables, terminal, HTML page, differences."""
