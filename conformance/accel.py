@@ -18,7 +18,7 @@ from pathlib import Path
 import docker
 import docker.errors
 
-from conformance.container import NO_DEVICE
+from conformance.container.container import NO_DEVICE
 from conformance.engine import one_shot
 from conformance.engine.client import REMEDY, engine_errors
 from conformance.errors import EngineGone

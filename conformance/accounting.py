@@ -26,8 +26,9 @@ import libvirt
 import libvirt_qemu
 import pytest
 
-from conformance import accel, container, guest, media
-from conformance.container import Container
+from conformance import accel, guest, media
+from conformance.container import container
+from conformance.container.container import Container
 from conformance.engine import image
 from conformance.util import paths, wait
 

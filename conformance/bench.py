@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance import guest
 from conformance.beyond import Beyond
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.errors import HarnessError
 from conformance.guest import BOOT_SECONDS, MEMORY_MIB, Accel, Shape
 from conformance.guests import POOL, Guests

@@ -10,7 +10,7 @@ import docker
 import docker.errors
 import docker.types
 
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.engine import labels, one_shot
 from conformance.engine.client import engine_errors
 from conformance.errors import EngineError

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 from conformance import asked, bench, doctor, gitlab, jobs, parts, sessions
-from conformance.container import READY_SECONDS
+from conformance.container.container import READY_SECONDS
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.lab import commands, definition, machine

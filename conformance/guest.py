@@ -17,7 +17,7 @@ from typing import Any, Literal
 import libvirt
 import libvirt_qemu
 
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.errors import ImageFailure, Unsupported
 from conformance.media import CMDLINE
 from conformance.media.probe_report import Event, Report

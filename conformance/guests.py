@@ -14,7 +14,7 @@ import libvirt
 
 from conformance import guest as guests
 from conformance.beyond import Beyond
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.errors import HarnessError, ImageFailure
 from conformance.guest import (
     Accel,

@@ -1,6 +1,6 @@
 """The host's huge pages, as a container sees them."""
 
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.errors import Unsupported
 
 FOLDER = "/dev/hugepages"

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.util.wait import DeadlineExpired, wait_for
 
 SECONDS = 10

@@ -8,7 +8,7 @@ from typing import Any
 
 import libvirt
 
-from conformance.container import Container
+from conformance.container.container import Container
 
 PREFIX = "ladder-"
 

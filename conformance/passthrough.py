@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import docker
 
-from conformance.container import CANNOT_GRANT
+from conformance.container.container import CANNOT_GRANT
 from conformance.engine import labels, one_shot
 from conformance.engine.client import engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported

@@ -20,7 +20,7 @@ import pytest
 from conformance import cleanup, host_lock, host_network, leftovers, mirror, passthrough
 from conformance import given as given_
 from conformance.beyond import Beyond
-from conformance.container import READY_SECONDS, Container
+from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import labels
 from conformance.errors import (
     ContractError,
@@ -640,7 +640,7 @@ def connection(container: Container) -> "libvirt.virConnect":
 def inside(container: Container) -> "Inside":
     """The container seen from inside."""
     # testinfra is a pytest plugin as well: imported any earlier, pytest could not rewrite its assertions.
-    from conformance.inside import look_into
+    from conformance.container.testinfra_backend import look_into
 
     return look_into(container)
 

@@ -7,7 +7,7 @@ from xml.sax.saxutils import quoteattr
 import libvirt
 
 from conformance import drivers
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.engine import one_shot
 from conformance.engine.client import engine_errors
 from conformance.errors import HarnessError

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.errors import Unsupported
 
 GUESTS = re.compile(r"CPU (\d+)/")

@@ -15,7 +15,7 @@ import docker.errors
 from conformance import apparmor, cleanup, drivers, media, refusals
 from conformance.accel import Asking, HostKvm
 from conformance.beyond import Beyond, peer_image
-from conformance.container import READY_SECONDS, Container
+from conformance.container.container import READY_SECONDS, Container
 from conformance.delegation import Delegation
 from conformance.engine import client as engine
 from conformance.engine import image, labels, one_shot

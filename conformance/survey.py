@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import docker.errors
 
-from conformance import effective
-from conformance.container import CANNOT_GRANT, NO_DEVICE
+from conformance.container import effective_state
+from conformance.container.container import CANNOT_GRANT, NO_DEVICE
 from conformance.engine import one_shot
 from conformance.engine.client import Engine, engine_errors
 
@@ -191,6 +191,6 @@ def _lacking(seen: dict[str, list[str]]) -> frozenset[str] | None:
     masks = seen.get("granted") or seen.get("engine-capabilities") or seen.get("own-capabilities")
     if not masks or "last-capability" not in seen:
         return None
-    known = effective.CAPABILITIES[: int(seen["last-capability"][0]) + 1]
+    known = effective_state.CAPABILITIES[: int(seen["last-capability"][0]) + 1]
     lacking = {name for number, name in enumerate(known) if not int(masks[0], 16) >> number & 1}
-    return frozenset(lacking) - (effective.NEWER if "granted" in seen else frozenset())
+    return frozenset(lacking) - (effective_state.NEWER if "granted" in seen else frozenset())

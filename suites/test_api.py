@@ -6,7 +6,7 @@ import libvirt
 import pytest
 from testinfra.host import Host
 
-from conformance.container import Container
+from conformance.container.container import Container
 
 pytestmark = pytest.mark.api
 

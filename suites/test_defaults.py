@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import libvirt
 import pytest
 
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.guests import require_started
 from conformance.run import Run
 

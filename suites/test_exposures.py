@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.errors import Unsupported
 from conformance.run import Run
 

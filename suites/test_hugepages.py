@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from conformance import hugepages
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.guest import Tuning
 from conformance.guests import TUNED_MIB
 from conformance.plugin import Tuned

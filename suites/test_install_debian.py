@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from conformance.beyond import Beyond
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.guest import Firmware
 from conformance.guests import Installation
 from conformance.plugin import Install

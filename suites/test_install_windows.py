@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from conformance.beyond import Beyond
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.errors import Unsupported
 from conformance.plugin import Install
 from conformance.run import Run

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import libvirt
 import pytest
 
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.guest import MEMORY_MIB
 from conformance.guests import Guests
 from conformance.objects import Kind, kinds, swept

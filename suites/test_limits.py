@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from conformance import control_groups
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.plugin import Live
 
 pytestmark = pytest.mark.limits

@@ -6,7 +6,7 @@ import pytest
 
 from conformance import macvtap
 from conformance.beyond import Beyond
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.guest import Direct
 from conformance.guests import Guests
 from conformance.model.mode import Mode

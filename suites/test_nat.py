@@ -7,7 +7,7 @@ import pytest
 
 from conformance import host_network, networks
 from conformance.beyond import Beyond
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.guests import require_started
 from conformance.plugin import Boot, Live
 from conformance.run import Run

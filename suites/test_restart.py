@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conformance import uploads
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.errors import ImageFailure, ImageLate
 from conformance.guest import Autostarted
 from conformance.guests import Guests

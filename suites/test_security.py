@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.errors import Unsupported
 from conformance.model.mode import Mode
 from conformance.powers import POWERS, REFUSED_BY_PROFILE, reached_under, unseen

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.plugin import Live
 
 pytestmark = pytest.mark.svirt

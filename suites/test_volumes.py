@@ -4,7 +4,7 @@ import libvirt
 import pytest
 from testinfra.host import Host
 
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.run import Run
 
 pytestmark = pytest.mark.volumes

@@ -16,7 +16,7 @@ pytest_plugins = ["pytester"]
 
 @pytest.fixture(scope="session")
 def state_output() -> str:
-    """What the script of conformance.effective writes in a container."""
+    """What the script of conformance.container.effective_state writes in a container."""
     return """\
 CapBnd 00000000a82425fb
 Seccomp 0

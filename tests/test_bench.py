@@ -19,7 +19,7 @@ from conformance import accounting, bench, beyond, cli, guest, media
 from conformance.accel import HostKvm
 from conformance.accounting import Account, kind_of
 from conformance.bench import Measurement, Result, Target
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.engine import image
 from conformance.errors import HarnessError
 from conformance.guest import Shape, domain_xml

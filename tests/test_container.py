@@ -8,9 +8,9 @@ import libvirt
 import pytest
 import requests
 
-from conformance import container as containers
-from conformance import effective, hypervisor
-from conformance.container import Container
+from conformance.container import container as containers
+from conformance.container import effective_state, libvirt_connection
+from conformance.container.container import Container
 from conformance.engine import exec_stream
 from conformance.engine.client import engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
@@ -183,7 +183,7 @@ def test_less_than_declared_is_unsupported_and_more_is_an_error(contract: Contra
     with pytest.raises(Unsupported, match="capability NET_ADMIN was not granted"):
         container.verify(cgroup_version=2, security=())
 
-    known = effective.CAPABILITIES
+    known = effective_state.CAPABILITIES
     everything = f"{(1 << len(known)) - 1:016x}"
     api.output = state_output.replace("00000000a82425fb", everything)
     with pytest.raises(EngineError, match="granted unasked"):
@@ -197,8 +197,8 @@ def test_a_device_that_the_host_lacks_is_no_difference(
     api.output = state_output
     container = of(api, contract).start()
     container.absent = ["/dev/net/tun"]
-    lacking = [effective.Difference("/dev/net/tun", "device /dev/net/tun is not in the container", True)]
-    monkeypatch.setattr(effective, "compare", lambda *_, **__: lacking)
+    lacking = [effective_state.Difference("/dev/net/tun", "device /dev/net/tun is not in the container", True)]
+    monkeypatch.setattr(effective_state, "compare", lambda *_, **__: lacking)
     container.verify(cgroup_version=2, security=())
 
 
@@ -229,7 +229,7 @@ def libvirt_answers(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
         opened.append(Connection())
         return opened[-1]
 
-    monkeypatch.setattr(hypervisor, "connect", connect)
+    monkeypatch.setattr(libvirt_connection, "connect", connect)
     return opened
 
 
@@ -283,14 +283,14 @@ def test_a_libvirt_that_no_longer_answers_is_started_again(
     container = of(api, contract).start()
     container.wait_until_ready()
     libvirt_answers[0].alive = False
-    answer = hypervisor.connect
+    answer = libvirt_connection.connect
 
     def hang(_uri: str, seconds: float) -> Any:
         if api.killed:
             return answer("", seconds)
         raise DeadlineExpired("an answer", seconds, "no answer")
 
-    monkeypatch.setattr(hypervisor, "connect", hang)
+    monkeypatch.setattr(libvirt_connection, "connect", hang)
     monkeypatch.setattr(containers, "OPEN_SECONDS", 0)
     container.revive()
     assert api.killed == 1
@@ -320,7 +320,7 @@ def test_a_silent_libvirt_is_told_with_the_ports_that_are_open(
     def refuse(_uri: str, seconds: float) -> Any:
         raise libvirt.libvirtError("connection reset")
 
-    monkeypatch.setattr(hypervisor, "connect", refuse)
+    monkeypatch.setattr(libvirt_connection, "connect", refuse)
     with pytest.raises(ImageLate, match="on port 16509; the container listens on 8080\n"):
         of(api, contract).start().wait_until_ready(0)
 

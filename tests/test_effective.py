@@ -1,8 +1,8 @@
 import dataclasses
 from collections.abc import Collection
 
-from conformance import effective
-from conformance.effective import CAPABILITIES, READ_ONLY_PATHS, State
+from conformance.container import effective_state
+from conformance.container.effective_state import CAPABILITIES, READ_ONLY_PATHS, State
 from conformance.model import mode
 from conformance.model.contract import Contract
 from conformance.model.mode import Mode
@@ -32,11 +32,14 @@ def made(contract: Contract, name: str) -> Mode:
 
 
 def differences(one: Mode, state: State, *, security: Collection[str] = ()) -> list[tuple[str, bool]]:
-    return [(found.what, found.lacking) for found in effective.compare(one, state, cgroup_version=2, security=security)]
+    return [
+        (found.what, found.lacking)
+        for found in effective_state.compare(one, state, cgroup_version=2, security=security)
+    ]
 
 
 def test_the_scripts_output_is_read(state_output: str) -> None:
-    state = effective.parse(state_output, container_id="4f0c")
+    state = effective_state.parse(state_output, container_id="4f0c")
     assert {"SYS_ADMIN", "CHOWN"} <= state.capabilities
     assert "NET_ADMIN" not in state.capabilities
     assert not state.seccomp
@@ -49,7 +52,7 @@ def test_the_scripts_output_is_read(state_output: str) -> None:
 
 def test_a_process_that_the_daemon_forked_does_not_hide_its_label(state_output: str) -> None:
     for labels, read in (("", None), ("DaemonLabel \nDaemonLabel unconfined\n", "unconfined"), ("DaemonLabel \n", "")):
-        assert effective.parse(f"{state_output}\n{labels}", container_id="4f0c").daemon_label == read
+        assert effective_state.parse(f"{state_output}\n{labels}", container_id="4f0c").daemon_label == read
 
 
 SYSTEMDS_CGROUP_V1 = """\
@@ -61,17 +64,17 @@ Mount 8 6 0:8 / /sys/fs/cgroup/devices {} - cgroup cgroup rw,devices
 
 def test_control_groups_are_writable_where_every_hierarchy_is(state_output: str) -> None:
     """systemd mounts their folder read-only, which holds nothing but the hierarchies' mount points."""
-    exposed = effective.parse(state_output + SYSTEMDS_CGROUP_V1.format("rw,nosuid"), container_id="4f0c")
+    exposed = effective_state.parse(state_output + SYSTEMDS_CGROUP_V1.format("rw,nosuid"), container_id="4f0c")
     assert exposed.writable("/sys/fs/cgroup")
     assert "/sys/fs/cgroup" in exposed.mounts
 
-    half = effective.parse(state_output + SYSTEMDS_CGROUP_V1.format("ro,nosuid"), container_id="4f0c")
+    half = effective_state.parse(state_output + SYSTEMDS_CGROUP_V1.format("ro,nosuid"), container_id="4f0c")
     assert not half.writable("/sys/fs/cgroup")
     assert "/sys/fs/cgroup" not in half.mounts
 
 
 def test_what_a_path_lies_on_decides_whether_it_can_be_written(state_output: str) -> None:
-    state = effective.parse(
+    state = effective_state.parse(
         state_output.replace("Mount 5 3 0:2 /sys /proc/sys rw", "Mount 5 3 0:2 /sys /proc/sys ro"), ""
     )
 
@@ -88,8 +91,8 @@ def test_a_container_as_declared_has_no_differences(contract: Contract) -> None:
 def test_a_device_rule_that_the_engine_did_not_take_over_is_seen(contract: Contract, state_output: str) -> None:
     one = made(contract, "unprivileged-macvtap")
     assert differences(one, dataclasses.replace(state_of(one), majors=frozenset())) == [("macvtap", True)]
-    assert effective.parse(state_output, "").majors == frozenset()
-    assert effective.parse(state_output + "Major 246\n", "").majors == {246}
+    assert effective_state.parse(state_output, "").majors == frozenset()
+    assert effective_state.parse(state_output + "Major 246\n", "").majors == {246}
 
 
 def test_what_a_passthrough_lacks_is_seen(contract: Contract, state_output: str) -> None:
@@ -100,8 +103,8 @@ def test_what_a_passthrough_lacks_is_seen(contract: Contract, state_output: str)
         (managed, {"read_only": frozenset(), "mounts": frozenset({"/dev", "/lib/modules"})}, "/lib/modules"),
     ):
         assert differences(mode_, dataclasses.replace(state_of(mode_), **lacking)) == [(expected, True)]
-    assert effective.parse(state_output, "").unlimited == frozenset()
-    assert effective.parse(state_output + "Unlimited memlock\n", "").unlimited == {"memlock"}
+    assert effective_state.parse(state_output, "").unlimited == frozenset()
+    assert effective_state.parse(state_output + "Unlimited memlock\n", "").unlimited == {"memlock"}
 
 
 def test_each_deviation_is_seen(contract: Contract) -> None:

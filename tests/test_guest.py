@@ -13,7 +13,7 @@ from PIL import Image
 
 from conformance import guest as guests
 from conformance import screen
-from conformance.container import Done
+from conformance.container.container import Done
 from conformance.errors import Unsupported
 from conformance.guest import Guest, GuestFailure, Running, Shape
 from conformance.model import contract as contracts

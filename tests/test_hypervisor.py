@@ -5,12 +5,12 @@ import threading
 import libvirt
 import pytest
 
-from conformance import hypervisor
+from conformance.container import libvirt_connection
 
 
 @pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_in_a_call_that_fails_is_ctrl_c() -> None:
-    hypervisor.start_event_loop()
+    libvirt_connection.start_event_loop()
     connection = libvirt.open("test:///default")
     main = threading.main_thread().ident or 0
     for _ in range(200):
@@ -25,7 +25,7 @@ def test_ctrl_c_in_a_call_that_fails_is_ctrl_c() -> None:
 
 
 def test_an_error_is_an_exception_and_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    hypervisor.start_event_loop()
+    libvirt_connection.start_event_loop()
     with pytest.raises(libvirt.libvirtError, match="Storage pool not found"):
         libvirt.open("test:///default").storagePoolLookupByName("none")
     assert capfd.readouterr() == ("", "")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance.container import Done
+from conformance.container.container import Done
 from conformance.errors import HarnessError, Unsupported
 from conformance.powers import MACVTAP, POWERS, SETTINGS, _said, unseen
 

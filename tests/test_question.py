@@ -47,7 +47,7 @@ def edit(file: Path, old: str, new: str) -> None:
         ("conformance/guest.py", "import ", "# a comment\nimport "),
         ("conformance/util/wait.py", '"""Waiting', '"""Now waiting'),
         ("conformance/util/wait.py", '"""Seconds between', '"""Some seconds between'),
-        ("conformance/container.py", "\n\n\nclass ", "\n\n\n\nclass "),
+        ("conformance/container/container.py", "\n\n\nclass ", "\n\n\n\nclass "),
         ("conformance/report/html.py", "HISTORY = 20", "HISTORY = 30"),
         ("conformance/lab/machine.py", "import os\n", "import os as os\n"),
         ("suites/test_api.py", "import pytest", "# a comment\nimport pytest"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conformance import media
-from conformance.container import free_port
+from conformance.container.container import free_port
 from conformance.engine import image
 from conformance.engine.client import connect
 from conformance.engine.ssh_tunnel import Tunnel

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from conformance.container import READY_SECONDS
+from conformance.container.container import READY_SECONDS
 from conformance.errors import ContractError
 from conformance.model import contract, record
 from conformance.model.contract import Contract

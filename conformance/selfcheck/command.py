@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from conformance.container import READY_SECONDS
+from conformance.container.container import READY_SECONDS
 from conformance.errors import HarnessError
 from conformance.model import contract, record
 from conformance.run import Run, unrecorded

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance import media
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.engine import image
 from conformance.errors import ContractError, HarnessError
 from conformance.media import Probe

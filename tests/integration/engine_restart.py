@@ -13,7 +13,7 @@ from typing import Any
 
 from conformance import media
 from conformance.beyond import Beyond
-from conformance.container import Container
+from conformance.container.container import Container
 from conformance.engine import labels
 from conformance.engine.client import connect
 from conformance.engine.local_daemon import PrivateEngine

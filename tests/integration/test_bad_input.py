@@ -24,8 +24,9 @@ import docker
 import libvirt
 import pytest
 
-from conformance import cleanup, host_lock, host_network, hypervisor, leftovers, media
-from conformance.container import Container
+from conformance import cleanup, host_lock, host_network, leftovers, media
+from conformance.container import libvirt_connection
+from conformance.container.container import Container
 from conformance.engine import client as engine
 from conformance.engine import image, labels
 from conformance.errors import ImageFailure, ImageLate
@@ -231,8 +232,8 @@ def test_a_wrong_port_in_the_contract_names_the_right_one(where: engine.Engine, 
 def test_a_daemon_that_hangs_ends_each_call_and_is_started_again(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hypervisor, "KEEPALIVE_SECONDS", 1)
-    monkeypatch.setattr("conformance.container.OPEN_SECONDS", 2)
+    monkeypatch.setattr(libvirt_connection, "KEEPALIVE_SECONDS", 1)
+    monkeypatch.setattr("conformance.container.container.OPEN_SECONDS", 2)
     connection = container.wait_until_ready()
     container.run("pkill", "-STOP", "-x", "libvirtd")
 

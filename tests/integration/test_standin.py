@@ -14,7 +14,7 @@ import pytest
 
 from conformance import run as runs
 from conformance import watch
-from conformance.container import READY_SECONDS
+from conformance.container.container import READY_SECONDS
 from conformance.engine import client
 from conformance.guest import Firmware, GuestFailure
 from conformance.guests import Guests, Installation

@@ -9,7 +9,7 @@ from typing import Any
 from testinfra.backend import base
 from testinfra.host import Host
 
-from conformance.container import Container
+from conformance.container.container import Container
 
 
 class EngineBackend(base.BaseBackend):  # type: ignore[misc]  # testinfra has no types

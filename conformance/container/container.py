@@ -14,7 +14,7 @@ import docker
 import docker.errors
 import libvirt
 
-from conformance import effective, hypervisor
+from conformance.container import effective_state, libvirt_connection
 from conformance.engine import exec_stream, labels
 from conformance.engine.client import REMEDY, engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
@@ -216,7 +216,7 @@ class Container:
                     return None
                 raise ImageFailure(f"the container ended before libvirt answered\n{self.describe()}")
             try:
-                return hypervisor.connect(self.uri, seconds=min(OPEN_SECONDS, deadline))
+                return libvirt_connection.connect(self.uri, seconds=min(OPEN_SECONDS, deadline))
             except (libvirt.libvirtError, DeadlineExpired) as error:
                 last = error.message if isinstance(error, DeadlineExpired) else str(error)
                 return None
@@ -473,12 +473,12 @@ class Container:
         """Return the files in which libvirt keeps the IDs of QEMU's and its own processes that are not there."""
         return self.run("sh", "-c", STALE).text.split()
 
-    def state(self) -> effective.State:
+    def state(self) -> effective_state.State:
         """Read what the container may really do."""
         mode = self.mode
         asked = (*mode.devices, *mode.groups, *map(str, mode.majors.values()))
-        done = self.run("sh", "-c", effective.SCRIPT, "sh", *asked)
-        return effective.parse(done.text, self.id)
+        done = self.run("sh", "-c", effective_state.SCRIPT, "sh", *asked)
+        return effective_state.parse(done.text, self.id)
 
     def verify(self, *, cgroup_version: int, security: Collection[str]) -> None:
         """Compare the container with its mode before any cell counts.
@@ -489,7 +489,7 @@ class Container:
         """
         found = [
             difference
-            for difference in effective.compare(
+            for difference in effective_state.compare(
                 self.mode, self.state(), cgroup_version=cgroup_version, security=security
             )
             if difference.what not in self.absent

@@ -1,0 +1,1 @@
+"""The container under test, and the ways into it: engine, libvirt, testinfra."""
