@@ -26,10 +26,11 @@ import libvirt
 import libvirt_qemu
 import pytest
 
-from conformance import accel, guest, media
+from conformance import guest, media
 from conformance.container import container
 from conformance.container.container import Container
 from conformance.engine import image
+from conformance.host import kvm
 from conformance.util import paths, wait
 
 INTERVAL_SECONDS = 0.01
@@ -53,7 +54,7 @@ KINDS: tuple[tuple[str, ModuleType | Callable[..., Any]], ...] = (
     ("build", media),
     ("guest", guest.Running._wait),
     ("guest", guest._Console.drain),
-    ("guest", accel),
+    ("guest", kvm),
     ("guest", wait.wait_for),  # whoever waits outside the doors named here waits for a guest
     ("container", container),
     ("container", libvirt),

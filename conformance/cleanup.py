@@ -8,11 +8,11 @@ from typing import Any
 import docker
 import docker.errors
 
-from conformance import apparmor, delegation, host_lock, leftovers, passthrough
 from conformance.engine import labels
 from conformance.engine.client import engine_errors
 from conformance.errors import EngineError
-from conformance.host_lock import HostBusy
+from conformance.host import apparmor, cgroup_options, network_leftovers, network_lock, pci
+from conformance.host.network_lock import HostBusy
 from conformance.util.wait import DeadlineExpired, wait_for
 
 STOP_SECONDS = 20
@@ -70,7 +70,7 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
             given = [partial(_give_back, client, volume, gone, alone)] if labels.HOST_BEFORE in volume["Labels"] else []
             given += [partial(_unload, client, volume, gone)] if labels.PROFILE in volume["Labels"] else []
             given += (
-                [partial(delegation.give_back, client, volume["Labels"])]
+                [partial(cgroup_options.give_back, client, volume["Labels"])]
                 if labels.DELEGATION in volume["Labels"]
                 else []
             )
@@ -128,9 +128,9 @@ def give_back(client: docker.DockerClient, run: str) -> list[str]:
 
 
 def _give_back(client: docker.DockerClient, volume: dict[str, Any], done: list[str], alone: bool) -> None:
-    lock = host_lock.held(lambda _: None, seconds=0, address=host_lock.address(client.info()))
+    lock = network_lock.held(lambda _: None, seconds=0, address=network_lock.address(client.info()))
     with contextlib.nullcontext() if alone else lock:
-        taken = leftovers.give_back(client, volume["Labels"])
+        taken = network_leftovers.give_back(client, volume["Labels"])
     done += [f"in the host's network: {taken}"] if taken else []
 
 
@@ -140,7 +140,7 @@ def _unload(client: docker.DockerClient, volume: dict[str, Any], done: list[str]
 
 
 def _return_device(client: docker.DockerClient, volume: dict[str, Any], done: list[str]) -> None:
-    passthrough.give_back(client, volume["Labels"])
+    pci.give_back(client, volume["Labels"])
     done.append(f"PCI device {volume['Labels'][labels.PCI_DEVICE].partition(' ')[0]}: given back to its driver")
 
 

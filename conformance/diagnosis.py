@@ -11,13 +11,13 @@ from dataclasses import replace
 import docker.errors
 import requests
 
-from conformance import delegation
 from conformance.engine import image, local_daemon
 from conformance.engine.client import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
 from conformance.finding import Finding, Patient
+from conformance.host import cgroup_options
+from conformance.host.pci import NO_IOMMU
 from conformance.model.mode import MODULES, Mode, without_module
-from conformance.passthrough import NO_IOMMU
 from conformance.util import apt, paths
 from conformance.util.wait import DeadlineExpired, within
 
@@ -96,10 +96,10 @@ def _cgroup(patient: Patient) -> Finding:
     if patient.survey and patient.survey.cgroup_version == version and patient.survey.undelegated:
         return replace(
             found,
-            seen=f"{found.seen}, mounted without {delegation.KEEPS_NAMESPACES}",
+            seen=f"{found.seen}, mounted without {cgroup_options.KEEPS_NAMESPACES}",
             means="containers may do more in their control groups than on other hosts: systemd mounts them with it, and"
             " a container with --cgroupns=host takes it from the host",
-            remedy=f"there, as root: {delegation.remount(delegation.USUAL)}",
+            remedy=f"there, as root: {cgroup_options.remount(cgroup_options.USUAL)}",
         )
     return found
 

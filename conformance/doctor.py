@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from conformance import accel, diagnosis, media, survey
+from conformance import diagnosis, media, survey
 from conformance.engine import image, labels, local_daemon
 from conformance.engine.client import Engine, NoEngineError, address, connect
 from conformance.errors import EngineError
 from conformance.finding import Patient, Report
+from conformance.host import kvm as accel
 from conformance.model.contract import Contract
 from conformance.survey import Survey
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from conformance.accel import HostKvm
 from conformance.engine.client import Engine, NoEngineError
 from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
+from conformance.host.kvm import HostKvm
 from conformance.model import mode as modes
 from conformance.model.contract import Contract
 from conformance.model.mode import Mode

@@ -28,8 +28,8 @@ from conformance.guest import (
     Shape,
     Tuning,
 )
+from conformance.host.pci import Device
 from conformance.media import Probe
-from conformance.passthrough import Device
 from conformance.watch import STALL_SECONDS, Watch
 
 Need = Literal["iso", "disk", "network", "macvtap", "tpm"]

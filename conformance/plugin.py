@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, get_args
 import libvirt
 import pytest
 
-from conformance import cleanup, host_lock, host_network, leftovers, mirror, passthrough
+from conformance import cleanup, mirror
 from conformance import given as given_
 from conformance.beyond import Beyond
 from conformance.container.container import READY_SECONDS, Container
@@ -34,13 +34,14 @@ from conformance.errors import (
 from conformance.given import Given
 from conformance.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running, Tuning
 from conformance.guests import ONE_FOR_ALL, SHARED, Guests, Installation, Need, Part
+from conformance.host import network, network_leftovers, network_lock, pci
+from conformance.host.pci import Device, Spare
 from conformance.media import debian as debian_
 from conformance.model import contract, requirements
 from conformance.model import mode as modes_
 from conformance.model.contract import Contract
 from conformance.model.mode import Mode
 from conformance.model.verdict import KnownFailure, Verdict, at_fault, blames_image, recognised
-from conformance.passthrough import Device, Spare
 from conformance.question import Question, digest
 from conformance.report import terminal
 from conformance.run import Run, prepare
@@ -260,7 +261,7 @@ def _fact(word: str) -> tuple[str, str]:
 
 def _pci_address(word: str) -> str:
     try:
-        return passthrough.address(word)
+        return pci.address(word)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -574,7 +575,7 @@ def _alone(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[Non
         yield
         return
     progress = request.config.stash[PROGRESS]
-    with host_lock.held(lambda text: progress(f"{mode.id}: {text}"), address=host_lock.address(run.engine.info)):
+    with network_lock.held(lambda text: progress(f"{mode.id}: {text}"), address=network_lock.address(run.engine.info)):
         cleanup.sweep(run.engine.client, alone=True)  # whoever was waited for may have been killed
         yield
 
@@ -586,8 +587,8 @@ def host_before(request: pytest.FixtureRequest, run: Run, mode: Mode, _alone: No
         yield frozenset()
         return
     client = run.engine.client
-    leftovers.remember(client, run.image.id, run.id)
-    yield host_network.snapshot(client, run.image.id, run.id)
+    network_leftovers.remember(client, run.image.id, run.id)
+    yield network.snapshot(client, run.image.id, run.id)
     progress = request.config.stash[PROGRESS]
     with contextlib.suppress(EngineError):  # what is left then, the end of the session says once
         for line in cleanup.give_back(client, run.id):

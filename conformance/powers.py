@@ -6,11 +6,11 @@ from xml.sax.saxutils import quoteattr
 
 import libvirt
 
-from conformance import drivers
 from conformance.container.container import Container
 from conformance.engine import one_shot
 from conformance.engine.client import engine_errors
 from conformance.errors import HarnessError
+from conformance.host import char_devices
 from conformance.run import Run
 
 SETTINGS = """
@@ -122,7 +122,7 @@ def _network(container: Container, _: Run) -> str:
 
 def _macvtap(container: Container, run: Run) -> str:
     """Open a device of macvtap, whose module the host has loaded by then: until it has, everything looks refused."""
-    found = drivers.majors(run.engine.client, run.image.id, run.id, ["macvtap"])
+    found = char_devices.majors(run.engine.client, run.image.id, run.id, ["macvtap"])
     return _said(container, MACVTAP, "mknod", "mktemp", "grep", words=[str(found["macvtap"])])
 
 

@@ -12,17 +12,19 @@ from typing import Literal
 
 import docker.errors
 
-from conformance import apparmor, cleanup, drivers, media, refusals
-from conformance.accel import Asking, HostKvm
+from conformance import cleanup, media
 from conformance.beyond import Beyond, peer_image
 from conformance.container.container import READY_SECONDS, Container
-from conformance.delegation import Delegation
 from conformance.engine import client as engine
 from conformance.engine import image, labels, one_shot
 from conformance.engine.client import Engine, HostFingerprint, engine_errors
 from conformance.engine.port_relay import Relay
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guest import Accel
+from conformance.host import apparmor, char_devices, lsm_denials
+from conformance.host.cgroup_options import Delegation
+from conformance.host.kvm import Asking, HostKvm
+from conformance.host.pci import Spare
 from conformance.lab.emulator import EMULATION
 from conformance.media import Probe
 from conformance.model import mode as modes
@@ -30,7 +32,6 @@ from conformance.model import record
 from conformance.model.contract import UNCONFINED, Contract
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder
-from conformance.passthrough import Spare
 
 OUTER = "outer"
 """The fact of a host that it has only as a lab: how the virtual machine itself runs."""
@@ -159,7 +160,7 @@ class Run:
             client,
             dataclasses.replace(
                 mode,
-                majors=drivers.majors(client, self.image.id, self.id, mode.drivers),
+                majors=char_devices.majors(client, self.image.id, self.id, mode.drivers),
                 groups=self.spare.bind() if mode.vfio else (),
             ),
             self.image.id,
@@ -179,12 +180,12 @@ class Run:
         mode = container.mode
         security = self.fingerprint.security
         if "apparmor" in security and not mode.privileged and mode.apparmor != UNCONFINED:
-            who = mode.profile or refusals.ENGINES_OWN
+            who = mode.profile or lsm_denials.ENGINES_OWN
         elif "selinux" in security and not mode.privileged and modes.UNLABELLED not in mode.security_options:
-            who = refusals.CONTAINERS
+            who = lsm_denials.CONTAINERS
         else:
             return []
-        return refusals.since(self.engine.client, self.image.id, self.id, container.marked, who)
+        return lsm_denials.since(self.engine.client, self.image.id, self.id, container.marked, who)
 
     @functools.cached_property
     def beyond(self) -> Beyond:
@@ -285,7 +286,7 @@ def prepare(
         )
         undo.callback(ready.asking.withdraw)
         if ready.disposable and "apparmor" in ready.fingerprint.security:
-            refusals.log_all(where.client, ready.image.id, run)
+            lsm_denials.log_all(where.client, ready.image.id, run)
         progress("asking the host's KVM to boot a kernel")
         ready.asking.begin()
         if choice == "kvm" and not ready.kvm.usable:

@@ -66,7 +66,7 @@ class Survey:
         refused: the engine was asked for ``--privileged``, and did not start it.
         apparmor: whether the kernel has it enabled.
         cgroup_version: of the control groups.
-        undelegated: whether version 2 is mounted without nsdelegate (:mod:`conformance.delegation`).
+        undelegated: whether version 2 is mounted without nsdelegate (:mod:`conformance.host.cgroup_options`).
         virtualization: the processor's flag, ``vmx`` or ``svm``; empty where it has none.
         iommu_groups: how many there are.
         libvirt: signs of another libvirt in the host's network.

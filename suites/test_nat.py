@@ -5,10 +5,11 @@ from typing import Any
 import libvirt
 import pytest
 
-from conformance import host_network, networks
+from conformance import networks
 from conformance.beyond import Beyond
 from conformance.container.container import Container
 from conformance.guests import require_started
+from conformance.host import network as host_network
 from conformance.plugin import Boot, Live
 from conformance.run import Run
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from conformance.host.pci import Spare
 from conformance.media import disk_pattern
-from conformance.passthrough import Spare
 from conformance.plugin import Driving
 
 pytestmark = pytest.mark.pci_passthrough

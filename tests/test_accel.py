@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import requests
 
-from conformance import accel
-from conformance.accel import Asking
 from conformance.errors import EngineGone
+from conformance.host import kvm
+from conformance.host.kvm import Asking
 from conformance.media import Probe
 
 BOOTED = '@probe {"nonce":"kvm","seq":0,"event":"boot","cpuid_signature":"KVMKVMKVM"}'
 
 
 def test_a_kernel_that_reports_under_kvm_makes_it_usable() -> None:
-    seen = accel.judge(f"noise\n{BOOTED}\n")
+    seen = kvm.judge(f"noise\n{BOOTED}\n")
     assert seen
     assert seen.usable
 
@@ -29,21 +29,21 @@ def test_a_kernel_that_reports_under_kvm_makes_it_usable() -> None:
     ],
 )
 def test_what_the_host_cannot_do_is_told_in_its_own_words(output: str) -> None:
-    seen = accel.judge(output)
+    seen = kvm.judge(output)
     assert seen
     assert not seen.usable
     assert output.splitlines()[0].rpartition(": ")[2] in seen.seen
 
 
 def test_a_qemu_without_kvm_is_the_images_fault_and_not_the_hosts() -> None:
-    seen = accel.judge("qemu-system-x86_64: invalid accelerator kvm")
+    seen = kvm.judge("qemu-system-x86_64: invalid accelerator kvm")
     assert seen
     assert seen.usable
 
 
 def test_a_guest_under_emulation_decides_nothing() -> None:
-    assert accel.judge(BOOTED.replace("KVMKVMKVM", "TCGTCGTCGTCG")) is None
-    assert accel.judge("SeaBIOS") is None
+    assert kvm.judge(BOOTED.replace("KVMKVMKVM", "TCGTCGTCGTCG")) is None
+    assert kvm.judge("SeaBIOS") is None
 
 
 class Api:
@@ -150,7 +150,7 @@ def test_what_is_withdrawn_while_the_engine_makes_it_is_taken_away(ask: Any, mon
 
 
 def test_an_engine_that_never_answers_has_a_deadline(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accel, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(kvm, "ANSWER_SECONDS", 0.1)
     with pytest.raises(EngineGone, match="waited"):
         ask(Api("SeaBIOS")).answer()
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from conformance import apparmor
 from conformance.engine import labels, one_shot
 from conformance.errors import Unsupported
+from conformance.host import apparmor
 
 NAME = "libvirt-container"
 

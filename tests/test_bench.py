@@ -16,13 +16,13 @@ from docker.api.container import ContainerApiMixin
 from typer.testing import CliRunner
 
 from conformance import accounting, bench, beyond, cli, guest, media
-from conformance.accel import HostKvm
 from conformance.accounting import Account, kind_of
 from conformance.bench import Measurement, Result, Target
 from conformance.container.container import Container
 from conformance.engine import image
 from conformance.errors import HarnessError
 from conformance.guest import Shape, domain_xml
+from conformance.host.kvm import HostKvm
 from conformance.lab import cost, definition
 from conformance.media import store
 from conformance.model.record import Host, Image, Record, Recorder

@@ -8,9 +8,10 @@ import docker.errors
 import pytest
 import requests
 
-from conformance import apparmor, cleanup, delegation, host_lock, leftovers, passthrough
+from conformance import cleanup
 from conformance.engine import labels
 from conformance.errors import EngineError, EngineGone
+from conformance.host import apparmor, cgroup_options, network_leftovers, network_lock, pci
 
 
 class Api:
@@ -211,10 +212,10 @@ def given_back(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         runs.append(marks[labels.RUN])
         return "virbr0"
 
-    monkeypatch.setattr(leftovers, "give_back", give_back)
+    monkeypatch.setattr(network_leftovers, "give_back", give_back)
     address = f"\0conformance-test-{secrets.token_hex(8)}"
-    monkeypatch.setattr(host_lock, "address", lambda _info: address)
-    monkeypatch.setattr(host_lock, "held", functools.partial(host_lock.held, address=address))
+    monkeypatch.setattr(network_lock, "address", lambda _info: address)
+    monkeypatch.setattr(network_lock, "held", functools.partial(network_lock.held, address=address))
     return runs
 
 
@@ -242,7 +243,7 @@ def test_options_that_a_killed_run_took_from_the_host_go_before_what_remembers_t
     marks[labels.DELEGATION] = "nsdelegate"  # type: ignore[index]
     given: list[tuple[str, bool]] = []
     monkeypatch.setattr(
-        delegation,
+        cgroup_options,
         "give_back",
         lambda _client, marks: given.append((marks[labels.DELEGATION], "remove volume name-run" in api.calls)),
     )
@@ -279,7 +280,7 @@ def test_a_device_that_a_killed_run_took_goes_back_before_what_remembers_it(
         if not obeys:
             raise EngineError(f"{marks[labels.PCI_DEVICE]}: busy")
 
-    monkeypatch.setattr(passthrough, "give_back", give_back)
+    monkeypatch.setattr(pci, "give_back", give_back)
     if obeys:
         gone = cleanup.sweep(client(api))
         assert gone[2:4] == ["PCI device 0000:00:04.0: given back to its driver", f"volume name-{run}"]
@@ -300,7 +301,7 @@ def test_a_devices_return_does_not_wait_for_what_cannot_be_removed(monkeypatch: 
         raise Refusal(500, "has active endpoints")
 
     monkeypatch.setattr(api, "remove_network", refuse)
-    monkeypatch.setattr(passthrough, "give_back", lambda _client, marks: given.append(marks[labels.PCI_DEVICE]))
+    monkeypatch.setattr(pci, "give_back", lambda _client, marks: given.append(marks[labels.PCI_DEVICE]))
     with pytest.raises(EngineError, match="active endpoints"):
         cleanup.remove(client(api), "run")
     assert given == ["0000:00:04.0 virtio-pci boot"]
@@ -309,7 +310,7 @@ def test_a_devices_return_does_not_wait_for_what_cannot_be_removed(monkeypatch: 
 def test_a_network_in_which_another_run_is_stays_untouched_and_remembered(given_back: list[str]) -> None:
     run = dead_run()
     api = marked(run)
-    with host_lock.held(lambda _: None):
+    with network_lock.held(lambda _: None):
         gone = cleanup.sweep(client(api))
         assert not given_back
         assert gone == [f"container name-{run}", f"network name-{run}"], "a layer is kept to look at that network"
@@ -324,7 +325,7 @@ def test_what_remembers_stays_until_the_host_is_what_it_was(
     def stuck(_client: object, _marks: object) -> str:
         raise EngineError("the host's network keeps virbr0")
 
-    monkeypatch.setattr(leftovers, "give_back", stuck)
+    monkeypatch.setattr(network_leftovers, "give_back", stuck)
     api = marked("mine")
     with pytest.raises(EngineError, match="keeps virbr0"):
         cleanup.remove(client(api), "mine")

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from conformance.delegation import Delegation
 from conformance.engine import labels
 from conformance.errors import EngineError
+from conformance.host.cgroup_options import Delegation
 
 CGROUP2 = "30 25 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate,memory_recursiveprot\n"
 CGROUP1 = "31 25 0:27 / /sys/fs/cgroup/cpu ro,nosuid - cgroup cgroup rw,cpu\n"

@@ -9,13 +9,14 @@ import docker.errors
 import pytest
 from typer.testing import CliRunner
 
-from conformance import accel, cli, diagnosis, doctor
-from conformance.accel import HostKvm
+from conformance import cli, diagnosis, doctor
 from conformance.engine import local_daemon
 from conformance.engine.client import Engine, NoEngineError
 from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
 from conformance.finding import Finding, Patient, Report
+from conformance.host import kvm as accel
+from conformance.host.kvm import HostKvm
 from conformance.model.contract import Contract
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.report import terminal

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from conformance import drivers
 from conformance.engine import one_shot
 from conformance.errors import Unsupported
+from conformance.host import char_devices
 
 DEVICES = """\
 Character devices:
@@ -35,7 +35,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def majors(*names: str) -> Any:
     nobody: Any = None
-    return drivers.majors(nobody, "image", "run", names)
+    return char_devices.majors(nobody, "image", "run", names)
 
 
 def test_the_number_of_a_driver_is_read(asked: list[str]) -> None:
@@ -56,4 +56,4 @@ def test_a_driver_that_the_host_lacks_cannot_be_asked(name: str) -> None:
 
 
 def test_what_is_no_list_of_devices_has_no_driver() -> None:
-    assert drivers.parse("cat: /proc/devices: Permission denied") == {}
+    assert char_devices.parse("cat: /proc/devices: Permission denied") == {}

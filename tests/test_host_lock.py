@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from conformance import host_lock
 from conformance.errors import HarnessError
+from conformance.host import network_lock
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ def test_a_second_run_waits_and_is_told_for_whom(address: str) -> None:
         waiting.set()
 
     def second() -> None:
-        with host_lock.held(tell, seconds=60, address=address):
+        with network_lock.held(tell, seconds=60, address=address):
             entered.set()
 
-    with host_lock.held(told.append, address=address):
+    with network_lock.held(told.append, address=address):
         assert not told
         thread = threading.Thread(target=second, daemon=True)
         thread.start()
@@ -44,9 +44,9 @@ def test_a_second_run_waits_and_is_told_for_whom(address: str) -> None:
 
 def test_a_wait_has_an_end_and_says_what_to_do(address: str) -> None:
     with (
-        host_lock.held(lambda _: None, address=address),
+        network_lock.held(lambda _: None, address=address),
         pytest.raises(HarnessError, match=rf"process {os.getpid()}\) is still in the host's network(.|\n)*--mode"),
-        host_lock.held(lambda _: None, seconds=0, address=address),
+        network_lock.held(lambda _: None, seconds=0, address=address),
     ):
         pass
 
@@ -54,9 +54,9 @@ def test_a_wait_has_an_end_and_says_what_to_do(address: str) -> None:
 def test_engines_of_this_machine_share_a_lock_and_those_elsewhere_have_their_own() -> None:
     here = os.uname()
     ours = {"Name": here.nodename, "KernelVersion": here.release}
-    assert host_lock.address(ours | {"ID": "a"}) == host_lock.address(ours | {"ID": "b"}) == host_lock.ADDRESS
-    theirs = [host_lock.address({"Name": "elsewhere", "KernelVersion": "6.1.0", "ID": one}) for one in ("a", "b")]
-    assert len({host_lock.ADDRESS, *theirs}) == 3
+    assert network_lock.address(ours | {"ID": "a"}) == network_lock.address(ours | {"ID": "b"}) == network_lock.ADDRESS
+    theirs = [network_lock.address({"Name": "elsewhere", "KernelVersion": "6.1.0", "ID": one}) for one in ("a", "b")]
+    assert len({network_lock.ADDRESS, *theirs}) == 3
 
 
 def test_a_run_that_is_killed_holds_nothing(address: str) -> None:
@@ -65,5 +65,5 @@ def test_a_run_that_is_killed_holds_nothing(address: str) -> None:
         f"with host_lock.held(print, address={address!r}):\n    os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
-    with host_lock.held(lambda _: None, seconds=0, address=address):
+    with network_lock.held(lambda _: None, seconds=0, address=address):
         pass

@@ -1,4 +1,4 @@
-from conformance import host_network
+from conformance.host import network
 
 BEFORE = """\
 lo: <LOOPBACK,UP,LOWER_UP>
@@ -16,7 +16,7 @@ default via fe80::2 dev eth0 proto ra metric 1024 expires 1744sec pref medium
 
 
 def test_the_engines_own_and_counters_do_not_count() -> None:
-    assert host_network.parse(BEFORE) == {
+    assert network.parse(BEFORE) == {
         "lo: <LOOPBACK,UP,LOWER_UP>",
         "eth0: <BROADCAST,MULTICAST,UP>",
         "default via 192.0.2.1 dev eth0",
@@ -26,5 +26,5 @@ def test_the_engines_own_and_counters_do_not_count() -> None:
 
 
 def test_what_libvirt_leaves_is_seen() -> None:
-    after = host_network.parse(f"{BEFORE}virbr0: <BROADCAST>\n-A FORWARD -j LIBVIRT_FWO\n")
-    assert after - host_network.parse(BEFORE) == {"virbr0: <BROADCAST>", "-A FORWARD -j LIBVIRT_FWO"}
+    after = network.parse(f"{BEFORE}virbr0: <BROADCAST>\n-A FORWARD -j LIBVIRT_FWO\n")
+    assert after - network.parse(BEFORE) == {"virbr0: <BROADCAST>", "-A FORWARD -j LIBVIRT_FWO"}

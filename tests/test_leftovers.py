@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from conformance import leftovers
 from conformance.engine import labels, residue
 from conformance.errors import EngineError
-from conformance.leftovers import State
+from conformance.host import network_leftovers
+from conformance.host.network_leftovers import State
 
 DOCKERS = ":INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:DOCKER - [0:0]\n-A FORWARD -o docker0 -j DOCKER\n"
 CHAIN = ":LIBVIRT_FWI - [0:0]\n"
@@ -36,7 +36,10 @@ def after(before: State) -> State:
 
 
 def shown(before: State, now: State) -> list[str]:
-    return [" ".join(command).replace("iptables --wait 10 --table", "T") for command in leftovers.commands(before, now)]
+    return [
+        " ".join(command).replace("iptables --wait 10 --table", "T")
+        for command in network_leftovers.commands(before, now)
+    ]
 
 
 def test_what_libvirt_left_is_taken_away(before: State, after: State) -> None:
@@ -94,7 +97,7 @@ other libvirtd (process 12)
 
 
 def test_what_is_seen_is_read() -> None:
-    state = leftovers.parse(LOOKED)
+    state = network_leftovers.parse(LOOKED)
     assert (state.boot, state.links, state.others) == ("8f14e45f", ("lo", "virbr0"), ("libvirtd (process 12)",))
     assert state.firewall == {
         "iptables": {"filter": (":INPUT ACCEPT", "-A INPUT -j LIBVIRT_INP")},
@@ -104,7 +107,7 @@ def test_what_is_seen_is_read() -> None:
 
 def test_an_image_that_cannot_look_is_told() -> None:
     with pytest.raises(EngineError, match=r"cannot be looked at: (.|\n)*ip: not found"):
-        leftovers.parse("boot 8f14e45f\nsh: ip: not found\n")
+        network_leftovers.parse("boot 8f14e45f\nsh: ip: not found\n")
 
 
 class Looks:
@@ -124,8 +127,8 @@ def marks(state: State) -> dict[str, str]:
 
 
 def give_back(monkeypatch: pytest.MonkeyPatch, looks: Looks, before: State) -> str:
-    monkeypatch.setattr(leftovers, "_look", looks)
-    return leftovers.give_back(None, marks(before))  # type: ignore[arg-type]
+    monkeypatch.setattr(network_leftovers, "_look", looks)
+    return network_leftovers.give_back(None, marks(before))  # type: ignore[arg-type]
 
 
 def test_the_host_is_looked_at_again_afterwards(before: State, after: State, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +161,7 @@ def test_nothing_left_is_nothing_said(before: State, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"boot": 1, "links": [], "firewall": []}', "half a li"])
 def test_a_state_that_cannot_be_read_takes_nothing(after: State, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     looks = Looks(after)
-    monkeypatch.setattr(leftovers, "_look", looks)
+    monkeypatch.setattr(network_leftovers, "_look", looks)
     marked = {labels.RUN: "run", labels.IMAGE: "image", labels.HOST_BEFORE: text}
-    assert leftovers.give_back(None, marked) == ""  # type: ignore[arg-type]
+    assert network_leftovers.give_back(None, marked) == ""  # type: ignore[arg-type]
     assert not looks.done

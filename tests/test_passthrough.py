@@ -10,10 +10,10 @@ from typing import Any
 import docker.errors
 import pytest
 
-from conformance import passthrough
 from conformance.engine import labels, one_shot
 from conformance.errors import EngineError, HarnessError, Unsupported
-from conformance.passthrough import Device, Spare
+from conformance.host import pci
+from conformance.host.pci import Device, Spare
 
 CARD, DISK = "0000:00:04.0", "0000:00:05.0"
 
@@ -57,16 +57,16 @@ class Host:
         _sh, _c, script, _name, *words = command
         self.asked.append(script)
         match script:
-            case passthrough.LOOK:
+            case pci.LOOK:
                 return self.looked
-            case passthrough.CLAIM:
+            case pci.CLAIM:
                 assert (words, options["devices"]) == (["/dev/sda"], ["/dev/sda:/dev/sda:r"])
                 return self.used
-            case passthrough.WHOSE:
+            case pci.WHOSE:
                 return f"{self.drivers[words[0]]}\n"
-            case passthrough.NOW:
+            case pci.NOW:
                 return f"{self.drivers[words[0]]}\n"
-            case passthrough.APPEARED:
+            case pci.APPEARED:
                 return "sdb\n" if self.content else ""
         if "sha256sum" in script:
             assert options["devices"] == ["/dev/sdb:/dev/sdb:r"]
@@ -80,7 +80,7 @@ class Host:
         address = next(line for line in script.splitlines() if line.startswith("PCI="))[4:]
         own = {CARD: "virtio-pci", DISK: "ahci"}[address]
         if self.obeys:
-            self.drivers[address] = passthrough.DRIVER if "modprobe" in script else own
+            self.drivers[address] = pci.DRIVER if "modprobe" in script else own
         self.changed.append((address, self.drivers[address]))
         return f"{self.drivers[address]}\n"
 
@@ -107,7 +107,7 @@ def named(host: Host, *addresses: str) -> Spare:
 def test_what_is_named_is_told_apart_by_what_it_is(spare: Spare, host: Host) -> None:
     assert spare.one("card") == Device(CARD, "card", "virtio-pci", "4")
     assert spare.one("disk") == Device(DISK, "disk", "ahci", "5")
-    assert host.asked == [passthrough.LOOK, passthrough.CLAIM], "the host is looked at once"
+    assert host.asked == [pci.LOOK, pci.CLAIM], "the host is looked at once"
 
 
 def test_without_an_iommu_the_kernels_option_is_named(host: Host) -> None:
@@ -175,7 +175,7 @@ def test_the_engine_remembers_a_device_before_it_is_taken_until_it_is_back(spare
     # The run is killed here; the next one knows the engine alone.
     host.obeys, host.drivers[CARD] = True, "vfio-pci"
     engine: Any = SimpleNamespace(api=host)
-    passthrough.give_back(engine, marks)
+    pci.give_back(engine, marks)
     assert host.drivers[CARD] == "virtio-pci"
 
 
@@ -194,10 +194,10 @@ def test_a_device_that_libvirt_takes_by_itself_is_remembered_as_well(spare: Spar
     # Not even an engine that starts no privileged container is at fault, as long as the host has its device.
     host.refuses = "unable to apply caps: operation not permitted"
     engine: Any = SimpleNamespace(api=host)
-    passthrough.give_back(engine, marks)
+    pci.give_back(engine, marks)
     host.drivers[CARD] = "vfio-pci"
     with pytest.raises(EngineError, match=f"does not take {CARD} back: vfio-pci"):
-        passthrough.give_back(engine, marks)
+        pci.give_back(engine, marks)
 
 
 def test_what_the_engine_does_not_let_change_is_not_remembered(spare: Spare, host: Host) -> None:
@@ -257,13 +257,13 @@ def test_a_disk_holds_what_was_written_or_something_else(spare: Spare, host: Hos
     ("word", "address"), [("00:04.0", CARD), (CARD, CARD), ("0000:0A:1F.7", "0000:0a:1f.7"), ("0001:00:00.0", None)]
 )
 def test_an_address_is_whole(word: str, address: str | None) -> None:
-    assert passthrough.address(word) == (address or word)
+    assert pci.address(word) == (address or word)
 
 
 @pytest.mark.parametrize("word", ["", "eth0", "4", "00:04", "00:04.8", "00:24.0", "0000:00:04.0/driver", "../00:04.0"])
 def test_what_is_no_address_is_refused(word: str) -> None:
     with pytest.raises(ValueError, match="no address"):
-        passthrough.address(word)
+        pci.address(word)
 
 
 # ------------------------------------------------------------------------------------------------- the scripts
@@ -313,7 +313,7 @@ def sysfs(tmp_path: Path) -> Run:
 
 
 def test_a_host_is_looked_at(sysfs: Run) -> None:
-    boot, *looked = sysfs(passthrough.LOOK, CARD, "0000:00:09.0").splitlines()
+    boot, *looked = sysfs(pci.LOOK, CARD, "0000:00:09.0").splitlines()
     assert boot == f"boot {BOOT}"
     assert looked == [
         "iommu",
@@ -327,7 +327,7 @@ def test_a_host_is_looked_at(sysfs: Run) -> None:
 
 
 def reclaimed(sysfs: Run, boot: str = BOOT, address: str = CARD) -> str:
-    return sysfs("\n".join(["set -e", f"PCI={address}", f"BOOT={boot}", *passthrough.RECLAIMING])).strip()
+    return sysfs("\n".join(["set -e", f"PCI={address}", f"BOOT={boot}", *pci.RECLAIMING])).strip()
 
 
 @pytest.mark.parametrize("driver", ["vfio-pci", ""])
@@ -353,14 +353,14 @@ def test_a_device_that_its_driver_has_or_another_boot_is_left(
 ) -> None:
     card = tmp_path / "bus/pci/devices" / CARD
     (card / "driver_override").write_text("vfio-pci\n")
-    assert reclaimed(sysfs, boot, address) == passthrough.LEFT
+    assert reclaimed(sysfs, boot, address) == pci.LEFT
     assert (card / "driver_override").read_text().strip() == override
     assert not (tmp_path / "bus/pci/drivers_probe").exists()
     assert not (card / "driver/unbind").exists()
 
 
 def test_whose_a_device_is_and_which_disk_it_has_is_waited_for(sysfs: Run) -> None:
-    assert sysfs(passthrough.WHOSE, CARD, "virtio-pci") == "virtio-pci\n"
-    assert sysfs(passthrough.WHOSE, CARD, "other") == "virtio-pci\n"
-    assert sysfs(passthrough.APPEARED, CARD) == "sda\n"
-    assert sysfs(passthrough.APPEARED, "0000:00:09.0") == ""
+    assert sysfs(pci.WHOSE, CARD, "virtio-pci") == "virtio-pci\n"
+    assert sysfs(pci.WHOSE, CARD, "other") == "virtio-pci\n"
+    assert sysfs(pci.APPEARED, CARD) == "sda\n"
+    assert sysfs(pci.APPEARED, "0000:00:09.0") == ""

@@ -13,10 +13,10 @@ import pytest
 import requests
 
 from conformance import plugin
-from conformance.accel import Asking, HostKvm
 from conformance.engine import one_shot
 from conformance.engine.client import Engine, HostFingerprint
 from conformance.errors import EngineError, HarnessError
+from conformance.host.kvm import Asking, HostKvm
 from conformance.model import contract as contracts
 from conformance.model.record import Image, Recorder
 from conformance.model.verdict import CRASH, EMULATIONS_FAULT

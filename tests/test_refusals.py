@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from conformance import refusals
 from conformance.engine import one_shot
+from conformance.host import lsm_denials
 
 NOBODY: Any = None
 
@@ -46,7 +46,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_what_was_refused_to_a_profile_since_then_is_told_once(asked: list[dict[str, Any]]) -> None:
-    found = refusals.since(NOBODY, "image", "run", "2026-11-24T14:17:00.123456789Z", "docker-default")
+    found = lsm_denials.since(NOBODY, "image", "run", "2026-11-24T14:17:00.123456789Z", "docker-default")
     assert found == [
         "docker-default refuses open /proc/sys/net/ipv6/conf/virbrN/disable_ipv6 (wc)",
         "docker-default refuses mount / (rw, rslave)",
@@ -56,19 +56,19 @@ def test_what_was_refused_to_a_profile_since_then_is_told_once(asked: list[dict[
 
 @pytest.mark.usefixtures("asked")
 def test_before_the_first_question_everything_counts() -> None:
-    found = refusals.since(NOBODY, "image", "run", "", "docker-default")
+    found = lsm_denials.since(NOBODY, "image", "run", "", "docker-default")
     assert found[0] == "docker-default refuses mount /early/"
 
 
 @pytest.mark.usefixtures("asked")
 def test_another_profiles_refusals_say_nothing_of_the_container() -> None:
-    assert refusals.since(NOBODY, "image", "run", "2026-11-24T14:30:00Z", "docker-default") == []
-    assert refusals.since(NOBODY, "image", "run", "", "libvirt-container") == []
+    assert lsm_denials.since(NOBODY, "image", "run", "2026-11-24T14:30:00Z", "docker-default") == []
+    assert lsm_denials.since(NOBODY, "image", "run", "", "libvirt-container") == []
 
 
 @pytest.mark.usefixtures("asked")
 def test_selinux_is_heard_as_well() -> None:
-    assert refusals.since(NOBODY, "image", "run", "", "container_t") == [
+    assert lsm_denials.since(NOBODY, "image", "run", "", "container_t") == [
         "container_t refuses chown (capability)",
         "container_t refuses mounton /proc/sys (dir)",
     ]

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from conformance import cleanup, media, run
-from conformance.accel import HostKvm
 from conformance.engine import client, image, one_shot
 from conformance.engine.client import Engine
 from conformance.errors import EngineError, EngineGone, HarnessError, MediaError, Unsupported
+from conformance.host.kvm import HostKvm
+from conformance.host.pci import Spare
 from conformance.model import mode
 from conformance.model.contract import Contract
-from conformance.passthrough import Spare
 
 
 @pytest.fixture

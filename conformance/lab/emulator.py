@@ -18,8 +18,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from conformance import accel
 from conformance.errors import LabError
+from conformance.host import kvm
 from conformance.lab import DEFINITIONS, packages
 from conformance.media import CMDLINE, Probe, download, store
 from conformance.media.probe_report import MARK
@@ -114,7 +114,7 @@ def _kvm_boots(probe: Probe, progress: Progress) -> bool:
     except subprocess.TimeoutExpired as expired:  # after an internal error QEMU stays, paused
         said = (expired.stdout or b"") + (expired.stderr or b"")
     output = said.decode(errors="replace")
-    answer = accel.judge(output)
+    answer = kvm.judge(output)
     # A QEMU that knows no KVM is not held against a host, but no kernel has booted.
     return answer is not None and answer.usable and MARK in output
 

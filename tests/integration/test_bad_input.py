@@ -24,13 +24,14 @@ import docker
 import libvirt
 import pytest
 
-from conformance import cleanup, host_lock, host_network, leftovers, media
+from conformance import cleanup, media
 from conformance.container import libvirt_connection
 from conformance.container.container import Container
 from conformance.engine import client as engine
 from conformance.engine import image, labels
 from conformance.errors import ImageFailure, ImageLate
 from conformance.guests import Guests
+from conformance.host import network, network_leftovers, network_lock
 from conformance.model import contract as contracts
 from conformance.model import mode, record
 from conformance.model.verdict import Verdict, blames_image, gravest
@@ -517,8 +518,8 @@ def test_two_runs_at_once_in_the_hosts_network_take_turns(
     assert "to leave the host's network" in output
     for session in sessions:
         assert left_by(where.client, session.process.pid) == []
-    with host_lock.held(lambda _text: None):
-        assert host_network.snapshot(where.client, tag, RUN) == host_before
+    with network_lock.held(lambda _text: None):
+        assert network.snapshot(where.client, tag, RUN) == host_before
 
 
 # ---------------------------------------------------------------------------------------- the host's network
@@ -527,8 +528,8 @@ def test_two_runs_at_once_in_the_hosts_network_take_turns(
 @pytest.fixture
 def host_before(where: engine.Engine, tag: str) -> frozenset[str]:
     """The host's network, with nobody's container in it."""
-    with host_lock.held(lambda _text: None):
-        return host_network.snapshot(where.client, tag, RUN)
+    with network_lock.held(lambda _text: None):
+        return network.snapshot(where.client, tag, RUN)
 
 
 def in_host_network(where: engine.Engine, tag: str, run: str) -> Container:
@@ -538,41 +539,41 @@ def in_host_network(where: engine.Engine, tag: str, run: str) -> Container:
 def test_a_container_that_was_killed_and_removed_leaves_the_host_as_it_was(
     where: engine.Engine, tag: str, host_before: frozenset[str]
 ) -> None:
-    with host_lock.held(lambda _text: None):
-        leftovers.remember(where.client, tag, OTHER_RUN)
+    with network_lock.held(lambda _text: None):
+        network_leftovers.remember(where.client, tag, OTHER_RUN)
         container = in_host_network(where, tag, OTHER_RUN).start()
         try:
             container.wait_until_ready().networkCreateXML("<network><name>isolated</name></network>")
             container.kill()
         finally:
             container.remove()
-        left = host_network.snapshot(where.client, tag, RUN) - host_before
+        left = network.snapshot(where.client, tag, RUN) - host_before
 
         gone = cleanup.remove(where.client, OTHER_RUN, alone=True)
 
         assert {line.partition(":")[0] for line in left} >= {"virbr0", "virbr1", "-A FORWARD -j LIBVIRT_FWI"}
         assert "virbr0" in gone[0]
-        assert host_network.snapshot(where.client, tag, RUN) == host_before
+        assert network.snapshot(where.client, tag, RUN) == host_before
 
 
 def test_while_another_libvirt_is_in_the_hosts_network_nothing_of_it_is_taken(
     where: engine.Engine, tag: str, host_before: frozenset[str]
 ) -> None:
-    with host_lock.held(lambda _text: None):
-        leftovers.remember(where.client, tag, OTHER_RUN)
+    with network_lock.held(lambda _text: None):
+        network_leftovers.remember(where.client, tag, OTHER_RUN)
         theirs = in_host_network(where, tag, RUN).start()
         try:
             theirs.wait_until_ready()
-            theirs_and_hosts = host_network.snapshot(where.client, tag, RUN)
+            theirs_and_hosts = network.snapshot(where.client, tag, RUN)
 
             said = cleanup.remove(where.client, OTHER_RUN, alone=True)[0]
 
             assert re.search(r"left alone, since libvirtd \(process \d+\).* is there too: LIBVIRT_.*virbr0", said)
-            assert host_network.snapshot(where.client, tag, RUN) == theirs_and_hosts
+            assert network.snapshot(where.client, tag, RUN) == theirs_and_hosts
         finally:
             theirs.stop()
             theirs.remove()
-        assert host_network.snapshot(where.client, tag, RUN) == host_before
+        assert network.snapshot(where.client, tag, RUN) == host_before
 
 
 @pytest.mark.parametrize("its_container", ["still there", "killed and removed"])
@@ -583,13 +584,13 @@ def test_what_a_killed_matrix_left_in_the_hosts_network_the_next_run_removes(
     session.until("a guest by BIOS")
     session.process.kill()
     session.end()
-    with host_lock.held(lambda _text: None):
+    with network_lock.held(lambda _text: None):
         if its_container == "killed and removed":
             for one in containers_of(where.client, session.process.pid):
                 where.client.api.remove_container(one, v=True, force=True)
-        assert host_network.snapshot(where.client, tag, RUN) - host_before
+        assert network.snapshot(where.client, tag, RUN) - host_before
 
         cleanup.sweep(where.client, alone=True)
 
-        assert host_network.snapshot(where.client, tag, RUN) == host_before
+        assert network.snapshot(where.client, tag, RUN) == host_before
     assert left_by(where.client, session.process.pid) == []

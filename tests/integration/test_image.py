@@ -17,11 +17,13 @@ from typing import Any, Protocol
 import docker
 import pytest
 
-from conformance import cleanup, drivers, host_network
+from conformance import cleanup
 from conformance.engine import client as engines
 from conformance.engine import image, labels
 from conformance.engine.client import Engine
 from conformance.errors import HarnessError, Unsupported
+from conformance.host import char_devices
+from conformance.host import network as host_network
 from conformance.model import contract as contracts
 from conformance.model import mode
 from conformance.model.mode import Mode
@@ -533,7 +535,7 @@ def macvtap(engine: Engine, tag: str, unprivileged: Mode) -> Mode:
     """The documented mode, and the devices of macvtap interfaces."""
     rule = contracts.load().exposures_of(contracts.load().mode("unprivileged-macvtap"))
     try:
-        majors = drivers.majors(engine.client, tag, RUN, ["macvtap"])
+        majors = char_devices.majors(engine.client, tag, RUN, ["macvtap"])
     except Unsupported as error:
         pytest.skip(str(error))
     added = tuple(one for one in rule if one.id == "macvtap")

@@ -1,0 +1,1 @@
+"""The engine's host: KVM, security modules, network, devices, and the changes that a run undoes there."""
