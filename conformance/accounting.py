@@ -26,10 +26,11 @@ import libvirt
 import libvirt_qemu
 import pytest
 
-from conformance import guest, media
+from conformance import media
 from conformance.container import container
 from conformance.container.container import Container
 from conformance.engine import image
+from conformance.guests import guest
 from conformance.host import kvm
 from conformance.util import paths, wait
 

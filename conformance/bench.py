@@ -26,12 +26,12 @@ import libvirt
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from conformance import guest
-from conformance.beyond import Beyond
 from conformance.container.container import Container
 from conformance.errors import HarnessError
-from conformance.guest import BOOT_SECONDS, MEMORY_MIB, Accel, Shape
-from conformance.guests import POOL, Guests
+from conformance.guests import guest
+from conformance.guests.factory import POOL, Guests
+from conformance.guests.guest import BOOT_SECONDS, MEMORY_MIB, Accel, Shape
+from conformance.guests.peer_network import Beyond
 from conformance.lab import boots, definition
 from conformance.lab import cost as lab_cost
 from conformance.media import CMDLINE, Probe

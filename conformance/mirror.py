@@ -1,7 +1,7 @@
 """The Debian mirror that guests install from."""
 
-from conformance.beyond import Beyond
 from conformance.errors import HarnessError
+from conformance.guests.peer_network import Beyond
 from conformance.util import apt
 
 NAME_ANOTHER = "name a Debian mirror that containers reach by HTTP: --install-mirror=URL"

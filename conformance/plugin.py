@@ -19,7 +19,6 @@ import pytest
 
 from conformance import cleanup, mirror
 from conformance import given as given_
-from conformance.beyond import Beyond
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import labels
 from conformance.errors import (
@@ -32,8 +31,10 @@ from conformance.errors import (
     Unsupported,
 )
 from conformance.given import Given
-from conformance.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running, Tuning
-from conformance.guests import ONE_FOR_ALL, SHARED, Guests, Installation, Need, Part
+from conformance.guests.factory import ONE_FOR_ALL, SHARED, Guests, Installation, Need, Part
+from conformance.guests.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running, Tuning
+from conformance.guests.install_watch import Watch
+from conformance.guests.peer_network import Beyond
 from conformance.host import network, network_leftovers, network_lock, pci
 from conformance.host.pci import Device, Spare
 from conformance.media import debian as debian_
@@ -47,7 +48,6 @@ from conformance.report import terminal
 from conformance.run import Run, prepare
 from conformance.util import paths, signals
 from conformance.util.progress import Progress
-from conformance.watch import Watch
 from conformance.windows import given as windows_
 from conformance.windows.given import Windows
 

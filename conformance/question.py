@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from conformance.guest import Guest
+from conformance.guests.guest import Guest
 from conformance.model.contract import Cause, Feature
 from conformance.model.record import Record
 from conformance.model.verdict import KnownFailure, Verdict, blames_image

@@ -13,14 +13,14 @@ from typing import Literal
 import docker.errors
 
 from conformance import cleanup, media
-from conformance.beyond import Beyond, peer_image
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import client as engine
 from conformance.engine import image, labels, one_shot
 from conformance.engine.client import Engine, HostFingerprint, engine_errors
 from conformance.engine.port_relay import Relay
 from conformance.errors import EngineError, HarnessError, Unsupported
-from conformance.guest import Accel
+from conformance.guests.guest import Accel
+from conformance.guests.peer_network import Beyond, peer_image
 from conformance.host import apparmor, char_devices, lsm_denials
 from conformance.host.cgroup_options import Delegation
 from conformance.host.kvm import Asking, HostKvm

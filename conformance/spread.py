@@ -10,9 +10,9 @@ import pytest
 from conformance import media, sessions
 from conformance import run as runs
 from conformance.asked import Selection
-from conformance.beyond import peer_image
 from conformance.engine import client, image, labels
 from conformance.engine.client import HostFingerprint, engine_errors
+from conformance.guests.peer_network import peer_image
 from conformance.model import contract, mode, record, requirements
 from conformance.model.contract import Contract
 from conformance.model.mode import Mode

@@ -6,7 +6,7 @@ import pytest
 
 from conformance import processors
 from conformance.container.container import Container
-from conformance.guest import Tuning
+from conformance.guests.guest import Tuning
 from conformance.plugin import Tuned
 
 pytestmark = pytest.mark.cpu_pinning

@@ -6,7 +6,7 @@ import libvirt
 import pytest
 
 from conformance.container.container import Container
-from conformance.guests import require_started
+from conformance.guests.factory import require_started
 from conformance.run import Run
 
 pytestmark = pytest.mark.defaults

@@ -6,8 +6,8 @@ import pytest
 
 from conformance import hugepages
 from conformance.container.container import Container
-from conformance.guest import Tuning
-from conformance.guests import TUNED_MIB
+from conformance.guests.factory import TUNED_MIB
+from conformance.guests.guest import Tuning
 from conformance.plugin import Tuned
 
 pytestmark = pytest.mark.hugepages

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from conformance.beyond import Beyond
 from conformance.container.container import Container
-from conformance.guest import Firmware
-from conformance.guests import Installation
+from conformance.guests.factory import Installation
+from conformance.guests.guest import Firmware
+from conformance.guests.install_watch import INSTALL_SECONDS, START_SECONDS
+from conformance.guests.peer_network import Beyond
 from conformance.plugin import Install
-from conformance.watch import INSTALL_SECONDS, START_SECONDS
 
 pytestmark = [
     pytest.mark.install_debian,

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from conformance.beyond import Beyond
 from conformance.container.container import Container
 from conformance.errors import Unsupported
+from conformance.guests.install_watch import INSTALL_SECONDS, START_SECONDS
+from conformance.guests.peer_network import Beyond
 from conformance.plugin import Install
 from conformance.run import Run
-from conformance.watch import INSTALL_SECONDS, START_SECONDS
 from conformance.windows.given import Windows
 
 pytestmark = [

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from conformance.given import Given
-from conformance.guest import Firmware
+from conformance.guests.guest import Firmware
 from conformance.media.third_party import others
 from conformance.plugin import Boot, Medium
 from conformance.run import Run

@@ -6,8 +6,8 @@ import libvirt
 import pytest
 
 from conformance.container.container import Container
-from conformance.guest import MEMORY_MIB
-from conformance.guests import Guests
+from conformance.guests.factory import Guests
+from conformance.guests.guest import MEMORY_MIB
 from conformance.objects import Kind, kinds, swept
 from conformance.plugin import Live
 

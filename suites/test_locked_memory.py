@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from conformance.guest import Tuning
+from conformance.guests.guest import Tuning
 from conformance.plugin import Tuned
 
 pytestmark = pytest.mark.locked_memory

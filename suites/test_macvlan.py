@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from conformance import macvtap
-from conformance.beyond import Beyond
 from conformance.container.container import Container
-from conformance.guest import Direct
-from conformance.guests import Guests
+from conformance.guests.factory import Guests
+from conformance.guests.guest import Direct
+from conformance.guests.peer_network import Beyond
 from conformance.model.mode import Mode
 from conformance.plugin import Boot
 

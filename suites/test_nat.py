@@ -6,9 +6,9 @@ import libvirt
 import pytest
 
 from conformance import networks
-from conformance.beyond import Beyond
 from conformance.container.container import Container
-from conformance.guests import require_started
+from conformance.guests.factory import require_started
+from conformance.guests.peer_network import Beyond
 from conformance.host import network as host_network
 from conformance.plugin import Boot, Live
 from conformance.run import Run

@@ -10,8 +10,8 @@ import pytest
 from conformance import uploads
 from conformance.container.container import Container
 from conformance.errors import ImageFailure, ImageLate
-from conformance.guest import Autostarted
-from conformance.guests import Guests
+from conformance.guests.factory import Guests
+from conformance.guests.guest import Autostarted
 from conformance.objects import keep, kept, swept
 
 pytestmark = [pytest.mark.restart, pytest.mark.ends("container")]

@@ -6,7 +6,7 @@ import pytest
 from testinfra.host import Host
 
 from conformance.container.container import Container
-from conformance.guests import Guests
+from conformance.guests.factory import Guests
 from conformance.plugin import Boot
 
 pytestmark = pytest.mark.uefi

@@ -3,7 +3,7 @@
 import libvirt
 import pytest
 
-from conformance.guests import DISK_BYTES, Guests
+from conformance.guests.factory import DISK_BYTES, Guests
 from conformance.media import DISK_OFFSET, disk_pattern
 from conformance.plugin import Boot, Live
 

@@ -15,13 +15,14 @@ from docker.api.build import BuildApiMixin
 from docker.api.container import ContainerApiMixin
 from typer.testing import CliRunner
 
-from conformance import accounting, bench, beyond, cli, guest, media
+from conformance import accounting, bench, cli, media
 from conformance.accounting import Account, kind_of
 from conformance.bench import Measurement, Result, Target
 from conformance.container.container import Container
 from conformance.engine import image
 from conformance.errors import HarnessError
-from conformance.guest import Shape, domain_xml
+from conformance.guests import guest, peer_network
+from conformance.guests.guest import Shape, domain_xml
 from conformance.host.kvm import HostKvm
 from conformance.lab import cost, definition
 from conformance.media import store
@@ -68,7 +69,7 @@ ENSURE_IMAGE = accounting.call(image.ensure_image)
         ([MAIN, WAIT, accounting.call(libvirt.virDomain.state)], "guest"),
         ([MAIN, TEST, accounting.call(libvirt.virConnect.lookupByName)], "container"),
         ([MAIN, accounting.call(Container.stop), accounting.call(ContainerApiMixin.stop)], "container"),
-        ([MAIN, accounting.call(beyond.Beyond.start), accounting.call(ContainerApiMixin.start)], "engine"),
+        ([MAIN, accounting.call(peer_network.Beyond.start), accounting.call(ContainerApiMixin.start)], "engine"),
         ([MAIN, ENSURE_IMAGE, accounting.call(BuildApiMixin.build)], "build"),
         ([MAIN, accounting.call(media.probe), accounting.call(store.intact)], "build"),
         ([MAIN, (docker_build.__name__, "<module>")], "engine"),

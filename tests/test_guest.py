@@ -11,11 +11,11 @@ import libvirt
 import pytest
 from PIL import Image
 
-from conformance import guest as guests
-from conformance import screen
 from conformance.container.container import Done
 from conformance.errors import Unsupported
-from conformance.guest import Guest, GuestFailure, Running, Shape
+from conformance.guests import guest as guests
+from conformance.guests import screen
+from conformance.guests.guest import Guest, GuestFailure, Running, Shape
 from conformance.model import contract as contracts
 from conformance.model import mode
 from conformance.model.verdict import blames_image
@@ -486,7 +486,7 @@ def test_a_label_that_cannot_be_read_is_not_taken_for_none(
     monkeypatch: pytest.MonkeyPatch, done: Done, label: str | None
 ) -> None:
     monkeypatch.setattr(Running, "_pid", "7")
-    monkeypatch.setattr("conformance.guest._seen", lambda *_: "")
+    monkeypatch.setattr("conformance.guests.guest._seen", lambda *_: "")
     running = object.__new__(Running)
     running._container = cast("Any", SimpleNamespace(run=lambda *_: done))
     running.guest = cast("Any", SimpleNamespace(name="probe"))
@@ -525,7 +525,7 @@ def test_the_kernel_says_where_qemu_runs_and_what_its_memory_is(monkeypatch: pyt
 
 def test_a_qemu_that_has_ended_has_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Running, "_pid", "")
-    monkeypatch.setattr("conformance.guest._seen", lambda *_: "")
+    monkeypatch.setattr("conformance.guests.guest._seen", lambda *_: "")
     running = object.__new__(Running)
     gone = Done(1, b"", b"cat: /proc//status: No such file or directory\n")
     running._container = cast("Any", SimpleNamespace(run=lambda *_, **__: gone, mode=Container.mode))

@@ -10,10 +10,10 @@ from typing import Any
 import libvirt
 import pytest
 
-from conformance import guests as sharing
 from conformance.errors import ImageFailure
-from conformance.guest import Guest, Shape, Tuning, domain_xml
-from conformance.guests import Guests, require_started
+from conformance.guests import factory as sharing
+from conformance.guests.factory import Guests, require_started
+from conformance.guests.guest import Guest, Shape, Tuning, domain_xml
 from conformance.media.probe_report import Event
 
 Boots = list[tuple[str, frozenset[str]]]

@@ -10,7 +10,7 @@ import libvirt
 import pytest
 
 from conformance.errors import EngineError, HarnessError, ImageFailure, LabError
-from conformance.guest import Firmware, Guest, Shape
+from conformance.guests.guest import Firmware, Guest, Shape
 from conformance.lab import boots, definition, machine
 from conformance.media import Probe
 from conformance.media.probe_report import Event

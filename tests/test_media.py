@@ -23,7 +23,7 @@ import pytest
 
 from conformance import media
 from conformance.errors import MediaError
-from conformance.guest import LOADER_BYTES
+from conformance.guests.guest import LOADER_BYTES
 from conformance.media import build, debian, download, formats, packages, recipe, store, third_party
 from conformance.util.apt import MIRROR_VARIABLE, Mirror
 from conformance.windows import standin

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from conformance import screen
 from conformance.errors import ImageFailure, MediaError
-from conformance.screen import UNREADABLE, Font, Reading, Screen
+from conformance.guests import screen
+from conformance.guests.screen import UNREADABLE, Font, Reading, Screen
 
 GREY, BLUE, RED, WHITE = (170, 170, 170), (0, 0, 170), (170, 0, 0), (255, 255, 255)
 TEXT = ["", "  Memtest86+ v7.20", "Time:  0:00:07", "~{|}"]

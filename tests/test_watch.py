@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from conformance import watch
+from conformance.guests import install_watch
+from conformance.guests.install_watch import Watch
 from conformance.media.probe_report import Event
-from conformance.watch import Watch
 
 
 class Failed(Exception):
@@ -112,14 +112,16 @@ def test_a_kernel_that_panicked_is_given_up_at_once(make: Make) -> None:
 
 def test_a_guest_that_reboots_again_and_again_is_given_up_however_much_it_does(make: Make) -> None:
     watched, running, told = make("Restarting", disk=tuple(range(100)))
-    running.reboots = watch.REBOOTS
+    running.reboots = install_watch.REBOOTS
     assert watched.until("end", "installing", seconds=60)
     running.reboots += 1
-    with pytest.raises(Failed, match=rf"^first start: it has rebooted {watch.REBOOTS + 1} times; .*'Restarting'"):
+    with pytest.raises(
+        Failed, match=rf"^first start: it has rebooted {install_watch.REBOOTS + 1} times; .*'Restarting'"
+    ):
         watched.until("end", "first start", seconds=60)
     assert told
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0 min 00 s"), (61.9, "1 min 01 s"), (3600, "60 min 00 s")])
 def test_times_are_written_as_minutes(seconds: float, words: str) -> None:
-    assert watch.minutes(seconds) == words
+    assert install_watch.minutes(seconds) == words

@@ -14,7 +14,7 @@ import pycdlib
 import pytest
 
 from conformance.errors import MediaError
-from conformance.guest import Firmware
+from conformance.guests.guest import Firmware
 from conformance.windows import answers, given, medium, standin, wim
 from conformance.windows.wim import Edition
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import libvirt
 
-from conformance.beyond import Beyond
 from conformance.errors import EngineError, HarnessError, ImageFailure
-from conformance.guest import Firmware, Guest
-from conformance.guests import Guests
+from conformance.guests.factory import Guests
+from conformance.guests.guest import Firmware, Guest
+from conformance.guests.peer_network import Beyond
 from conformance.lab import machine
 from conformance.lab.definition import Host
 from conformance.media import Probe

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from conformance.errors import MediaError
 from conformance.given import require_iso
-from conformance.guest import Firmware
-from conformance.guests import Installation
+from conformance.guests.factory import Installation
+from conformance.guests.guest import Firmware
 from conformance.windows import standin, wim
 from conformance.windows.medium import answer_medium
 from conformance.windows.wim import Edition

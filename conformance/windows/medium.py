@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conformance.guest import Firmware
+from conformance.guests.guest import Firmware
 from conformance.media import formats
 from conformance.util import paths
 from conformance.windows import answers

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from conformance import media
-from conformance.beyond import Beyond
 from conformance.container.container import Container
 from conformance.engine import labels
 from conformance.engine.client import connect
 from conformance.engine.local_daemon import PrivateEngine
-from conformance.guests import Guests
+from conformance.guests.factory import Guests
+from conformance.guests.peer_network import Beyond
 from conformance.model import contract, mode
 from conformance.objects import keep, kept
 

@@ -30,7 +30,7 @@ from conformance.container.container import Container
 from conformance.engine import client as engine
 from conformance.engine import image, labels
 from conformance.errors import ImageFailure, ImageLate
-from conformance.guests import Guests
+from conformance.guests.factory import Guests
 from conformance.host import network, network_leftovers, network_lock
 from conformance.model import contract as contracts
 from conformance.model import mode, record

@@ -13,11 +13,11 @@ import pycdlib
 import pytest
 
 from conformance import run as runs
-from conformance import watch
 from conformance.container.container import READY_SECONDS
 from conformance.engine import client
-from conformance.guest import Firmware, GuestFailure
-from conformance.guests import Guests, Installation
+from conformance.guests import install_watch
+from conformance.guests.factory import Guests, Installation
+from conformance.guests.guest import Firmware, GuestFailure
 from conformance.media import formats
 from conformance.model import contract as contracts
 from conformance.model import mode
@@ -116,8 +116,8 @@ def altered(folder: Path, old: str, new: str) -> Path:
 
 def failure(guests: Guests, what: Installation, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return why an installation failed, which it has to; its screenshots are looked at, and removed."""
-    monkeypatch.setitem(watch.STALL_SECONDS, "tcg", 30)
-    monkeypatch.setattr(watch, "TELL_SECONDS", 5)
+    monkeypatch.setitem(install_watch.STALL_SECONDS, "tcg", 30)
+    monkeypatch.setattr(install_watch, "TELL_SECONDS", 5)
     with guests.installing(what, firmware="bios") as machine:
         machine.press_any_key()
         with pytest.raises(GuestFailure) as caught:
@@ -168,7 +168,7 @@ def test_a_setup_that_waits_at_a_dialog_for_ever_is_given_up(
 def test_a_reboot_loop_is_noticed_by_its_reboots(
     guests: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "REBOOTS", 2)
+    monkeypatch.setattr(install_watch, "REBOOTS", 2)
     what = installation(tmp_path, "bios", ELEVEN, *answers.DRIVERS)
     long = altered(tmp_path, ">installed<", ">a-name-that-is-too-long<")
     told = failure(guests, dataclasses.replace(what, more=(what.more[0], long)), monkeypatch)

@@ -19,10 +19,10 @@ import libvirt_qemu
 
 from conformance.container.container import Container
 from conformance.errors import ImageFailure, Unsupported
+from conformance.guests.screen import Reading, Screen, save, small_png
 from conformance.media import CMDLINE
 from conformance.media.probe_report import Event, Report
 from conformance.model.verdict import FULL_DISK
-from conformance.screen import Reading, Screen, save, small_png
 from conformance.util import paths
 from conformance.util.wait import DeadlineExpired, for_image, wait_for
 

@@ -12,11 +12,10 @@ from xml.sax.saxutils import escape
 
 import libvirt
 
-from conformance import guest as guests
-from conformance.beyond import Beyond
 from conformance.container.container import Container
 from conformance.errors import HarnessError, ImageFailure
-from conformance.guest import (
+from conformance.guests import guest as guests
+from conformance.guests.guest import (
     Accel,
     Autostarted,
     Defined,
@@ -28,9 +27,10 @@ from conformance.guest import (
     Shape,
     Tuning,
 )
+from conformance.guests.install_watch import STALL_SECONDS, Watch
+from conformance.guests.peer_network import Beyond
 from conformance.host.pci import Device
 from conformance.media import Probe
-from conformance.watch import STALL_SECONDS, Watch
 
 Need = Literal["iso", "disk", "network", "macvtap", "tpm"]
 """What a boot can be asked for."""

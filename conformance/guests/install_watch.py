@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from conformance.guest import Accel, Guest, Running
+from conformance.guests.guest import Accel, Guest, Running
 from conformance.media.probe_report import Event
 
 TELL_SECONDS = 20.0

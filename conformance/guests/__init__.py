@@ -1,0 +1,1 @@
+"""Guests in the container under test: definitions, boots, consoles, screens, networks."""
