@@ -15,8 +15,9 @@ import pytest
 import typer
 from typer.core import TyperCommand
 
-from conformance import asked, bench, doctor, gitlab, jobs, parts, sessions
+from conformance import asked, bench, gitlab, jobs, parts, sessions
 from conformance.container.container import READY_SECONDS
+from conformance.doctor import examination
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.lab import commands, definition, machine
@@ -528,7 +529,7 @@ def doctor_(
     """
     progress = Progress()
     try:
-        report = doctor.examine(contract.load(), progress)
+        report = examination.examine(contract.load(), progress)
     finally:
         progress.clear()
     if as_json:

@@ -9,18 +9,19 @@ import docker.errors
 import pytest
 from typer.testing import CliRunner
 
-from conformance import cli, diagnosis, doctor
+from conformance import cli
+from conformance.doctor import diagnosis, examination
+from conformance.doctor.finding import Finding, Patient, Report
+from conformance.doctor.survey import Survey
 from conformance.engine import local_daemon
 from conformance.engine.client import Engine, NoEngineError
 from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
-from conformance.finding import Finding, Patient, Report
 from conformance.host import kvm as accel
 from conformance.host.kvm import HostKvm
 from conformance.model.contract import Contract
 from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.report import terminal
-from conformance.survey import Survey
 from conformance.util import apt
 
 WELL = Survey(
@@ -283,7 +284,7 @@ def test_a_full_disk_stops_everything(patient: Patient, monkeypatch: pytest.Monk
 )
 def test_the_exit_status_is_for_scripts(monkeypatch: pytest.MonkeyPatch, state: Any, vital: bool, status: int) -> None:
     one = Finding("kvm", "KVM", state, "seen", remedy="do it", features=("kvm",), vital=vital)
-    monkeypatch.setattr(doctor, "examine", lambda *_: Report((one,)))
+    monkeypatch.setattr(examination, "examine", lambda *_: Report((one,)))
     result = CliRunner().invoke(cli.app, ["doctor", "--json"])
     assert result.exit_code == status
     assert status in (0, 1, EXIT_CANNOT_RUN)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from conformance import survey
+from conformance.doctor import survey
 
 ALL = f"{(1 << 41) - 1:x}"
 WITHOUT_SYS_RESOURCE = f"{(1 << 41) - 1 - (1 << 24):x}"

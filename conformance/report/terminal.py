@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from conformance.finding import Finding, Report
+from conformance.doctor.finding import Finding, Report
 from conformance.model import matrix
 from conformance.model.contract import Contract
 from conformance.model.matrix import Cell, HostMatrix

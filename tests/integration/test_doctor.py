@@ -5,10 +5,10 @@ import os
 import docker.errors
 import pytest
 
-from conformance import doctor
+from conformance.doctor import examination
+from conformance.doctor.finding import Finding
 from conformance.engine import client as engine
 from conformance.engine import image, labels, one_shot
-from conformance.finding import Finding
 from conformance.model import contract
 
 pytestmark = pytest.mark.timeout(180)
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture(scope="module")
 def findings() -> dict[str, Finding]:
     image.ensure_image(engine.connect(), lambda _text: None)
-    return {one.id: one for one in doctor.examine(contract.load(), lambda _text: None).findings}
+    return {one.id: one for one in examination.examine(contract.load(), lambda _text: None).findings}
 
 
 def test_the_engine_is_looked_at(findings: dict[str, Finding]) -> None:

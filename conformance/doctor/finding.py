@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from conformance.doctor.survey import Survey
 from conformance.engine.client import Engine, NoEngineError
 from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
@@ -11,7 +12,6 @@ from conformance.host.kvm import HostKvm
 from conformance.model import mode as modes
 from conformance.model.contract import Contract
 from conformance.model.mode import Mode
-from conformance.survey import Survey
 
 State = Literal["yes", "no", "unknown"]
 

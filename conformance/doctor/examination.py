@@ -5,14 +5,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from conformance import diagnosis, media, survey
+from conformance import media
+from conformance.doctor import diagnosis, survey
+from conformance.doctor.finding import Patient, Report
+from conformance.doctor.survey import Survey
 from conformance.engine import image, labels, local_daemon
 from conformance.engine.client import Engine, NoEngineError, address, connect
 from conformance.errors import EngineError
-from conformance.finding import Patient, Report
 from conformance.host import kvm as accel
 from conformance.model.contract import Contract
-from conformance.survey import Survey
 
 KERNEL_SECONDS = 20
 """For a kernel's first words under KVM; it says them within one, or within five where that KVM is itself emulated."""

@@ -11,10 +11,10 @@ from dataclasses import replace
 import docker.errors
 import requests
 
+from conformance.doctor.finding import Finding, Patient
 from conformance.engine import image, local_daemon
 from conformance.engine.client import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
-from conformance.finding import Finding, Patient
 from conformance.host import cgroup_options
 from conformance.host.pci import NO_IOMMU
 from conformance.model.mode import MODULES, Mode, without_module
