@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, get_args
 import libvirt
 import pytest
 
-from conformance import cleanup, mirror
-from conformance import given as given_
+from conformance import cleanup
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import labels
 from conformance.errors import (
@@ -30,13 +29,17 @@ from conformance.errors import (
     MediaError,
     Unsupported,
 )
-from conformance.given import Given
 from conformance.guests.factory import ONE_FOR_ALL, SHARED, Guests, Installation, Need, Part
 from conformance.guests.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running, Tuning
 from conformance.guests.install_watch import Watch
 from conformance.guests.peer_network import Beyond
 from conformance.host import network, network_leftovers, network_lock, pci
 from conformance.host.pci import Device, Spare
+from conformance.installers import debian_mirror
+from conformance.installers import user_iso as given_
+from conformance.installers.user_iso import Given
+from conformance.installers.windows import user_iso as windows_
+from conformance.installers.windows.user_iso import Windows
 from conformance.media import debian as debian_
 from conformance.model import contract, requirements
 from conformance.model import mode as modes_
@@ -48,8 +51,6 @@ from conformance.report import terminal
 from conformance.run import Run, prepare
 from conformance.util import paths, signals
 from conformance.util.progress import Progress
-from conformance.windows import given as windows_
-from conformance.windows.given import Windows
 
 if TYPE_CHECKING:
     from testinfra.host import Host as Inside
@@ -752,8 +753,8 @@ def medium(request: pytest.FixtureRequest, guests: Guests, container: Container)
 def debian(request: pytest.FixtureRequest, beyond: Beyond) -> Installation:
     """Debian's installer, and the mirror that it installs from."""
     medium = debian_.debian(request.config.stash[PROGRESS])
-    source = mirror.chosen(request.config.getoption("install_mirror"))
-    mirror.require(source, medium.suite, beyond)
+    source = debian_mirror.chosen(request.config.getoption("install_mirror"))
+    debian_mirror.require(source, medium.suite, beyond)
     return Installation(medium.iso, {"mirror": source})
 
 

@@ -9,9 +9,9 @@ from conformance.container.container import Container
 from conformance.errors import Unsupported
 from conformance.guests.install_watch import INSTALL_SECONDS, START_SECONDS
 from conformance.guests.peer_network import Beyond
+from conformance.installers.windows.user_iso import Windows
 from conformance.plugin import Install
 from conformance.run import Run
-from conformance.windows.given import Windows
 
 pytestmark = [
     pytest.mark.install_windows,

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from conformance.given import Given
 from conformance.guests.guest import Firmware
+from conformance.installers.user_iso import Given
 from conformance.media.third_party import others
 from conformance.plugin import Boot, Medium
 from conformance.run import Run

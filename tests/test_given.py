@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import MediaError
-from conformance.given import DESCRIPTORS, given
+from conformance.installers.user_iso import DESCRIPTORS, given
 
 
 @pytest.fixture

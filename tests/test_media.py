@@ -24,9 +24,9 @@ import pytest
 from conformance import media
 from conformance.errors import MediaError
 from conformance.guests.guest import LOADER_BYTES
+from conformance.installers.windows import standin
 from conformance.media import build, debian, download, formats, packages, recipe, store, third_party
 from conformance.util.apt import MIRROR_VARIABLE, Mirror
-from conformance.windows import standin
 
 MODULES = "usr/lib/modules/1.0"
 

@@ -18,15 +18,15 @@ from conformance.engine import client
 from conformance.guests import install_watch
 from conformance.guests.factory import Guests, Installation
 from conformance.guests.guest import Firmware, GuestFailure
+from conformance.installers.windows import answers
+from conformance.installers.windows.medium import ANSWER_FILE
+from conformance.installers.windows.standin import standin
+from conformance.installers.windows.user_iso import Windows
+from conformance.installers.windows.wim import Edition
 from conformance.media import formats
 from conformance.model import contract as contracts
 from conformance.model import mode
 from conformance.util import paths
-from conformance.windows import answers
-from conformance.windows.given import Windows
-from conformance.windows.medium import ANSWER_FILE
-from conformance.windows.standin import standin
-from conformance.windows.wim import Edition
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from conformance.guests.guest import Firmware
+from conformance.installers.windows import answers
+from conformance.installers.windows.wim import Edition
 from conformance.media import formats
 from conformance.util import paths
-from conformance.windows import answers
-from conformance.windows.wim import Edition
 
 FOLDER = paths.ISOS / "windows"
 

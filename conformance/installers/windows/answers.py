@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from conformance.guests.guest import Firmware
-from conformance.windows.wim import Edition
+from conformance.installers.windows.wim import Edition
 
 UNATTEND = "urn:schemas-microsoft-com:unattend"
 WCM = "http://schemas.microsoft.com/WMIConfig/2002/State"

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.errors import MediaError
-from conformance.given import require_iso
 from conformance.guests.factory import Installation
 from conformance.guests.guest import Firmware
-from conformance.windows import standin, wim
-from conformance.windows.medium import answer_medium
-from conformance.windows.wim import Edition
+from conformance.installers.user_iso import require_iso
+from conformance.installers.windows import standin, wim
+from conformance.installers.windows.medium import answer_medium
+from conformance.installers.windows.wim import Edition
 
 OPTIONS = "--windows-iso=FILE and --virtio-win-iso=FILE"
 

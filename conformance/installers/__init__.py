@@ -1,0 +1,1 @@
+"""Operating systems to install in a guest: Debian, Windows, and media of the user."""
