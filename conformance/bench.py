@@ -41,7 +41,7 @@ from conformance.model.verdict import Verdict
 from conformance.privileges import claims, configuration
 from conformance.privileges.search import starts_apart
 from conformance.report import markdown
-from conformance.run import Run, prepare
+from conformance.run.context import Run, prepare
 from conformance.util import paths
 
 Part = Literal["engine", "parallel", "lab", "extra"]

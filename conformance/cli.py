@@ -27,7 +27,7 @@ from conformance.plugin import EXIT_CANNOT_RUN
 from conformance.privileges import command, configuration, render
 from conformance.privileges.claims import measured
 from conformance.report import diff, html, markdown, merge, terminal
-from conformance.run import OUTER
+from conformance.run.context import OUTER
 from conformance.selfcheck import change, outcome, trust
 from conformance.selfcheck import command as selfchecking
 from conformance.spread import Place, Spread, colored

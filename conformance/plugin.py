@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, get_args
 import libvirt
 import pytest
 
-from conformance import cleanup
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import labels
 from conformance.errors import (
@@ -46,9 +45,10 @@ from conformance.model import mode as modes_
 from conformance.model.contract import Contract
 from conformance.model.mode import Mode
 from conformance.model.verdict import KnownFailure, Verdict, at_fault, blames_image, recognised
-from conformance.question import Question, digest
 from conformance.report import terminal
-from conformance.run import Run, prepare
+from conformance.run import cleanup
+from conformance.run.check import Question, digest
+from conformance.run.context import Run, prepare
 from conformance.util import paths, signals
 from conformance.util.progress import Progress
 

@@ -11,7 +11,7 @@ from conformance.engine import one_shot
 from conformance.engine.client import engine_errors
 from conformance.errors import HarnessError
 from conformance.host import char_devices
-from conformance.run import Run
+from conformance.run.context import Run
 
 SETTINGS = """
 for file in /proc/sys/kernel/core_pattern /host-procsys/kernel/core_pattern; do

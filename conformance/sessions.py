@@ -10,9 +10,9 @@ from conformance.errors import HarnessError
 from conformance.model.contract import Contract
 from conformance.model.record import Record
 from conformance.plugin import GIVEN_RUN, QUESTION, RUN
-from conformance.question import Question
 from conformance.report import terminal
-from conformance.run import Run
+from conformance.run.check import Question
+from conformance.run.context import Run
 
 ASKED = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 """How a session ends that could ask, the worst first; after any other there is no use in asking again."""

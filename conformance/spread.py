@@ -8,7 +8,6 @@ from os import environ
 import pytest
 
 from conformance import media, sessions
-from conformance import run as runs
 from conformance.asked import Selection
 from conformance.engine import client, image, labels
 from conformance.engine.client import HostFingerprint, engine_errors
@@ -18,6 +17,7 @@ from conformance.model.contract import Contract
 from conformance.model.mode import Mode
 from conformance.model.record import Record
 from conformance.parts import Host, Part, Parts, Shared
+from conformance.run import context as runs
 from conformance.util.progress import Progress
 
 

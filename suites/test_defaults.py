@@ -7,7 +7,7 @@ import pytest
 
 from conformance.container.container import Container
 from conformance.guests.factory import require_started
-from conformance.run import Run
+from conformance.run.context import Run
 
 pytestmark = pytest.mark.defaults
 

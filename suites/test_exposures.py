@@ -7,7 +7,7 @@ from testinfra.host import Host
 
 from conformance.container.container import Container
 from conformance.errors import Unsupported
-from conformance.run import Run
+from conformance.run.context import Run
 
 pytestmark = pytest.mark.exposures
 

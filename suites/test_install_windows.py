@@ -11,7 +11,7 @@ from conformance.guests.install_watch import INSTALL_SECONDS, START_SECONDS
 from conformance.guests.peer_network import Beyond
 from conformance.installers.windows.user_iso import Windows
 from conformance.plugin import Install
-from conformance.run import Run
+from conformance.run.context import Run
 
 pytestmark = [
     pytest.mark.install_windows,

@@ -8,7 +8,7 @@ from conformance.guests.guest import Firmware
 from conformance.installers.user_iso import Given
 from conformance.media.third_party import others
 from conformance.plugin import Boot, Medium
-from conformance.run import Run
+from conformance.run.context import Run
 
 pytestmark = pytest.mark.iso
 

@@ -11,7 +11,7 @@ from conformance.guests.factory import require_started
 from conformance.guests.peer_network import Beyond
 from conformance.host import network as host_network
 from conformance.plugin import Boot, Live
-from conformance.run import Run
+from conformance.run.context import Run
 
 pytestmark = pytest.mark.nat
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from conformance.plugin import Boot, Medium
-from conformance.run import Run
+from conformance.run.context import Run
 
 pytestmark = pytest.mark.secure_boot
 

@@ -8,7 +8,7 @@ from conformance.container.container import Container
 from conformance.errors import Unsupported
 from conformance.model.mode import Mode
 from conformance.powers import POWERS, REFUSED_BY_PROFILE, reached_under, unseen
-from conformance.run import Run
+from conformance.run.context import Run
 
 pytestmark = pytest.mark.security
 

@@ -5,7 +5,7 @@ import pytest
 from testinfra.host import Host
 
 from conformance.container.container import Container
-from conformance.run import Run
+from conformance.run.context import Run
 
 pytestmark = pytest.mark.volumes
 

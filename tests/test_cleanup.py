@@ -8,10 +8,10 @@ import docker.errors
 import pytest
 import requests
 
-from conformance import cleanup
 from conformance.engine import labels
 from conformance.errors import EngineError, EngineGone
 from conformance.host import apparmor, cgroup_options, network_leftovers, network_lock, pci
+from conformance.run import cleanup
 
 
 class Api:

@@ -21,7 +21,7 @@ from conformance.model import contract as contracts
 from conformance.model.record import Image, Recorder
 from conformance.model.verdict import CRASH, EMULATIONS_FAULT
 from conformance.part import Told
-from conformance.run import Run
+from conformance.run.context import Run
 
 PREAMBLE = """
 import libvirt, pytest

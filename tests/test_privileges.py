@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from conformance import asked, bench, sessions
-from conformance import run as runs
 from conformance.engine.client import HostFingerprint
 from conformance.errors import ContractError, EngineError, HarnessError
 from conformance.model import contract as contracts
@@ -21,6 +20,7 @@ from conformance.privileges.asking import Asking, answer
 from conformance.privileges.claims import Holds, Measured
 from conformance.privileges.configuration import Answer, Configuration
 from conformance.report import markdown
+from conformance.run import context as runs
 from conformance.util.progress import Progress
 
 HOST = Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1", "cgroup_version": 2})

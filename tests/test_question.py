@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance import question
+from conformance.run import check
 from conformance.util import paths
 
 Digest = Callable[[], str]
@@ -28,9 +28,9 @@ def digest(project: Path) -> Digest:
     """Return what computes the digest of one suite anew."""
 
     def compute() -> str:
-        question.digest.cache_clear()
-        question._harness.cache_clear()
-        return question.digest(project / "contract.toml", project / "suites" / "test_api.py")
+        check.digest.cache_clear()
+        check._harness.cache_clear()
+        return check.digest(project / "contract.toml", project / "suites" / "test_api.py")
 
     return compute
 
@@ -85,13 +85,13 @@ def test_a_new_module_counts_and_those_that_only_report_exist(project: Path, dig
     before = digest()
     (project / "conformance" / "new.py").write_text("SECONDS = 3\n")
     assert digest() != before
-    assert {question._part(path) for path in paths.PACKAGE.rglob("*.py")} >= question.REPORTING
+    assert {check._part(path) for path in paths.PACKAGE.rglob("*.py")} >= check.REPORTING
 
 
 def test_no_suite_imports_what_only_reports() -> None:
     """By name: what decides may use a report's words, and no more."""
     for suite in paths.SUITES.glob("test_*.py"):
         text = suite.read_text()
-        for name in question.REPORTING:
+        for name in check.REPORTING:
             assert f"conformance.{name} " not in text
             assert f"from conformance import {name}\n" not in text

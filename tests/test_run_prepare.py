@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conformance import cleanup, media, run
+from conformance import media
 from conformance.engine import client, image, one_shot
 from conformance.engine.client import Engine
 from conformance.errors import EngineError, EngineGone, HarnessError, MediaError, Unsupported
@@ -14,6 +14,7 @@ from conformance.host.kvm import HostKvm
 from conformance.host.pci import Spare
 from conformance.model import mode
 from conformance.model.contract import Contract
+from conformance.run import cleanup, context
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def prepare(contract: Contract, results: Path, choice: Any = "auto", host_name: str = "host") -> Any:
-    return run.prepare(contract, lambda _: None, tag=None, choice=choice, results=results, host_name=host_name)
+    return context.prepare(contract, lambda _: None, tag=None, choice=choice, results=results, host_name=host_name)
 
 
 class Asked:
@@ -53,7 +54,7 @@ class Asked:
 def asked(removed: list[str], monkeypatch: pytest.MonkeyPatch) -> type[Asked]:
     """What is asked of the host's KVM; it cannot be used."""
     one = type("One", (Asked,), {})
-    monkeypatch.setattr(run, "Asking", one)
+    monkeypatch.setattr(context, "Asking", one)
     monkeypatch.setattr(media, "probe", lambda _progress: None)
     return one
 
@@ -103,7 +104,7 @@ def test_an_engine_that_refuses_the_question_costs_no_record(
 def test_a_mode_that_differs_by_apparmor_alone_needs_a_host_that_has_it(
     contract: Contract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run.Run, "_relay", None)
+    monkeypatch.setattr(context.Run, "_relay", None)
     ready = prepare(contract, tmp_path)
     confined = dataclasses.replace(ready, fingerprint=dataclasses.replace(ready.fingerprint, security=("apparmor",)))
     twin, other = (mode.of(contract, f"unprivileged-{name}") for name in ("unconfined", "macvtap"))
@@ -128,7 +129,7 @@ def test_a_mode_that_differs_by_apparmor_alone_needs_a_host_that_has_it(
 def test_an_emulated_machine_is_not_asked_to_emulate(
     contract: Contract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outer: str, choice: str, *, hopeless: bool
 ) -> None:
-    monkeypatch.setattr(run.Run, "_relay", None)
+    monkeypatch.setattr(context.Run, "_relay", None)
     ready = dataclasses.replace(prepare(contract, tmp_path, choice), host_facts={"outer": outer} if outer else {})
     container = ready.container(mode.of(contract, "required-only"), network="")
     assert bool(ready.hopeless_in(container)) is hopeless
@@ -144,7 +145,7 @@ def test_pci_devices_are_bound_for_the_modes_that_expose_them_only(
         calls.append("bind")
         return ("/dev/vfio/7",)
 
-    monkeypatch.setattr(run.Run, "_relay", None)
+    monkeypatch.setattr(context.Run, "_relay", None)
     monkeypatch.setattr(Spare, "bind", bind)
     monkeypatch.setattr(Spare, "give_back", lambda _self: calls.append("give back"))
     ready = prepare(contract, tmp_path)

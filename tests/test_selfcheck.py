@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from conformance import run as runs
 from conformance import sessions as sessions_
 from conformance.errors import ContractError, EngineError, HarnessError
 from conformance.model import mode, record
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record
 from conformance.model.verdict import Verdict
+from conformance.run import context as runs
 from conformance.selfcheck import asking, change, command, outcome, part, seeding, sharing, trust
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import Outcome, Result, Said, judge

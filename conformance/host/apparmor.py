@@ -30,7 +30,7 @@ def load(client: docker.DockerClient, image: str, run: str, name: str) -> None:
     """Load a profile, in place of one of that name.
 
     An empty volume remembers one that was not there, so that it is taken away whatever becomes of this process
-    (:func:`conformance.cleanup.remove`).
+    (:func:`conformance.run.cleanup.remove`).
 
     Args:
         client: the engine.

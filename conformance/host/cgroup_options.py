@@ -47,7 +47,7 @@ class Delegation:
         """Note the options, once, before a container in the host's cgroup namespace takes them.
 
         The labels of an empty volume keep them, so that they come back whatever becomes of this process
-        (:func:`conformance.cleanup.remove`). Where there are none, there is nothing to be lost.
+        (:func:`conformance.run.cleanup.remove`). Where there are none, there is nothing to be lost.
 
         Raises:
             EngineError: the engine refused.

@@ -15,7 +15,7 @@ from conformance.lab import machine
 from conformance.lab.definition import Host
 from conformance.media import Probe
 from conformance.model import contract, mode
-from conformance.run import prepare
+from conformance.run.context import prepare
 
 Progress = Callable[[str], None]
 

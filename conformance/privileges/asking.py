@@ -9,7 +9,7 @@ from conformance.errors import EngineError
 from conformance.model.record import Record
 from conformance.model.verdict import EMULATIONS_FAULT, Verdict, gravest
 from conformance.privileges.configuration import Answer, Configuration
-from conformance.run import Run
+from conformance.run.context import Run
 
 TRIES = 2
 """Of a start in which an emulated host let a guest's kernel crash; rare, and nobody's need."""

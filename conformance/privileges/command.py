@@ -12,7 +12,7 @@ from conformance.privileges import configuration
 from conformance.privileges.asking import Asking
 from conformance.privileges.configuration import Configuration
 from conformance.privileges.search import Search
-from conformance.run import Run, unrecorded
+from conformance.run.context import Run, unrecorded
 from conformance.util.progress import Progress
 
 

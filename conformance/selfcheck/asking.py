@@ -13,8 +13,8 @@ import pytest
 from conformance import sessions
 from conformance.model.contract import Contract
 from conformance.model.verdict import Verdict
-from conformance.question import Question, digest
-from conformance.run import Run
+from conformance.run.check import Question, digest
+from conformance.run.context import Run
 from conformance.selfcheck import seeding
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import TEXT_CHARACTERS, Outcome, Result, Said, judge, said

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from conformance.container.container import READY_SECONDS
 from conformance.errors import HarnessError
 from conformance.model import contract, record
-from conformance.run import Run, unrecorded
+from conformance.run.context import Run, unrecorded
 from conformance.selfcheck import asking, outcome, sharing
 from conformance.selfcheck.change import Change
 from conformance.selfcheck.outcome import Outcome, Result

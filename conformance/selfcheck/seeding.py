@@ -15,7 +15,7 @@ from conformance.media import Probe
 from conformance.model import contract as contracts
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder
-from conformance.run import Run
+from conformance.run.context import Run
 from conformance.selfcheck.change import Change, Edit
 from conformance.util import paths
 

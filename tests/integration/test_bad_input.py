@@ -24,7 +24,7 @@ import docker
 import libvirt
 import pytest
 
-from conformance import cleanup, media
+from conformance import media
 from conformance.container import libvirt_connection
 from conformance.container.container import Container
 from conformance.engine import client as engine
@@ -36,6 +36,7 @@ from conformance.model import contract as contracts
 from conformance.model import mode, record
 from conformance.model.verdict import Verdict, blames_image, gravest
 from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.run import cleanup
 from conformance.util import paths
 from conformance.util.wait import wait_for
 

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import docker
 import pytest
 
-from conformance import cleanup
 from conformance.engine import client as engines
 from conformance.engine import image, labels
 from conformance.engine.client import Engine
@@ -27,6 +26,7 @@ from conformance.host import network as host_network
 from conformance.model import contract as contracts
 from conformance.model import mode
 from conformance.model.mode import Mode
+from conformance.run import cleanup
 from conformance.util.wait import wait_for
 
 pytestmark = pytest.mark.timeout(120)

@@ -13,12 +13,13 @@ from typing import Any
 import docker
 import pytest
 
-from conformance import cleanup, media
+from conformance import media
 from conformance.engine import client as engine
 from conformance.engine import labels
 from conformance.media.third_party import others
 from conformance.model import record
 from conformance.model.verdict import Verdict
+from conformance.run import cleanup
 from conformance.util import paths
 from conformance.util.wait import wait_for
 

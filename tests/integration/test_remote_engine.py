@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from conformance import cleanup
 from conformance.engine import client, image, labels
 from conformance.errors import EngineError
 from conformance.model import record
 from conformance.model.verdict import Verdict
+from conformance.run import cleanup
 from conformance.util import paths
 from conformance.util.wait import wait_for
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pycdlib
 import pytest
 
-from conformance import run as runs
 from conformance.container.container import READY_SECONDS
 from conformance.engine import client
 from conformance.guests import install_watch
@@ -26,6 +25,7 @@ from conformance.installers.windows.wim import Edition
 from conformance.media import formats
 from conformance.model import contract as contracts
 from conformance.model import mode
+from conformance.run import context as runs
 from conformance.util import paths
 
 pytestmark = pytest.mark.timeout(1800)

@@ -14,7 +14,7 @@ from conformance.guests.guest import Guest
 from conformance.model.contract import Cause, Feature
 from conformance.model.record import Record
 from conformance.model.verdict import KnownFailure, Verdict, blames_image
-from conformance.run import Run
+from conformance.run.context import Run
 from conformance.util import paths
 
 ERROR_CHARACTERS = 8000

@@ -12,7 +12,7 @@ from typing import Literal
 
 import docker.errors
 
-from conformance import cleanup, media
+from conformance import media
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import client as engine
 from conformance.engine import image, labels, one_shot
@@ -32,6 +32,7 @@ from conformance.model import record
 from conformance.model.contract import UNCONFINED, Contract
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder
+from conformance.run import cleanup
 
 OUTER = "outer"
 """The fact of a host that it has only as a lab: how the virtual machine itself runs."""

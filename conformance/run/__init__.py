@@ -1,0 +1,1 @@
+"""One run: preparation, checks and their records, clean-up."""
