@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from conformance import processors
+from conformance.checks import processors
 from conformance.container.container import Container
 from conformance.guests.guest import Tuning
 from conformance.plugin import Tuned

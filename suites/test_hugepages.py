@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from conformance import hugepages
+from conformance.checks import hugepages
 from conformance.container.container import Container
 from conformance.guests.factory import TUNED_MIB
 from conformance.guests.guest import Tuning

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import libvirt
 import pytest
 
+from conformance.checks.libvirt_objects import Kind, kinds, swept
 from conformance.container.container import Container
 from conformance.guests.factory import Guests
 from conformance.guests.guest import MEMORY_MIB
-from conformance.objects import Kind, kinds, swept
 from conformance.plugin import Live
 
 pytestmark = pytest.mark.lifecycle

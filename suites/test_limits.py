@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from conformance import control_groups
+from conformance.checks import control_groups
 from conformance.container.container import Container
 from conformance.plugin import Live
 

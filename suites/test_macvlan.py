@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from conformance import macvtap
+from conformance.checks import macvtap_devices
 from conformance.container.container import Container
 from conformance.guests.factory import Guests
 from conformance.guests.guest import Direct
@@ -65,20 +65,20 @@ def test_whom_a_guest_reaches_is_a_matter_of_its_interfaces_mode(
 def test_a_links_node_belongs_to_qemus_user_and_goes_with_the_link(
     guests: Guests, container: Container, mode: Mode
 ) -> None:
-    before = macvtap.traces(container)
+    before = macvtap_devices.traces(container)
     # In the host's own /dev it is the host that makes the node, as it does for itself.
     owner = "root" if mode.hosts_devices else mode.image.user
 
     with guests.defined_on_macvtap() as domain:
         domain.start()
-        assert macvtap.owner(container, macvtap.node(container, before)) == owner
+        assert macvtap_devices.owner(container, macvtap_devices.node(container, before)) == owner
         domain.end()
 
-    assert not macvtap.left(container, before)
+    assert not macvtap_devices.left(container, before)
 
 
 def test_a_guest_restarted_twenty_times_leaves_no_link_and_no_node(guests: Guests, container: Container) -> None:
-    before = macvtap.traces(container)
+    before = macvtap_devices.traces(container)
 
     with guests.defined_on_macvtap() as domain:
         for _ in range(19):
@@ -86,7 +86,7 @@ def test_a_guest_restarted_twenty_times_leaves_no_link_and_no_node(guests: Guest
             domain.end()
         assert domain.boot().report["lease"]["address"]
 
-    assert not macvtap.left(container, before)
+    assert not macvtap_devices.left(container, before)
 
 
 @pytest.mark.ends("container")

@@ -5,7 +5,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from conformance import networks
+from conformance.checks import nat_networks
 from conformance.container.container import Container
 from conformance.guests.factory import require_started
 from conformance.guests.peer_network import Beyond
@@ -72,13 +72,13 @@ def test_a_second_network_stands_beside_the_first(
 ) -> None:
     guest = running("network")
 
-    with networks.second(container.connection) as network, guest.plugged_into(network):
+    with nat_networks.second(container.connection) as network, guest.plugged_into(network):
         guest.ask("link", interface="eth1")
         lease = guest.ask("lease", interface="eth1")
         exchange = guest.ask("exchange", interface="eth1")
         evidence |= {"lease": lease.facts, "exchange": exchange.facts}
 
-        assert networks.knows_lease(network, lease["address"])
+        assert nat_networks.knows_lease(network, lease["address"])
         assert exchange["by"] == "eth1"
         assert exchange.json("reply")["client"] == (container.address or beyond.gateway)
         assert guest.ask("ping")["received"] > 0
@@ -88,8 +88,8 @@ def test_a_subnet_that_is_taken_is_refused(container: Container) -> None:
     default = container.connection.networkLookupByName("default")
     require_started(default)
 
-    with pytest.raises(libvirt.libvirtError, match=networks.TAKEN):
-        container.connection.networkCreateXML(networks.nat("colliding", networks.subnet(default)))
+    with pytest.raises(libvirt.libvirtError, match=nat_networks.TAKEN):
+        container.connection.networkCreateXML(nat_networks.nat("colliding", nat_networks.subnet(default)))
 
 
 def test_after_a_restart_of_its_network_a_guest_is_plugged_in_again(
@@ -102,7 +102,7 @@ def test_after_a_restart_of_its_network_a_guest_is_plugged_in_again(
     """
     guest = running("network")
 
-    with networks.second(container.connection) as network:
+    with nat_networks.second(container.connection) as network:
         with guest.plugged_into(network):
             guest.ask("link", interface="eth1")
             evidence["before"] = guest.ask("lease", interface="eth1").facts
@@ -114,7 +114,7 @@ def test_after_a_restart_of_its_network_a_guest_is_plugged_in_again(
             after = guest.ask("lease", interface="eth1")
             evidence["after"] = after.facts
 
-            assert networks.knows_lease(network, after["address"])
+            assert nat_networks.knows_lease(network, after["address"])
             assert guest.ask("ping", interface="eth1")["gateway"] == evidence["before"]["router"]
 
 

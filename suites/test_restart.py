@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from conformance import uploads
+from conformance.checks import uploads
+from conformance.checks.libvirt_objects import keep, kept, swept
 from conformance.container.container import Container
 from conformance.errors import ImageFailure, ImageLate
 from conformance.guests.factory import Guests
 from conformance.guests.guest import Autostarted
-from conformance.objects import keep, kept, swept
 
 pytestmark = [pytest.mark.restart, pytest.mark.ends("container")]
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from conformance.checks.host_access import POWERS, REFUSED_BY_PROFILE, reached_under, unseen
 from conformance.container.container import Container
 from conformance.errors import Unsupported
 from conformance.model.mode import Mode
-from conformance.powers import POWERS, REFUSED_BY_PROFILE, reached_under, unseen
 from conformance.run.context import Run
 
 pytestmark = pytest.mark.security

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from conformance.checks.host_access import POWERS
 from conformance.errors import ContractError
 from conformance.model import contract as contracts
 from conformance.model.contract import Contract
-from conformance.powers import POWERS
 from conformance.util import paths
 
 MINIMAL = """

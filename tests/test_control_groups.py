@@ -2,7 +2,7 @@
 
 import pytest
 
-from conformance import control_groups
+from conformance.checks import control_groups
 
 ID = "71185bf18502"
 V1 = f"9:name=systemd:/docker/{ID}\n4:memory:/docker/{ID}\n2:cpu,cpuacct:/docker/{ID}\n0::/\n"

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from conformance import hugepages
+from conformance.checks import hugepages
 from conformance.errors import Unsupported
 from conformance.model import mode
 from conformance.model.contract import Contract

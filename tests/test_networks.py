@@ -5,7 +5,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from conformance import networks
+from conformance.checks import nat_networks
 
 
 class Network:
@@ -40,10 +40,10 @@ class Host:
 
 
 def test_it_is_on_the_first_free_subnet_and_gone_afterwards() -> None:
-    host: Any = Host({networks.SUBNETS[0]: f"internal error: {networks.TAKEN} eth1"})
-    with networks.second(host) as network:
+    host: Any = Host({nat_networks.SUBNETS[0]: f"internal error: {nat_networks.TAKEN} eth1"})
+    with nat_networks.second(host) as network:
         assert network.active
-        assert f"'{networks.SUBNETS[1]}.1'" in network.xml
+        assert f"'{nat_networks.SUBNETS[1]}.1'" in network.xml
         assert host.networks == [network]
     assert not network.active
     assert not host.networks
@@ -52,13 +52,13 @@ def test_it_is_on_the_first_free_subnet_and_gone_afterwards() -> None:
 @pytest.mark.parametrize(
     "refusals",
     [
-        {networks.SUBNETS[0]: "error creating bridge interface virbr1: Operation not permitted"},
-        dict.fromkeys(networks.SUBNETS, f"{networks.TAKEN} eth1: Operation not permitted"),
+        {nat_networks.SUBNETS[0]: "error creating bridge interface virbr1: Operation not permitted"},
+        dict.fromkeys(nat_networks.SUBNETS, f"{nat_networks.TAKEN} eth1: Operation not permitted"),
     ],
 )
 def test_a_network_that_cannot_start_says_why_and_leaves_nothing(refusals: dict[str, str]) -> None:
     host: Any = Host(refusals)
-    with pytest.raises(libvirt.libvirtError, match="not permitted"), networks.second(host):
+    with pytest.raises(libvirt.libvirtError, match="not permitted"), nat_networks.second(host):
         pass
     assert not host.networks
 
@@ -74,18 +74,18 @@ class Leases:
 
 
 def test_a_lease_that_is_noted_late_is_known() -> None:
-    assert networks.knows_lease(Leases([], ["192.168.123.9", "192.168.123.7"]), "192.168.123.7")
+    assert nat_networks.knows_lease(Leases([], ["192.168.123.9", "192.168.123.7"]), "192.168.123.7")
 
 
 def test_a_lease_that_is_never_noted_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "LEASE_SECONDS", 0.2)
-    assert not networks.knows_lease(Leases(["192.168.123.9"]), "192.168.123.7")
+    monkeypatch.setattr(nat_networks, "LEASE_SECONDS", 0.2)
+    assert not nat_networks.knows_lease(Leases(["192.168.123.9"]), "192.168.123.7")
 
 
 def test_a_subnet_is_read_from_the_definition() -> None:
     def defined(xml: str) -> Any:
         return type("Defined", (), {"XMLDesc": lambda _: xml, "name": lambda _: "odd"})()
 
-    assert networks.subnet(defined(networks.nat("any", "10.77.0"))) == "10.77.0"
+    assert nat_networks.subnet(defined(nat_networks.nat("any", "10.77.0"))) == "10.77.0"
     with pytest.raises(ValueError, match="network odd has no address"):
-        networks.subnet(defined("<network><name>odd</name></network>"))
+        nat_networks.subnet(defined("<network><name>odd</name></network>"))

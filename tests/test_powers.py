@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from conformance.checks.host_access import MACVTAP, POWERS, SETTINGS, _said, unseen
 from conformance.container.container import Done
 from conformance.errors import HarnessError, Unsupported
-from conformance.powers import MACVTAP, POWERS, SETTINGS, _said, unseen
 
 RUN: Any = SimpleNamespace(engine=SimpleNamespace(client=None), image=SimpleNamespace(id=""), id="")
 

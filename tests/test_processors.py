@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from conformance import processors
+from conformance.checks import processors
 from conformance.errors import Unsupported
 
 THREADS = {"qemu-system-x86": "0-3", "IO mon_iothread": "0-3", "CPU 1/KVM": "3", "CPU 0/KVM": "2"}

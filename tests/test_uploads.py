@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance import uploads
+from conformance.checks import uploads
 
 PATH = "/var/lib/libvirt/images/a.raw"
 

@@ -291,7 +291,7 @@ def _given_away(
         raise HarnessError(
             f"the table of what a container can do to {name} would be empty: no power and mode of the contract is"
             f" among those that were tried there: {', '.join(f'{power!r} in {mode!r}' for power, mode in seen)}",
-            "name powers and modes in contract.toml as conformance/powers.py and the records do",
+            "name powers and modes in contract.toml as conformance/checks/host_access.py and the records do",
         )
     words = {True: "**yes**", False: "no", None: "not run"}
     rows = [[power.title, *(words[reached.get((host, mode, power.id))] for mode in modes)] for power in contract.powers]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance import media
+from conformance.checks.libvirt_objects import keep, kept
 from conformance.container.container import Container
 from conformance.engine import labels
 from conformance.engine.client import connect
@@ -19,7 +20,6 @@ from conformance.engine.local_daemon import PrivateEngine
 from conformance.guests.factory import Guests
 from conformance.guests.peer_network import Beyond
 from conformance.model import contract, mode
-from conformance.objects import keep, kept
 
 
 def say(text: str) -> None:

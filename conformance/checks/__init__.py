@@ -1,0 +1,1 @@
+"""Helpers that suites import: libvirt objects, devices, networks, access to the host."""
