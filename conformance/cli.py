@@ -23,7 +23,7 @@ from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.lab import commands, definition, machine
 from conformance.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
 from conformance.model import contract, mode, record
-from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.plugin.plugin import EXIT_CANNOT_RUN
 from conformance.privileges import command, configuration, render
 from conformance.privileges.claims import measured
 from conformance.report import diff, html, markdown, merge, terminal

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.plugin import ASSIGNMENT, Assignment
+from conformance.plugin.plugin import ASSIGNMENT, Assignment
 from conformance.util import signals
 
 

@@ -9,7 +9,7 @@ from conformance.guests.factory import Installation
 from conformance.guests.guest import Firmware
 from conformance.guests.install_watch import INSTALL_SECONDS, START_SECONDS
 from conformance.guests.peer_network import Beyond
-from conformance.plugin import Install
+from conformance.plugin.plugin import Install
 
 pytestmark = [
     pytest.mark.install_debian,

@@ -6,7 +6,7 @@ import pytest
 
 from conformance.host.pci import Spare
 from conformance.media import disk_pattern
-from conformance.plugin import Driving
+from conformance.plugin.plugin import Driving
 
 pytestmark = pytest.mark.pci_passthrough
 

@@ -12,14 +12,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conformance import asked, cli, parts, plugin, sessions
+from conformance import asked, cli, parts, sessions
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, EngineError, HarnessError, ImageLate
 from conformance.lab import definition
 from conformance.manual import manual
 from conformance.model import contract as contracts
 from conformance.model.record import Record
-from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.plugin import plugin
+from conformance.plugin.plugin import EXIT_CANNOT_RUN
 from conformance.privileges import command as privileges_command
 from conformance.selfcheck import command as selfcheck_command
 from conformance.spread import Place

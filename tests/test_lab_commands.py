@@ -13,7 +13,7 @@ from conformance import cli
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, LabError
 from conformance.lab import definition, disk, machine, packages, pins
-from conformance.plugin import EXIT_CANNOT_RUN
+from conformance.plugin.plugin import EXIT_CANNOT_RUN
 
 runner = CliRunner()
 

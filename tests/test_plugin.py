@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import requests
 
-from conformance import plugin
 from conformance.engine import one_shot
 from conformance.engine.client import Engine, HostFingerprint
 from conformance.errors import EngineError, HarnessError
@@ -21,6 +20,7 @@ from conformance.model import contract as contracts
 from conformance.model.record import Image, Recorder
 from conformance.model.verdict import CRASH, EMULATIONS_FAULT
 from conformance.part import Told
+from conformance.plugin import plugin
 from conformance.run.context import Run
 
 PREAMBLE = """
@@ -593,7 +593,7 @@ def part() -> Callable[[str], tuple[io.StringIO, list[object]]]:
 SAYS = """
 @pytest.fixture
 def say(request):
-    from conformance.plugin import PROGRESS
+    from conformance.plugin.plugin import PROGRESS
     return request.config.stash[PROGRESS]
 def test_it(mode, say): say(f"looking into {mode.id}")
 """

@@ -7,7 +7,7 @@ from conformance import sessions
 from conformance.model.contract import Contract
 from conformance.model.record import Record
 from conformance.model.verdict import Verdict
-from conformance.plugin import RUN
+from conformance.plugin.plugin import RUN
 
 Make = Callable[..., Record]
 
