@@ -15,7 +15,7 @@ import pytest
 import typer
 from typer.core import TyperCommand
 
-from conformance import asked, bench, gitlab, jobs, parts, sessions
+from conformance import bench, gitlab, jobs
 from conformance.container.container import READY_SECONDS
 from conformance.doctor import examination
 from conformance.engine import local_daemon
@@ -30,9 +30,11 @@ from conformance.report import diff, html, markdown, merge, terminal
 from conformance.run.context import OUTER
 from conformance.selfcheck import change, outcome, trust
 from conformance.selfcheck import command as selfchecking
-from conformance.spread import Place, Spread, colored
 from conformance.util import paths, signals
 from conformance.util.progress import Progress
+from conformance.workers import pool, sessions
+from conformance.workers import selection as asked
+from conformance.workers.hosts import Place, Spread, colored
 
 EXIT_BEHIND = 1
 EXIT_SOMETHING_LACKS = 1
@@ -147,7 +149,7 @@ def matrix(
     hosts = dict.fromkeys(definition.named(one) for one in host or [definition.HERE])
     only_lists = bool({"--collect-only", "--co"} & set(words))
     in_parts = (at_once > 1 or len(hosts) > 1) and not only_lists
-    selection = _selection([*parts.NO_CACHE, *words] if in_parts else words)
+    selection = _selection([*pool.NO_CACHE, *words] if in_parts else words)
     if len(hosts) > 1 and selection and selection.host_name:
         raise typer.BadParameter("--host-name is one host's, and several are asked")
     with contextlib.ExitStack() as stack:

@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
-from conformance import asked
 from conformance.errors import ContractError
 from conformance.model import mode as modes_
 from conformance.model import record
 from conformance.model.contract import Contract
 from conformance.util import paths
+from conformance.workers import selection as asked
 
 FOLDER = paths.PROJECT / ".github" / "workflows"
 NIGHTLY = FOLDER / "nightly.yml"

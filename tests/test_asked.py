@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance import asked
 from conformance.errors import HarnessError
 from conformance.util import paths
+from conformance.workers import selection as asked
 
 
 def test_pytest_tells_what_its_options_select() -> None:

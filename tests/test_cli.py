@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conformance import asked, cli, parts, sessions
+from conformance import cli
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, EngineError, HarnessError, ImageLate
 from conformance.lab import definition
@@ -23,9 +23,11 @@ from conformance.plugin import plugin
 from conformance.plugin.plugin import EXIT_CANNOT_RUN
 from conformance.privileges import command as privileges_command
 from conformance.selfcheck import command as selfcheck_command
-from conformance.spread import Place
 from conformance.util import paths
 from conformance.util.wait import DeadlineExpired
+from conformance.workers import pool, sessions
+from conformance.workers import selection as asked
+from conformance.workers.hosts import Place
 
 runner = CliRunner()
 
@@ -178,7 +180,7 @@ def test_modes_at_once_are_spread(selected: list[list[str]]) -> None:
     (made,) = Spread.made
     assert (made.words, made.at_once, made.asked) == (("-m", "api", ELSEWHERE), 3, 1)
     assert [place.address for place in made.places] == ["unix:///here.sock"]
-    assert selected == [[*parts.NO_CACHE, "-m", "api", ELSEWHERE]], "what parts do not take is said at once"
+    assert selected == [[*pool.NO_CACHE, "-m", "api", ELSEWHERE]], "what parts do not take is said at once"
 
 
 @pytest.mark.parametrize("words", [["-mapi"], ["-m", "api"], ["-knat", "-rN", "-xvv"]])

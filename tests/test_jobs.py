@@ -10,10 +10,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conformance import asked, cli, gitlab, jobs
+from conformance import cli, gitlab, jobs
 from conformance.errors import ContractError, HarnessError
 from conformance.model.contract import Contract
 from conformance.model.record import Record
+from conformance.workers import selection
 
 SHA = "3d3c42e5aac5ba805825da76410c181273ba90b1"
 GUARD = f"if: {jobs.ON_DEFAULT_BRANCH}"
@@ -67,11 +68,11 @@ def write(tmp_path: Path, contract: Contract) -> Write:
 def quickly(monkeypatch: pytest.MonkeyPatch, contract: Contract) -> None:
     """Every feature is selected, whatever the words are; pytest itself takes seconds to say so."""
 
-    def by(words: tuple[str, ...]) -> asked.Asked:
+    def by(words: tuple[str, ...]) -> selection.Asked:
         modes = [word for word in words if word in {mode.id for mode in contract.modes}]
         return frozenset((feature.id, mode) for feature in contract.features if not feature.pending for mode in modes)
 
-    monkeypatch.setattr(asked, "by", by)
+    monkeypatch.setattr(selection, "by", by)
 
 
 def wrong(contract: Contract, workflow: Path) -> list[str]:
@@ -140,11 +141,11 @@ def test_what_has_to_be_asked_for_is_asked_on_one_host_at_least(
     others = {feature.id for feature in contract.features if not feature.pending} - long
     found = {True: others | long, False: others}
 
-    def by(words: tuple[str, ...]) -> asked.Asked:
+    def by(words: tuple[str, ...]) -> selection.Asked:
         modes = [word for word in words if word in {mode.id for mode in contract.modes}]
         return frozenset((feature, mode) for feature in found["install" in words] for mode in modes)
 
-    monkeypatch.setattr(asked, "by", by)
+    monkeypatch.setattr(selection, "by", by)
     assert long
     assert wrong(contract, write(words="-m install")) == []
     assert f"no job asks {min(long)} in {contract.modes[0].id}" in wrong(contract, write(words="-m kvm"))

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from conformance import parts
 from conformance.errors import HarnessError
-from conformance.parts import Host, Part, Parts, Shared
 from conformance.util.progress import Progress
 from conformance.util.wait import wait_for
+from conformance.workers import pool
+from conformance.workers.pool import Host, Part, Parts, Shared
 
 HERE = Host("docker-1", "unix:///here.sock")
 THERE = Host("lab-1", "unix:///there.sock")
@@ -96,10 +96,10 @@ def test_modes_run_side_by_side(lead: Led) -> None:
 
 def test_hosts_run_side_by_side_and_each_takes_so_many_modes() -> None:
     here, also_here, there = part("unprivileged"), part("least"), part("unprivileged", THERE)
-    assert parts.startable([here, also_here, there], [], 1) == here
-    assert parts.startable([also_here, there], [here], 1) == there
-    assert parts.startable([also_here], [here, there], 1) is None
-    assert parts.startable([also_here], [here, there], 2) == also_here
+    assert pool.startable([here, also_here, there], [], 1) == here
+    assert pool.startable([also_here, there], [here], 1) == there
+    assert pool.startable([also_here], [here, there], 1) is None
+    assert pool.startable([also_here], [here, there], 2) == also_here
 
 
 def test_what_two_modes_both_need_for_themselves_they_have_one_after_the_other() -> None:
@@ -108,11 +108,11 @@ def test_what_two_modes_both_need_for_themselves_they_have_one_after_the_other()
         part("unprivileged-macvtap-hostnet"),
         part("unprivileged-hostnet", THERE),
     )
-    assert parts.startable([other], [one], 3) is None
-    assert parts.startable([other, part("least")], [one], 3) == part("least")
-    assert parts.startable([other, there], [one], 3) == there
+    assert pool.startable([other], [one], 3) is None
+    assert pool.startable([other, part("least")], [one], 3) == part("least")
+    assert pool.startable([other, there], [one], 3) == there
     devices = Part(HERE, "privileged-passthrough", frozenset({"the host's devices"}))
-    assert parts.startable([devices], [one], 3) == devices
+    assert pool.startable([devices], [one], 3) == devices
 
 
 def test_those_that_go_one_after_another_start_first(lead: Led, shown: list[str]) -> None:
@@ -171,9 +171,9 @@ def test_each_part_asks_its_hosts_engine(lead: Led, shown: list[str]) -> None:
 
 def test_the_command_is_a_session_of_one_mode() -> None:
     host = Host("lab-1", "unix:///there.sock", ("--host-name=lab-1",))
-    words = parts.command(part("least", host), Shared("7", ("-m", "kvm"), 2), Path("/tmp/progress"))
+    words = pool.command(part("least", host), Shared("7", ("-m", "kvm"), 2), Path("/tmp/progress"))
     assert words[words.index("-m") :] == [
-        *("-m", "conformance.part", "7", "least", "/tmp/progress", "suites"),
+        *("-m", "conformance.workers.worker", "7", "least", "/tmp/progress", "suites"),
         *("-p", "no:cacheprovider", "--host-name=lab-1", "-m", "kvm"),
     ]
 
@@ -199,7 +199,7 @@ def test_all_parts_are_in_one_report_for_junit(lead: Led, tmp_path: Path, shown:
 def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HarnessError, match=r"cannot write .*junit\.xml: File exists"):
-        parts.merge_junit([], tmp_path / "file" / "junit.xml")
+        pool.merge_junit([], tmp_path / "file" / "junit.xml")
 
 
 # ---------------------------------------------------------------------------------------- the end
@@ -239,7 +239,7 @@ say now; until_there never
 
 
 def test_a_part_that_does_not_end_is_killed(lead: Led, monkeypatch: pytest.MonkeyPatch, shown: list[str]) -> None:
-    monkeypatch.setattr(parts, "END_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "END_SECONDS", 0.1)
     deaf = "trap '' TERM; say now; until_there never"
     assert lead({part("least"): deaf}, progress=Told(ctrl_c_at="now")) == pytest.ExitCode.INTERRUPTED
     assert "exit status 137" in shown[0]

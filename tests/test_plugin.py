@@ -19,9 +19,9 @@ from conformance.host.kvm import Asking, HostKvm
 from conformance.model import contract as contracts
 from conformance.model.record import Image, Recorder
 from conformance.model.verdict import CRASH, EMULATIONS_FAULT
-from conformance.part import Told
 from conformance.plugin import plugin
 from conformance.run.context import Run
+from conformance.workers.worker import Told
 
 PREAMBLE = """
 import libvirt, pytest
@@ -634,7 +634,7 @@ def test_a_part_is_ended_by_sigterm_as_by_ctrl_c(tmp_path: Path) -> None:
         "@pytest.fixture\ndef thing():\n    yield\n    print('cleaned up')\n"
         "def test_it(thing): signal.raise_signal(signal.SIGTERM)\n"
     )
-    command = [sys.executable, "-m", "conformance.part", "whole", "least", str(tmp_path / "progress"), "-s"]
+    command = [sys.executable, "-m", "conformance.workers.worker", "whole", "least", str(tmp_path / "progress"), "-s"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == pytest.ExitCode.INTERRUPTED, done.stdout + done.stderr
     assert "cleaned up" in done.stdout

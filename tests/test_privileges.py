@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance import asked, bench, sessions
+from conformance import bench
 from conformance.engine.client import HostFingerprint
 from conformance.errors import ContractError, EngineError, HarnessError
 from conformance.model import contract as contracts
@@ -22,6 +22,7 @@ from conformance.privileges.configuration import Answer, Configuration
 from conformance.report import markdown
 from conformance.run import context as runs
 from conformance.util.progress import Progress
+from conformance.workers import selection, sessions
 
 HOST = Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1", "cgroup_version": 2})
 IMAGE = Image(tag="libvirt:1", id="sha256:1", base="debian")
@@ -108,7 +109,7 @@ def test_where_not_everything_was_asked_nothing_is_not_needed(whole: list[Config
 
 
 def test_the_features_that_are_searched_are_those_with_an_essential_check() -> None:
-    chosen = asked.by(("-m", "essential", "--mode", "unprivileged"))
+    chosen = selection.by(("-m", "essential", "--mode", "unprivileged"))
     assert {feature for feature, _ in chosen} == {one.id for one in contracts.load().searched}
 
 

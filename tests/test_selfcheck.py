@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from conformance import sessions as sessions_
 from conformance.errors import ContractError, EngineError, HarnessError
 from conformance.model import mode, record
 from conformance.model.contract import Contract
@@ -25,6 +24,7 @@ from conformance.selfcheck.outcome import Outcome, Result, Said, judge
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.util.wait import wait_for
+from conformance.workers import sessions as sessions_
 
 HOST = Host(name="docker-1", fingerprint={"kernel": "6.1", "engine": "docker 26.1", "cgroup_version": 2})
 IMAGE = Image(tag="libvirt:1", id="sha256:1", base="debian")

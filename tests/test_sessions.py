@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-from conformance import sessions
 from conformance.model.contract import Contract
 from conformance.model.record import Record
 from conformance.model.verdict import Verdict
 from conformance.plugin.plugin import RUN
+from conformance.workers import sessions
 
 Make = Callable[..., Record]
 

@@ -6,18 +6,19 @@ from typing import Any
 
 import pytest
 
-from conformance import media, spread
-from conformance.asked import Selection
+from conformance import media
 from conformance.engine import client as engine
 from conformance.engine import image
 from conformance.engine.client import HostFingerprint
 from conformance.errors import HarnessError
 from conformance.model.record import Host, Record, Recorder
 from conformance.model.verdict import Verdict
-from conformance.parts import Part, Shared
-from conformance.spread import Place, Spread
 from conformance.util import paths
 from conformance.util.progress import Progress
+from conformance.workers import hosts
+from conformance.workers.hosts import Place, Spread
+from conformance.workers.pool import Part, Shared
+from conformance.workers.selection import Selection
 
 Make = Callable[..., Record]
 
@@ -46,7 +47,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(engine, "connect", Engine)
     monkeypatch.setattr(image, "ensure_image", lambda where, _progress: done.append(where.address))
     monkeypatch.setattr(media, "probe", lambda _progress: None)
-    monkeypatch.setattr(spread, "peer_image", lambda _client, _probe: "peer")
+    monkeypatch.setattr(hosts, "peer_image", lambda _client, _probe: "peer")
     return done
 
 
@@ -68,7 +69,7 @@ def led(monkeypatch: pytest.MonkeyPatch, make_record: Make, tmp_path: Path) -> l
                 Recorder(tmp_path, part.host.name, shared.run).append(record)
             return statuses.pop() if statuses else 0
 
-    monkeypatch.setattr(spread, "Parts", Parts)
+    monkeypatch.setattr(hosts, "Parts", Parts)
     return done
 
 

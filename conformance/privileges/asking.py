@@ -4,12 +4,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from conformance import sessions
 from conformance.errors import EngineError
 from conformance.model.record import Record
 from conformance.model.verdict import EMULATIONS_FAULT, Verdict, gravest
 from conformance.privileges.configuration import Answer, Configuration
 from conformance.run.context import Run
+from conformance.workers import sessions
 
 TRIES = 2
 """Of a start in which an emulated host let a guest's kernel crash; rare, and nobody's need."""

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from conformance import sessions
 from conformance.model.contract import Contract
 from conformance.model.verdict import Verdict
 from conformance.run.check import Question, digest
@@ -19,6 +18,7 @@ from conformance.selfcheck import seeding
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import TEXT_CHARACTERS, Outcome, Result, Said, judge, said
 from conformance.util import paths
+from conformance.workers import sessions
 
 COMMAND_SECONDS = 300
 """For a command in a copy of the project; such as are worth asking take seconds."""

@@ -20,9 +20,9 @@ from xml.etree import ElementTree
 import pytest
 
 from conformance.errors import HarnessError
-from conformance.sessions import ASKED, worst
 from conformance.util import signals
 from conformance.util.progress import Progress
+from conformance.workers.sessions import ASKED, worst
 
 END_SECONDS = 240
 """For a part that is to end: its guests shut down, its containers stop, the host's network is given back."""
@@ -107,7 +107,7 @@ def command(part: Part, shared: Shared, progress: Path) -> list[str]:
     """Return the words of a part's session."""
     return [
         # Not what lies in the current folder: pytest would take it for a second project with the same plugin.
-        *(sys.executable, "-P", "-m", "conformance.part", shared.run, part.mode, str(progress), "suites"),
+        *(sys.executable, "-P", "-m", "conformance.workers.worker", shared.run, part.mode, str(progress), "suites"),
         *(*NO_CACHE, *part.host.words, *shared.words),
     ]
 

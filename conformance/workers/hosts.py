@@ -7,8 +7,7 @@ from os import environ
 
 import pytest
 
-from conformance import media, sessions
-from conformance.asked import Selection
+from conformance import media
 from conformance.engine import client, image, labels
 from conformance.engine.client import HostFingerprint, engine_errors
 from conformance.guests.peer_network import peer_image
@@ -16,9 +15,11 @@ from conformance.model import contract, mode, record, requirements
 from conformance.model.contract import Contract
 from conformance.model.mode import Mode
 from conformance.model.record import Record
-from conformance.parts import Host, Part, Parts, Shared
 from conformance.run import context as runs
 from conformance.util.progress import Progress
+from conformance.workers import sessions
+from conformance.workers.pool import Host, Part, Parts, Shared
+from conformance.workers.selection import Selection
 
 
 @dataclass(frozen=True)

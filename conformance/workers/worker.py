@@ -1,4 +1,4 @@
-"""A part of a run: ``python -m conformance.part RUN MODE FILE WORDS``, a session in a process that another one leads.
+"""A part of a run in a process of its own: ``python -m conformance.workers.worker RUN MODE FILE WORDS``.
 
 RUN is what records call the whole run, MODE is what this part asks, FILE is where it says what it is waiting for, and
 WORDS are pytest's.

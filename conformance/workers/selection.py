@@ -1,4 +1,4 @@
-"""What pytest's options select, as JSON: ``python -m conformance.asked -m kvm --mode privileged``.
+"""What pytest's options select, as JSON: ``python -m conformance.workers.selection -m kvm --mode privileged``.
 
 In a process of its own: a session of pytest leaves its modules and settings behind.
 """
@@ -79,7 +79,7 @@ def look(words: Sequence[str]) -> Looked:
     Raises:
         HarnessError: it does not say so in time.
     """
-    command = [sys.executable, "-m", "conformance.asked", *words]
+    command = [sys.executable, "-m", "conformance.workers.selection", *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, cwd=paths.PROJECT, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired as error:

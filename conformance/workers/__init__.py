@@ -1,0 +1,1 @@
+"""One run as several pytest sessions: selected, started, supervised, and spread over hosts."""
