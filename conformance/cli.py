@@ -15,7 +15,8 @@ import pytest
 import typer
 from typer.core import TyperCommand
 
-from conformance import bench, gitlab, jobs
+from conformance import gitlab, jobs
+from conformance.bench import measure
 from conformance.container.container import READY_SECONDS
 from conformance.doctor import examination
 from conformance.engine import local_daemon
@@ -395,7 +396,7 @@ def bench_(
     results: Annotated[Path, typer.Option(help="write the result into this folder")] = paths.BENCH,
     host_name: Annotated[str | None, typer.Option(help="what the result calls this host")] = None,
     only: Annotated[
-        bench.Part | None, typer.Option(help="measure only this; extra: what the options beside it ask for")
+        measure.Part | None, typer.Option(help="measure only this; extra: what the options beside it ask for")
     ] = None,
     lab_build: Annotated[bool, typer.Option("--lab-build", help="measure a lab's first build too; minutes")] = False,
     lab_boots: Annotated[
@@ -415,7 +416,7 @@ def bench_(
         progress = Progress()
         with local_daemon.engine(progress) as host:
             os.environ["DOCKER_HOST"] = host
-            measured = bench.measure(
+            measured = measure.measure(
                 progress,
                 repeat=repeat,
                 matrices=matrices,
@@ -426,9 +427,9 @@ def bench_(
             )
         progress.clear()
         typer.echo(f"recorded {measured.write(results).name}")
-    measurements = bench.read(results)
-    _replace(document, lambda before: bench.render(before, measurements))
-    typer.echo(bench.performance(measurements))
+    measurements = measure.read(results)
+    _replace(document, lambda before: measure.render(before, measurements))
+    typer.echo(measure.performance(measurements))
 
 
 @app.command(

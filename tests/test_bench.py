@@ -15,16 +15,18 @@ from docker.api.build import BuildApiMixin
 from docker.api.container import ContainerApiMixin
 from typer.testing import CliRunner
 
-from conformance import accounting, bench, cli, media
-from conformance.accounting import Account, kind_of
-from conformance.bench import Measurement, Result, Target
+from conformance import cli, media
+from conformance.bench import accounting, lab_cost
+from conformance.bench import measure as bench
+from conformance.bench.accounting import Account, kind_of
+from conformance.bench.measure import Measurement, Result, Target
 from conformance.container.container import Container
 from conformance.engine import image
 from conformance.errors import HarnessError
 from conformance.guests import guest, peer_network
 from conformance.guests.guest import Shape, domain_xml
 from conformance.host.kvm import HostKvm
-from conformance.lab import cost, definition
+from conformance.lab import definition
 from conformance.media import store
 from conformance.model.record import Host, Image, Record, Recorder
 from conformance.model.verdict import Verdict
@@ -125,9 +127,9 @@ def test_memory_is_of_this_process() -> None:
 def test_the_plugin_writes_its_account(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("import time\ndef test_something():\n    time.sleep(0.1)\n")
     file = pytester.path / "account"
-    pytester.runpytest_subprocess("-p", "conformance.accounting", "--accounting", file, "--collect-only")
+    pytester.runpytest_subprocess("-p", "conformance.bench.accounting", "--accounting", file, "--collect-only")
     assert not file.exists(), "nothing was run"
-    pytester.runpytest_subprocess("-p", "conformance.accounting", "--accounting", file).assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-p", "conformance.bench.accounting", "--accounting", file).assert_outcomes(passed=1)
     account = json.loads(file.read_text())
     assert account["seconds"]["rest"] > 0
     assert account["ended"] > account["began"]
@@ -275,14 +277,14 @@ def test_a_matrix_that_does_not_get_to_its_end_is_not_measured(matrices: Asks, t
 def test_a_lab_is_measured_beside_its_targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     used: list[tuple[Path, Any]] = []
 
-    def measure(host: definition.Host, _progress: object, *, repeat: int, use: Callable[[str], None]) -> cost.Cost:
+    def measure(host: definition.Host, _progress: object, *, repeat: int, use: Callable[[str], None]) -> lab_cost.Cost:
         use("unix:///lab.sock")
-        return cost.Cost("emulation", starts=[9.0] * repeat, cold=40.0, idle=5.5, disk=1.6, memory=3.2)
+        return lab_cost.Cost("emulation", starts=[9.0] * repeat, cold=40.0, idle=5.5, disk=1.6, memory=3.2)
 
     def matrix(results: Path, options: object, environment: object) -> None:
         used.append((results, environment))
 
-    monkeypatch.setattr(cost, "measure", measure)
+    monkeypatch.setattr(lab_cost, "measure", measure)
     monkeypatch.setattr(bench, "_matrix", matrix)
     measured = bench._lab(tmp_path, lambda _: None, 2)
     assert used == [(tmp_path / "lab", {"DOCKER_HOST": "unix:///lab.sock"})]

@@ -9,9 +9,10 @@ from typing import Any
 import libvirt
 import pytest
 
+from conformance.bench import lab_boots
 from conformance.errors import EngineError, HarnessError, ImageFailure, LabError
 from conformance.guests.guest import Firmware, Guest, Shape
-from conformance.lab import boots, definition, machine
+from conformance.lab import definition, machine
 from conformance.media import Probe
 from conformance.media.probe_report import Event
 
@@ -30,9 +31,9 @@ def booted(told: Firmware, *, marker: str = "probe recipe-1", **said: Any) -> Gu
     return guest
 
 
-@pytest.mark.parametrize("firmware", boots.FIRMWARE)
+@pytest.mark.parametrize("firmware", lab_boots.FIRMWARE)
 def test_a_guest_that_reports_what_it_was_told_has_come_through(firmware: Firmware) -> None:
-    boots.require(booted(firmware), PROBE)
+    lab_boots.require(booted(firmware), PROBE)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_a_guest_that_reports_what_it_was_told_has_come_through(firmware: Firmwa
 )
 def test_a_guest_that_reports_something_else_has_not(firmware: Firmware, wrong: dict[str, Any], why: str) -> None:
     with pytest.raises(ImageFailure, match=why):
-        boots.require(booted(firmware, **wrong), PROBE)
+        lab_boots.require(booted(firmware, **wrong), PROBE)
 
 
 class Row:
@@ -92,7 +93,7 @@ class Row:
 
     def boot_anew(self, *needs: str, firmware: Firmware, seconds: float) -> Guest:
         assert needs == ("iso",)
-        end = self.ends.get(len([one for one in self.happened if one in boots.FIRMWARE]))
+        end = self.ends.get(len([one for one in self.happened if one in lab_boots.FIRMWARE]))
         if end:
             raise end
         self.happened.append(firmware)
@@ -104,8 +105,8 @@ def row(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Row]:
     def row(*ends: Exception | None) -> Row:
         made = Row(*ends)
         monkeypatch.setattr(machine, "engine", made.engine)
-        monkeypatch.setattr(boots, "prepare", made.prepare)
-        monkeypatch.setattr(boots, "Guests", lambda *_: made)
+        monkeypatch.setattr(lab_boots, "prepare", made.prepare)
+        monkeypatch.setattr(lab_boots, "Guests", lambda *_: made)
         monkeypatch.setattr("conformance.model.contract.load", lambda: None)
         monkeypatch.setattr("conformance.model.mode.of", lambda *_: None)
         return made
@@ -114,7 +115,7 @@ def row(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Row]:
 
 
 def measure(count: int) -> list[float]:
-    return boots.measure(definition.load(), lambda _: None, count=count, results=Path("results"))
+    return lab_boots.measure(definition.load(), lambda _: None, count=count, results=Path("results"))
 
 
 def test_the_firmware_takes_turns_and_each_boot_is_timed(row: Callable[..., Row]) -> None:

@@ -8,15 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from conformance.bench import lab_cost
 from conformance.errors import HarnessError, LabError
-from conformance.lab import cost, definition, machine
+from conformance.lab import definition, machine
 
 
 def test_a_process_that_sleeps_is_idle_and_one_that_works_is_not() -> None:
     with subprocess.Popen(["sleep", "60"]) as asleep, subprocess.Popen([sys.executable, "-c", "while 1: pass"]) as busy:
         try:
-            assert cost.idle(asleep.pid, 0.2) == 0
-            assert cost.idle(busy.pid, 1) > 10
+            assert lab_cost.idle(asleep.pid, 0.2) == 0
+            assert lab_cost.idle(busy.pid, 1) > 10
         finally:
             asleep.kill()
             busy.kill()
@@ -27,11 +28,11 @@ def test_the_peak_counts_and_not_the_present() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
-        assert 0.2 <= cost.memory(process.pid) < 0.5
+        assert 0.2 <= lab_cost.memory(process.pid) < 0.5
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(LabError, match="no memory any more"):
-            cost.memory(process.pid)
+            lab_cost.memory(process.pid)
 
 
 def test_holes_in_files_take_nothing_and_a_file_with_two_names_is_one(tmp_path: Path) -> None:
@@ -41,8 +42,8 @@ def test_holes_in_files_take_nothing_and_a_file_with_two_names_is_one(tmp_path: 
         file.truncate(1 << 40)
     os.link(tmp_path / "deep" / "disk.raw", tmp_path / "again")
     (tmp_path / "key").symlink_to("/nowhere")
-    assert cost.allocated([tmp_path]) == 0.02
-    assert cost.allocated([tmp_path / "no"]) == 0
+    assert lab_cost.allocated([tmp_path]) == 0.02
+    assert lab_cost.allocated([tmp_path / "no"]) == 0
 
 
 class Lab:
@@ -72,9 +73,9 @@ def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Lab(happened)
 
     monkeypatch.setattr(machine, "start", start)
-    monkeypatch.setattr(cost, "connect", lambda address: happened.append(address))
-    monkeypatch.setattr(cost, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(cost, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(lab_cost, "connect", lambda address: happened.append(address))
+    monkeypatch.setattr(lab_cost, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(lab_cost, "IDLE_SECONDS", 0.01)
     return happened
 
 
@@ -82,7 +83,9 @@ ONE = ["started", "unix:///lab.sock", "closed", "stopped"]
 
 
 def test_everything_is_made_first_and_the_last_one_is_used(happened: list[str]) -> None:
-    measured = cost.measure(definition.load(), lambda _: None, repeat=2, use=lambda one: happened.append(f"used {one}"))
+    measured = lab_cost.measure(
+        definition.load(), lambda _: None, repeat=2, use=lambda one: happened.append(f"used {one}")
+    )
     used = [*ONE[:2], "used unix:///lab.sock", "checked", *ONE[2:]]
     assert happened == ["started", "stopped", "booted", *ONE[1:], *ONE, *used]
     assert len(measured.starts) == 2
@@ -95,5 +98,5 @@ def test_no_lab_is_left_where_its_use_fails(happened: list[str]) -> None:
         raise HarnessError("the matrix did not get to its end")
 
     with pytest.raises(HarnessError):
-        cost.measure(definition.load(), lambda _: None, repeat=1, use=use)
+        lab_cost.measure(definition.load(), lambda _: None, repeat=1, use=use)
     assert happened[-2:] == ["closed", "stopped"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance import bench
+from conformance.bench import measure
 from conformance.engine.client import HostFingerprint
 from conformance.errors import ContractError, EngineError, HarnessError
 from conformance.model import contract as contracts
@@ -198,11 +198,11 @@ def test_the_recommended_mode_stands_beside_the_set_that_was_found(contract: Con
 
 
 def test_the_benchmark_counts_a_finished_searchs_starts(contract: Contract, whole: list[Configuration]) -> None:
-    (row,) = bench.privilege_starts(whole)
+    (row,) = measure.privilege_starts(whole)
     apart = row.detail.pop("starts apart")
     assert row.detail == {"host": HOST.name, "mode": "unprivileged", "features": len(NEEDS), "starts": len(whole)}
     assert row.values == [round(100 * len(whole) / apart, 1)]
-    assert bench.privilege_starts(whole[:5]) == []
+    assert measure.privilege_starts(whole[:5]) == []
 
 
 def test_an_unfinished_search_says_so(contract: Contract, whole: list[Configuration]) -> None:

@@ -26,14 +26,15 @@ import libvirt
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from conformance.bench import lab_boots as boots
+from conformance.bench import lab_cost
 from conformance.container.container import Container
 from conformance.errors import HarnessError
 from conformance.guests import guest
 from conformance.guests.factory import POOL, Guests
 from conformance.guests.guest import BOOT_SECONDS, MEMORY_MIB, Accel, Shape
 from conformance.guests.peer_network import Beyond
-from conformance.lab import boots, definition
-from conformance.lab import cost as lab_cost
+from conformance.lab import definition
 from conformance.media import CMDLINE, Probe
 from conformance.media.probe_report import Report
 from conformance.model import contract, mode, record
@@ -499,7 +500,9 @@ def _matrix(
     file, log = results / "account", results / "log"
     words = ["matrix", "--mode", MODE, "--results", str(results), *options]
     began = time.monotonic()
-    _command([*words, "-p", "conformance.accounting", "--accounting", str(file)], log, MATRIX_SECONDS, environment)
+    _command(
+        [*words, "-p", "conformance.bench.accounting", "--accounting", str(file)], log, MATRIX_SECONDS, environment
+    )
     wall = time.monotonic() - began
     if not file.exists():
         raise HarnessError("the matrix did not get to its end", f"look at what it wrote:\n{_tail(log)}")
@@ -570,7 +573,7 @@ def cost(account: dict[str, Any], began: float, wall: float, records: Sequence[r
     """Return what a run of the matrix cost.
 
     Args:
-        account: as :mod:`conformance.accounting` wrote it.
+        account: as :mod:`conformance.bench.accounting` wrote it.
         began: when the command was given, on the monotonic clock.
         wall: how long the command took, in seconds.
         records: what it recorded.

@@ -1,4 +1,4 @@
-"""Where a run's wall time goes: a pytest plugin for the benchmark, ``-p conformance.accounting --accounting FILE``.
+"""Where wall time goes: a plugin for benchmarks, ``-p conformance.bench.accounting --accounting FILE``.
 
 It looks at the main thread's stack many times a second: whoever is on it is what the run waits for. A stop-watch
 would have to be written into everything that waits; the stack tells without the harness knowing.
