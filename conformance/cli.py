@@ -15,8 +15,8 @@ import pytest
 import typer
 from typer.core import TyperCommand
 
-from conformance import gitlab, jobs
 from conformance.bench import measure
+from conformance.ci import gitlab, workflow
 from conformance.container.container import READY_SECONDS
 from conformance.doctor import examination
 from conformance.engine import local_daemon
@@ -569,15 +569,15 @@ def jobs_(
     ] = None,
 ) -> None:
     """List the nightly's jobs, one for each mode on each host, or prove that they ask all that can be asked."""
-    known = jobs.load()
+    known = workflow.load()
     if check:
-        wrong = jobs.check(contract.load(), known)
+        wrong = workflow.check(contract.load(), known)
         for line in wrong:
             typer.echo(line, err=True)
         if not wrong:
             typer.echo(f"{len(known)} jobs ask every feature in every mode")
         raise typer.Exit(EXIT_NOT_COVERED if wrong else 0)
-    listed = known if missing is None else jobs.missing(known, missing)
+    listed = known if missing is None else workflow.missing(known, missing)
     if as_json:
         _echo_json([dataclasses.asdict(one) for one in listed])
     elif as_gitlab:

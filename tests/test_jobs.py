@@ -10,7 +10,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conformance import cli, gitlab, jobs
+from conformance import cli
+from conformance.ci import gitlab
+from conformance.ci import workflow as jobs
 from conformance.errors import ContractError, HarnessError
 from conformance.model.contract import Contract
 from conformance.model.record import Record

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from conformance.jobs import Job
+from conformance.ci.workflow import Job
 
 IMAGE = "debian:12"
 """A Debian as ./run wants it; whoever runs it has to be privileged, since it starts an engine."""

@@ -1,0 +1,1 @@
+"""Jobs of the nightly: read from GitHub's workflow, rendered for GitLab."""
