@@ -15,11 +15,12 @@ from docker.api.build import BuildApiMixin
 from docker.api.container import ContainerApiMixin
 from typer.testing import CliRunner
 
-from conformance import cli, media
+from conformance import media
 from conformance.bench import accounting, lab_cost
 from conformance.bench import measure as bench
 from conformance.bench.accounting import Account, kind_of
 from conformance.bench.measure import Measurement, Result, Target
+from conformance.cli import main
 from conformance.container.container import Container
 from conformance.engine import image
 from conformance.errors import HarnessError
@@ -457,6 +458,6 @@ def test_render_measures_nothing(make_result: Callable[..., Result], tmp_path: P
     make_result().write(tmp_path)
     document = tmp_path / "performance.md"
     document.write_text("<!-- generated: performance -->\n<!-- end of generated -->\n")
-    done = CliRunner().invoke(cli.app, ["bench", "--render", "--results", str(tmp_path), "--document", str(document)])
+    done = CliRunner().invoke(main.app, ["bench", "--render", "--results", str(tmp_path), "--document", str(document)])
     assert done.exit_code == 0, done.output
     assert "libvirt answering" in document.read_text()

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conformance import cli
+from conformance.cli import main
+from conformance.cli.manual import manual
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, EngineError, HarnessError, ImageLate
 from conformance.lab import definition
-from conformance.manual import manual
 from conformance.model import contract as contracts
 from conformance.model.record import Record
 from conformance.plugin import plugin
@@ -33,38 +33,38 @@ runner = CliRunner()
 
 
 def test_modes_are_listed() -> None:
-    result = runner.invoke(cli.app, ["modes"])
+    result = runner.invoke(main.app, ["modes"])
     assert result.exit_code == 0
     names = [line.split()[0] for line in result.stdout.splitlines()]
     assert names == [claims.id for claims in contracts.load().modes]
 
 
 def test_a_mode_is_rendered() -> None:
-    line = runner.invoke(cli.app, ["modes", "unprivileged", "--docker", "--image", "mine:1"]).stdout
+    line = runner.invoke(main.app, ["modes", "unprivileged", "--docker", "--image", "mine:1"]).stdout
     assert line.startswith("docker run")
     assert line.rstrip().endswith("mine:1")
-    compose = yaml.safe_load(runner.invoke(cli.app, ["modes", "unprivileged", "--compose"]).stdout)
+    compose = yaml.safe_load(runner.invoke(main.app, ["modes", "unprivileged", "--compose"]).stdout)
     assert compose["services"]["libvirt"]["cap_add"]
-    assert "SYS_ADMIN" in runner.invoke(cli.app, ["modes", "unprivileged"]).stdout
+    assert "SYS_ADMIN" in runner.invoke(main.app, ["modes", "unprivileged"]).stdout
 
 
 @pytest.mark.parametrize("words", [["--docker"], ["unprivileged", "--docker", "--compose"]])
 def test_a_rendering_needs_one_mode_and_one_format(words: list[str]) -> None:
-    assert runner.invoke(cli.app, ["modes", *words]).exit_code == 2
+    assert runner.invoke(main.app, ["modes", *words]).exit_code == 2
 
 
 def test_an_unknown_mode_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["conformance", "modes", "root"])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == cli.EXIT_USAGE
+        main.main()
+    assert ended.value.code == main.EXIT_USAGE
     assert "what to do: choose one of: unprivileged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (ContractError("odd"), cli.EXIT_USAGE),
+        (ContractError("odd"), main.EXIT_USAGE),
         (EngineError("none", "start one"), EXIT_CANNOT_RUN),
         (HarnessError("full"), EXIT_CANNOT_RUN),
         (DeadlineExpired("the lab's end", 5, "it runs"), EXIT_CANNOT_RUN),
@@ -78,9 +78,9 @@ def test_an_error_is_one_message_and_a_status(
     def app() -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(main, "app", app)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     assert ended.value.code == status
     assert "Traceback" not in capsys.readouterr().err
 
@@ -90,7 +90,7 @@ def test_an_error_is_one_message_and_a_status(
 )
 def test_a_bad_option_is_told_before_an_engine_is_started(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_daemon, "engine", None)
-    result = runner.invoke(cli.app, ["matrix", *words])
+    result = runner.invoke(main.app, ["matrix", *words])
     assert result.exit_code == pytest.ExitCode.USAGE_ERROR
     assert words[1 if len(words) > 1 else 0] in result.stderr
 
@@ -100,9 +100,9 @@ def test_a_cache_that_cannot_be_made_is_said(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CONFORMANCE_CACHE", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr(cli, "app", paths.cache)
+    monkeypatch.setattr(main, "app", paths.cache)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     assert ended.value.code == EXIT_CANNOT_RUN
     assert "Not a directory\n  what to do: set CONFORMANCE_CACHE" in capsys.readouterr().err
 
@@ -157,8 +157,8 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         yield Place(f"unix:///{host.name}.sock", host.name) if host else Place("unix:///here.sock")
 
     Spread.made.clear()
-    monkeypatch.setattr(cli, "Spread", Spread)
-    monkeypatch.setattr(cli, "_engine", engine)
+    monkeypatch.setattr(main, "Spread", Spread)
+    monkeypatch.setattr(main, "_engine", engine)
     monkeypatch.setattr(asked, "look", look)
     monkeypatch.setattr(sessions, "session", lambda words: (7, None))
     monkeypatch.setenv("DOCKER_HOST", "unix:///before.sock")
@@ -170,13 +170,13 @@ ELSEWHERE = "--results=/nowhere"
 
 
 def test_one_mode_at_a_time_is_one_session_in_this_process(selected: list[list[str]]) -> None:
-    assert runner.invoke(cli.app, ["matrix", "-m", "api", ELSEWHERE]).exit_code == 7
+    assert runner.invoke(main.app, ["matrix", "-m", "api", ELSEWHERE]).exit_code == 7
     assert os.environ["DOCKER_HOST"] == "unix:///here.sock"
     assert not Spread.made
 
 
 def test_modes_at_once_are_spread(selected: list[list[str]]) -> None:
-    assert runner.invoke(cli.app, ["matrix", "-m", "api", "-n", "3", ELSEWHERE]).exit_code == 1
+    assert runner.invoke(main.app, ["matrix", "-m", "api", "-n", "3", ELSEWHERE]).exit_code == 1
     (made,) = Spread.made
     assert (made.words, made.at_once, made.asked) == (("-m", "api", ELSEWHERE), 3, 1)
     assert [place.address for place in made.places] == ["unix:///here.sock"]
@@ -185,13 +185,13 @@ def test_modes_at_once_are_spread(selected: list[list[str]]) -> None:
 
 @pytest.mark.parametrize("words", [["-mapi"], ["-m", "api"], ["-knat", "-rN", "-xvv"]])
 def test_pytests_short_options_are_not_taken_for_ours(selected: list[list[str]], words: list[str]) -> None:
-    assert runner.invoke(cli.app, ["matrix", *words, ELSEWHERE]).exit_code == 7
+    assert runner.invoke(main.app, ["matrix", *words, ELSEWHERE]).exit_code == 7
     assert "".join(selected[0]) == "".join([*words, ELSEWHERE])
 
 
 def test_several_hosts_are_spread_each_once_and_each_time(selected: list[list[str]]) -> None:
     hosts = ["--host", "lab", "--host", "here", "--host=lab:debian-13"]
-    assert runner.invoke(cli.app, ["matrix", *hosts, "--repeat", "2", ELSEWHERE]).exit_code == 1
+    assert runner.invoke(main.app, ["matrix", *hosts, "--repeat", "2", ELSEWHERE]).exit_code == 1
     (made,) = Spread.made
     assert [place.address for place in made.places] == ["unix:///debian-13.sock", "unix:///here.sock"]
     assert (made.at_once, made.asked) == (1, 2)
@@ -199,26 +199,26 @@ def test_several_hosts_are_spread_each_once_and_each_time(selected: list[list[st
 
 @pytest.mark.parametrize("words", [["--collect-only"], ["--co"], ["-k", "none"]])
 def test_what_asks_nothing_is_not_spread(selected: list[list[str]], words: list[str]) -> None:
-    assert runner.invoke(cli.app, ["matrix", "-n", "2", *words, ELSEWHERE]).exit_code == 7
+    assert runner.invoke(main.app, ["matrix", "-n", "2", *words, ELSEWHERE]).exit_code == 7
     assert not Spread.made
 
 
 def test_several_hosts_do_not_have_one_name(selected: list[list[str]]) -> None:
-    result = runner.invoke(cli.app, ["matrix", "--host", "lab", "--host", "here", "--host-name=mine"])
-    assert result.exit_code == cli.EXIT_USAGE
+    result = runner.invoke(main.app, ["matrix", "--host", "lab", "--host", "here", "--host-name=mine"])
+    assert result.exit_code == main.EXIT_USAGE
     assert "one host's" in result.stderr
     assert not Spread.made
 
 
-@pytest.mark.parametrize("option", cli.PATHS)
+@pytest.mark.parametrize("option", main.PATHS)
 @pytest.mark.parametrize("form", ["{option}={value}", "{option} {value}"])
 def test_relative_paths_of_the_matrix_belong_to_the_callers_folder(
     selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, form: str
 ) -> None:
-    monkeypatch.setattr(cli, "_write_tables", lambda **_: None)
+    monkeypatch.setattr(main, "_write_tables", lambda **_: None)
     monkeypatch.chdir(tmp_path)
     words = form.format(option=option, value="own/file").split()
-    runner.invoke(cli.app, ["matrix", "-k", "own/file", *words], catch_exceptions=False)
+    runner.invoke(main.app, ["matrix", "-k", "own/file", *words], catch_exceptions=False)
     (looked,) = selected
     assert looked == ["-k", "own/file", *form.format(option=option, value=tmp_path / "own/file").split()]
     assert Path.cwd() == paths.PROJECT
@@ -234,7 +234,7 @@ def test_every_option_of_ours_that_is_a_path_is_known_as_one() -> None:
     plugin.pytest_addoption(Parser())  # type: ignore[arg-type]
     ours = {name for action in group._actions if action.type is Path for name in action.option_strings}
     assert ours
-    assert ours <= set(cli.PATHS)
+    assert ours <= set(main.PATHS)
 
 
 @pytest.mark.parametrize("command", ["privileges", "selfcheck"])
@@ -251,7 +251,7 @@ def test_searches_record_and_cache_in_the_callers_folder(
     monkeypatch.setattr(selfcheck_command, "selfcheck", search)
     monkeypatch.setenv("CONFORMANCE_CACHE", "cache")
     monkeypatch.chdir(tmp_path)
-    result = runner.invoke(cli.app, [command, "--results", "own"])
+    result = runner.invoke(main.app, [command, "--results", "own"])
     assert isinstance(result.exception, HarnessError), result.output
     assert folders == [tmp_path / "own"]
     assert paths.cache() == tmp_path / "cache"
@@ -265,7 +265,7 @@ def readme(tmp_path: Path) -> Path:
 
 
 def tables(readme: Path, *words: str) -> tuple[int, str]:
-    result = runner.invoke(cli.app, ["tables", "--readme", str(readme), "--results", str(readme.parent), *words])
+    result = runner.invoke(main.app, ["tables", "--readme", str(readme), "--results", str(readme.parent), *words])
     return result.exit_code, result.output
 
 
@@ -284,14 +284,14 @@ def test_tables_are_written_and_checked(readme: Path) -> None:
 def test_a_full_disk_does_not_cost_the_readme(readme: Path) -> None:
     before = readme.read_text()
     readme.with_suffix(".new").symlink_to("/dev/full")
-    result = runner.invoke(cli.app, ["tables", "--readme", str(readme), "--results", str(readme.parent)])
+    result = runner.invoke(main.app, ["tables", "--readme", str(readme), "--results", str(readme.parent)])
     assert isinstance(result.exception, HarnessError)
     assert "No space left" in str(result.exception)
     assert readme.read_text() == before
 
 
 def test_the_project_readme_is_up_to_date() -> None:
-    assert runner.invoke(cli.app, ["tables", "--check"]).exit_code == 0
+    assert runner.invoke(main.app, ["tables", "--check"]).exit_code == 0
 
 
 def test_a_command_gets_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,16 +302,16 @@ def test_a_command_gets_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         return 7
 
     monkeypatch.setattr(local_daemon, "run", run)
-    assert runner.invoke(cli.app, ["engine", "docker", "ps", "--all"]).exit_code == 7
+    assert runner.invoke(main.app, ["engine", "docker", "ps", "--all"]).exit_code == 7
     assert seen == [["docker", "ps", "--all"]]
-    assert runner.invoke(cli.app, ["engine"]).exit_code == 2
+    assert runner.invoke(main.app, ["engine"]).exit_code == 2
 
 
 def test_the_matrix_shows_pytests_help_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
     before = Path.cwd()
     try:
-        result = runner.invoke(cli.app, ["matrix", "--help"])
+        result = runner.invoke(main.app, ["matrix", "--help"])
     finally:
         os.chdir(before)
     assert result.exit_code == 0
@@ -321,15 +321,15 @@ def test_the_matrix_shows_pytests_help_without_an_engine(monkeypatch: pytest.Mon
 
 
 def test_modes_are_listed_for_programs() -> None:
-    listed = json.loads(runner.invoke(cli.app, ["modes", "--json"]).stdout)
+    listed = json.loads(runner.invoke(main.app, ["modes", "--json"]).stdout)
     assert [one["id"] for one in listed][:2] == ["unprivileged", "unprivileged-hostnet"]
     assert {"path": "/dev/kvm"}.items() <= listed[0]["exposures"][0].items()
-    (one,) = json.loads(runner.invoke(cli.app, ["modes", "privileged", "--json"]).stdout)
+    (one,) = json.loads(runner.invoke(main.app, ["modes", "privileged", "--json"]).stdout)
     assert one["id"] == "privileged"
-    assert runner.invoke(cli.app, ["modes", "privileged", "--json", "--docker"]).exit_code == 2
+    assert runner.invoke(main.app, ["modes", "privileged", "--json", "--docker"]).exit_code == 2
 
 
-COMMANDS = [one.name or getattr(one.callback, "__name__", "") for one in cli.app.registered_commands]
+COMMANDS = [one.name or getattr(one.callback, "__name__", "") for one in main.app.registered_commands]
 
 
 @pytest.mark.parametrize("words", [[], ["lab"], *([name] for name in COMMANDS)])
@@ -337,7 +337,7 @@ def test_help_tells_examples_and_exit_statuses(words: list[str], monkeypatch: py
     monkeypatch.setattr(pytest, "main", lambda _words: 0)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(Path.cwd())
-    told = " ".join(runner.invoke(cli.app, [*words, "--help"]).stdout.split())
+    told = " ".join(runner.invoke(main.app, [*words, "--help"]).stdout.split())
     assert " ".join(["Examples conformance", *words]) in told
     assert "Exit status" in told
 
@@ -364,7 +364,7 @@ def test_the_shell_completes_commands_modes_and_labs(words: str, completed: list
         "COMP_WORDS": words,
         "COMP_CWORD": str(len(words.split()) - 1),
     }
-    result = runner.invoke(cli.app, [], prog_name="conformance", env=environment)
+    result = runner.invoke(main.app, [], prog_name="conformance", env=environment)
     assert result.stdout.split() == completed
 
 

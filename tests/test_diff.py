@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conformance import cli
+from conformance.cli import main
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record, Recorder
 from conformance.model.verdict import Verdict
@@ -233,7 +233,7 @@ def kept(tmp_path: Path) -> Callable[..., Path]:
 
 
 def command(*words: object) -> tuple[int, str]:
-    done = CliRunner().invoke(cli.app, ["diff", *map(str, words)])
+    done = CliRunner().invoke(main.app, ["diff", *map(str, words)])
     return done.exit_code, done.output
 
 

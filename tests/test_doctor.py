@@ -9,7 +9,7 @@ import docker.errors
 import pytest
 from typer.testing import CliRunner
 
-from conformance import cli
+from conformance.cli import main
 from conformance.doctor import diagnosis, examination
 from conformance.doctor.finding import Finding, Patient, Report
 from conformance.doctor.survey import Survey
@@ -285,7 +285,7 @@ def test_a_full_disk_stops_everything(patient: Patient, monkeypatch: pytest.Monk
 def test_the_exit_status_is_for_scripts(monkeypatch: pytest.MonkeyPatch, state: Any, vital: bool, status: int) -> None:
     one = Finding("kvm", "KVM", state, "seen", remedy="do it", features=("kvm",), vital=vital)
     monkeypatch.setattr(examination, "examine", lambda *_: Report((one,)))
-    result = CliRunner().invoke(cli.app, ["doctor", "--json"])
+    result = CliRunner().invoke(main.app, ["doctor", "--json"])
     assert result.exit_code == status
     assert status in (0, 1, EXIT_CANNOT_RUN)
     (printed,) = json.loads(result.stdout)

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conformance import cli
 from conformance.ci import gitlab
 from conformance.ci import workflow as jobs
+from conformance.cli import main
 from conformance.errors import ContractError, HarnessError
 from conformance.model.contract import Contract
 from conformance.model.record import Record
@@ -227,16 +227,16 @@ def workflow(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("workflow")
 def test_jobs_are_listed() -> None:
-    assert runner.invoke(cli.app, ["jobs"]).stdout == (
+    assert runner.invoke(main.app, ["jobs"]).stdout == (
         "cell-kvm-privileged: ./run matrix --mode privileged --results=cell (self-hosted, kvm; 60 minutes)\n"
     )
-    (one,) = json.loads(runner.invoke(cli.app, ["jobs", "--json"]).stdout)
+    (one,) = json.loads(runner.invoke(main.app, ["jobs", "--json"]).stdout)
     assert (one["mode"], one["runs_on"]) == ("privileged", ["self-hosted", "kvm"])
 
 
 @pytest.mark.usefixtures("workflow")
 def test_jobs_are_a_pipeline_of_gitlabs() -> None:
-    pipeline = yaml.safe_load(runner.invoke(cli.app, ["jobs", "--gitlab"]).stdout)
+    pipeline = yaml.safe_load(runner.invoke(main.app, ["jobs", "--gitlab"]).stdout)
     job = pipeline["cell-kvm-privileged"]
     assert job["tags"] == ["kvm"]
     assert job["timeout"] == "60 minutes"
@@ -261,13 +261,13 @@ def test_gitlab_accepts_the_projects_own_pipeline(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("workflow", "quickly")
 def test_jobs_are_checked() -> None:
-    result = runner.invoke(cli.app, ["jobs", "--check"])
-    assert result.exit_code == cli.EXIT_NOT_COVERED
+    result = runner.invoke(main.app, ["jobs", "--check"])
+    assert result.exit_code == main.EXIT_NOT_COVERED
     assert "no job asks kvm in unprivileged on kvm" in result.stderr
 
 
 @pytest.mark.usefixtures("workflow")
 def test_jobs_without_records_fail_the_command(tmp_path: Path) -> None:
-    result = runner.invoke(cli.app, ["jobs", "--missing", str(tmp_path)])
-    assert result.exit_code == cli.EXIT_NOT_COVERED
+    result = runner.invoke(main.app, ["jobs", "--missing", str(tmp_path)])
+    assert result.exit_code == main.EXIT_NOT_COVERED
     assert result.stdout.startswith("cell-kvm-privileged: ")

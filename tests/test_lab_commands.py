@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conformance import cli
+from conformance.cli import main
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, LabError
 from conformance.lab import definition, disk, machine, packages, pins
@@ -73,18 +73,18 @@ def started(labs: Labs, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Lab, bool
 
 
 def test_up_starts_one_that_stays(started: list[tuple[Lab, bool]]) -> None:
-    done = runner.invoke(cli.app, ["lab", "up"])
+    done = runner.invoke(main.app, ["lab", "up"])
     assert done.exit_code == 0
     assert "debian-13 is up" in done.output
     assert "./run matrix --host lab:debian-13" in done.output
     assert [(lab.host.name, keep) for lab, keep in started] == [("debian-13", True)]
-    assert runner.invoke(cli.app, ["lab", "up", "debian-12"]).exit_code == 0
+    assert runner.invoke(main.app, ["lab", "up", "debian-12"]).exit_code == 0
     assert started[1][0].host.name == "debian-12"
 
 
 def test_up_uses_what_is_up_already(started: list[tuple[Lab, bool]], labs: Labs) -> None:
     labs(Lab())
-    done = runner.invoke(cli.app, ["lab", "up"])
+    done = runner.invoke(main.app, ["lab", "up"])
     assert "debian-13 is up" in done.output
     assert "console: /run/console.log" in done.output
     assert not started
@@ -92,20 +92,20 @@ def test_up_uses_what_is_up_already(started: list[tuple[Lab, bool]], labs: Labs)
 
 def test_up_takes_away_one_that_has_ended(started: list[tuple[Lab, bool]], labs: Labs) -> None:
     gone, other = labs(Lab(state="ended"), Lab("debian-12", state="ended"))
-    assert runner.invoke(cli.app, ["lab", "up"]).exit_code == 0
+    assert runner.invoke(main.app, ["lab", "up"]).exit_code == 0
     assert (gone.stopped, other.stopped, len(started)) == (1, 0, 1)
 
 
 @pytest.mark.parametrize("other", [Lab("debian-12"), Lab(kept=False), Lab(state="hung")])
 def test_up_does_not_use_another_one(started: list[tuple[Lab, bool]], labs: Labs, other: Lab) -> None:
     labs(other)
-    runner.invoke(cli.app, ["lab", "up"])
+    runner.invoke(main.app, ["lab", "up"])
     assert len(started) == 1
 
 
 def test_status_lists_hosts_and_what_runs(labs: Labs) -> None:
     labs(Lab(), Lab("debian-12", kept=False, state="hung"))
-    done = runner.invoke(cli.app, ["lab", "status"])
+    done = runner.invoke(main.app, ["lab", "status"])
     assert done.exit_code == 0
     older, hung, console, newer, running, *_ = done.output.splitlines()
     assert older.split()[:3] == ["debian-12", "Debian", "12,"]
@@ -118,7 +118,7 @@ def test_status_lists_hosts_and_what_runs(labs: Labs) -> None:
 @pytest.mark.parametrize("found", [[], [Lab(state="ended")]])
 def test_status_says_that_none_runs(labs: Labs, found: list[Lab]) -> None:
     labs(*found)
-    done = runner.invoke(cli.app, ["lab", "status"])
+    done = runner.invoke(main.app, ["lab", "status"])
     assert done.exit_code == 1
     assert "Debian 13" in done.output
     assert ("ended, kept up" in done.output) == bool(found)
@@ -126,7 +126,7 @@ def test_status_says_that_none_runs(labs: Labs, found: list[Lab]) -> None:
 
 def test_ssh_gives_the_commands_status_and_passes_its_options_on(labs: Labs, capfd: pytest.CaptureFixture[str]) -> None:
     labs(Lab(), Lab("debian-12"))
-    assert runner.invoke(cli.app, ["lab", "ssh", "debian-12", "docker", "ps", "--all"]).exit_code == 7
+    assert runner.invoke(main.app, ["lab", "ssh", "debian-12", "docker", "ps", "--all"]).exit_code == 7
     assert capfd.readouterr().out == "to debian-12: docker ps --all\n"
 
 
@@ -134,21 +134,21 @@ def test_ssh_gives_the_commands_status_and_passes_its_options_on(labs: Labs, cap
 def test_ssh_to_one_that_is_not_up(labs: Labs, found: list[Lab]) -> None:
     labs(*found)
     with pytest.raises(LabError, match="the lab debian-13 is not up") as caught:
-        runner.invoke(cli.app, ["lab", "ssh"], catch_exceptions=False)
+        runner.invoke(main.app, ["lab", "ssh"], catch_exceptions=False)
     assert caught.value.remedy == "conformance lab up debian-13"
 
 
 def test_down_ends_what_was_kept_and_no_run(labs: Labs) -> None:
     kept, other, of_a_run = labs(Lab(), Lab("debian-12", state="hung"), Lab(kept=False))
-    assert runner.invoke(cli.app, ["lab", "down", "debian-13"]).output == "debian-13 is down\n"
+    assert runner.invoke(main.app, ["lab", "down", "debian-13"]).output == "debian-13 is down\n"
     assert (kept.stopped, other.stopped, of_a_run.stopped) == (1, 0, 0)
-    assert runner.invoke(cli.app, ["lab", "down"]).output == "debian-13 is down\ndebian-12 is down\n"
+    assert runner.invoke(main.app, ["lab", "down"]).output == "debian-13 is down\ndebian-12 is down\n"
     assert (kept.stopped, other.stopped, of_a_run.stopped) == (2, 1, 0)
 
 
 def test_down_where_nothing_is_up(labs: Labs) -> None:
     labs()
-    done = runner.invoke(cli.app, ["lab", "down"])
+    done = runner.invoke(main.app, ["lab", "down"])
     assert (done.exit_code, done.output) == (0, "no lab is up\n")
 
 
@@ -156,7 +156,7 @@ def test_rebuild_removes_makes_and_ends(started: list[tuple[Lab, bool]], monkeyp
     removed: list[str] = []
     monkeypatch.setattr(disk, "remove", lambda host, _: removed.append(host.name))
     monkeypatch.setattr(machine, "require", lambda *_, **__: None)
-    done = runner.invoke(cli.app, ["lab", "rebuild", "debian-12"])
+    done = runner.invoke(main.app, ["lab", "rebuild", "debian-12"])
     assert done.exit_code == 0
     assert done.output.endswith("debian-12 is rebuilt\n")
     assert removed == ["debian-12"]
@@ -168,7 +168,7 @@ def test_rebuild_does_not_pull_the_disk_from_under_one(labs: Labs, monkeypatch: 
     labs(Lab(kept=kept))
     monkeypatch.setattr(disk, "remove", pytest.fail)
     with pytest.raises(LabError, match="the lab debian-13 runs"):
-        runner.invoke(cli.app, ["lab", "rebuild"], catch_exceptions=False)
+        runner.invoke(main.app, ["lab", "rebuild"], catch_exceptions=False)
 
 
 def test_rebuild_keeps_what_it_could_not_make_anew(labs: Labs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,19 +180,19 @@ def test_rebuild_keeps_what_it_could_not_make_anew(labs: Labs, monkeypatch: pyte
     monkeypatch.setattr(packages, "require", require)
     monkeypatch.setattr(disk, "remove", pytest.fail)
     with pytest.raises(LabError, match="not installed"):
-        runner.invoke(cli.app, ["lab", "rebuild"], catch_exceptions=False)
+        runner.invoke(main.app, ["lab", "rebuild"], catch_exceptions=False)
 
 
 def test_pin_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pins, "renew", lambda host, _: 42)
-    assert runner.invoke(cli.app, ["lab", "pin"]).output == "pinned 42 packages of debian-13\n"
+    assert runner.invoke(main.app, ["lab", "pin"]).output == "pinned 42 packages of debian-13\n"
 
 
 @pytest.mark.parametrize("verb", ["up", "ssh", "down", "rebuild", "pin"])
 def test_a_host_that_does_not_exist_is_told_by_each(verb: str, labs: Labs) -> None:
     labs()
     with pytest.raises(ContractError, match="no lab host is called 'nosuch'"):
-        runner.invoke(cli.app, ["lab", verb, "nosuch"], catch_exceptions=False)
+        runner.invoke(main.app, ["lab", verb, "nosuch"], catch_exceptions=False)
 
 
 # ------------------------------------------------------------------------------------------------- as a whole
@@ -201,7 +201,7 @@ def test_a_host_that_does_not_exist_is_told_by_each(verb: str, labs: Labs) -> No
 def ended(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr("sys.argv", ["conformance", *words])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     assert isinstance(end.value.code, int)
     return end.value.code
 
@@ -212,7 +212,7 @@ def test_a_matrix_on_a_host_that_does_not_exist_is_a_usage_error(
 ) -> None:
     monkeypatch.setattr(machine, "start", pytest.fail)
     monkeypatch.setattr(local_daemon, "engine", pytest.fail)
-    assert ended(monkeypatch, "matrix", "--host", host) == cli.EXIT_USAGE
+    assert ended(monkeypatch, "matrix", "--host", host) == main.EXIT_USAGE
     said = capsys.readouterr().err
     assert "nosuch" in said
     assert "debian-12" in said
@@ -223,7 +223,7 @@ def test_a_matrix_on_a_host_that_does_not_exist_is_a_usage_error(
 @pytest.mark.parametrize("words", [["--mode", "root"], ["--no-such-option"]])
 def test_a_bad_option_is_told_before_a_lab_is_started(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     monkeypatch.setattr(machine, "start", pytest.fail)
-    done = runner.invoke(cli.app, ["matrix", "--host", "lab", *words])
+    done = runner.invoke(main.app, ["matrix", "--host", "lab", *words])
     assert done.exit_code == pytest.ExitCode.USAGE_ERROR
 
 
@@ -257,18 +257,18 @@ def test_a_terminal_that_is_closed_ends_it_as_ctrl_c_does() -> None:
 
 def test_labs_are_listed_for_programs(labs: Labs) -> None:
     labs(Lab())
-    result = runner.invoke(cli.app, ["lab", "status", "--json"])
+    result = runner.invoke(main.app, ["lab", "status", "--json"])
     assert result.exit_code == 0
     by_name = {one["name"]: one["labs"] for one in json.loads(result.stdout)}
     assert [(lab["state"], lab["ssh_port"]) for lab in by_name["debian-13"]] == [("running", 10022)]
     assert by_name["debian-12"] == []
     labs()
-    assert runner.invoke(cli.app, ["lab", "status", "--json"]).exit_code == 1
+    assert runner.invoke(main.app, ["lab", "status", "--json"]).exit_code == 1
 
 
 def test_status_without_a_checkout_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(definition, "names", list)
     for words in (["lab", "status"], ["lab", "status", "--json"]):
-        error = runner.invoke(cli.app, words).exception
+        error = runner.invoke(main.app, words).exception
         assert isinstance(error, LabError)
         assert "checkout" in error.remedy

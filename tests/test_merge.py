@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conformance import cli
+from conformance.cli import main
 from conformance.errors import HarnessError
 from conformance.model import record
 from conformance.model.record import Host, Record, Recorder
@@ -112,12 +112,12 @@ def test_two_machines_of_one_name_are_said(keep: Callable[..., Path], make_recor
     for number, run in enumerate((A, B)):
         keep("fetched", make_record(run=run, host=Host(name="docker-1", fingerprint={"cpu": f"cpu {number}"})))
     words = ["merge", str(tmp_path / "fetched"), "--into", str(tmp_path / "into")]
-    done = CliRunner().invoke(cli.app, words)
+    done = CliRunner().invoke(main.app, words)
     assert done.exit_code == 0, done.output
     assert f"2 new, 0 known in {tmp_path / 'into'}" in done.output
     assert "more than one machine is called docker-1" in done.output
 
 
 def test_nothing_to_merge_is_a_mistake(tmp_path: Path) -> None:
-    assert CliRunner().invoke(cli.app, ["merge", str(tmp_path), "--into", str(tmp_path)]).exit_code == 2
-    assert CliRunner().invoke(cli.app, ["merge", str(tmp_path / "nowhere"), "--into", str(tmp_path)]).exit_code == 2
+    assert CliRunner().invoke(main.app, ["merge", str(tmp_path), "--into", str(tmp_path)]).exit_code == 2
+    assert CliRunner().invoke(main.app, ["merge", str(tmp_path / "nowhere"), "--into", str(tmp_path)]).exit_code == 2

@@ -13,7 +13,7 @@ from markupsafe import escape
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
-from conformance import cli
+from conformance.cli import main
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record, Recorder
 from conformance.model.verdict import Verdict
@@ -281,7 +281,7 @@ def test_the_report_is_one_file(make_record: Make, tmp_path: Path) -> None:
     recorder.append(make_record())
     output = tmp_path / "out.html"
     words = ["report", "--results", str(tmp_path / "records"), "--output", str(output)]
-    done = CliRunner().invoke(cli.app, words)
+    done = CliRunner().invoke(main.app, words)
     assert done.exit_code == 0, done.output
     assert output.read_text().startswith("<!DOCTYPE html>")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["out.html", "records"]
@@ -294,6 +294,6 @@ def test_a_report_that_cannot_be_written_is_an_error_that_says_so(
     output = tmp_path / "nowhere" / "out.html"
     monkeypatch.setattr("sys.argv", ["conformance", "report", "--results", str(tmp_path), "--output", str(output)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     assert ended.value.code == 6
     assert f"cannot write {output}" in capsys.readouterr().err

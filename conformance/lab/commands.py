@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.errors import LabError
 from conformance.lab import DEFINITIONS, definition, disk, machine, pins
-from conformance.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.util.progress import Progress
 
 app = typer.Typer(

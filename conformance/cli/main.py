@@ -17,12 +17,12 @@ from typer.core import TyperCommand
 
 from conformance.bench import measure
 from conformance.ci import gitlab, workflow
+from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
 from conformance.container.container import READY_SECONDS
 from conformance.doctor import examination
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.lab import commands, definition, machine
-from conformance.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
 from conformance.model import contract, mode, record
 from conformance.plugin.plugin import EXIT_CANNOT_RUN
 from conformance.privileges import command, configuration, render
