@@ -764,7 +764,3 @@ def main() -> None:
 def _say(error: Exception, status: int) -> int:
     typer.echo(f"error: {error}", err=True)
     return status
-
-
-if __name__ == "__main__":
-    main()

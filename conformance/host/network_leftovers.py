@@ -92,8 +92,8 @@ def remember(client: docker.DockerClient, image: str, run: str) -> None:
 def give_back(client: docker.DockerClient, marks: Mapping[str, str]) -> str:
     """Take away what libvirt left in the host's network since it was remembered.
 
-    The caller has the host's network to itself (:mod:`conformance.host.network_lock`), and no container of the run is there
-    any more. Where another libvirt is, nothing is taken: what is whose cannot be told then.
+    The caller has the host's network to itself (:mod:`conformance.host.network_lock`), and no container of the run is
+    there any more. Where another libvirt is, nothing is taken: what is whose cannot be told then.
 
     Args:
         client: the engine.
