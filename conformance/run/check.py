@@ -22,8 +22,8 @@ ERROR_CHARACTERS = 8000
 
 
 REPORTING = frozenset("bench ci cli doctor lab privileges report selfcheck workers".split())
-"""Packages that select tests, run labs or show results: none of them can change an answer. Every other package counts, so
-that a new one cannot be forgotten."""
+"""Packages that select tests, run labs or show results: none of them can change an answer. Every other package counts,
+so that a new one cannot be forgotten."""
 
 
 @functools.cache

@@ -30,8 +30,8 @@ pytestmark = [
 ]
 
 RUN = (
-    "import sys; from conformance import private_engine\n"
-    "try: sys.exit(private_engine.run(sys.argv[1:], lambda line: print(line, file=sys.stderr, flush=True)))\n"
+    "import sys; from conformance.engine import local_daemon\n"
+    "try: sys.exit(local_daemon.run(sys.argv[1:], lambda line: print(line, file=sys.stderr, flush=True)))\n"
     "except KeyboardInterrupt: sys.exit(130)"
 )
 

@@ -257,12 +257,12 @@ def test_no_part_goes_on_where_leading_them_fails(lead: Led, tmp_path: Path) -> 
 LEADER = """
 import sys
 from pathlib import Path
-from conformance import parts
 from conformance.util.progress import Progress
+from conformance.workers import pool
 
-one = parts.Part(parts.Host("docker-1", ""), "least")
+one = pool.Part(pool.Host("docker-1", ""), "least")
 made = lambda _part, _shared, file: ["sh", "-c", sys.argv[1], "sh", str(file)]
-parts.Parts([one], parts.Shared("run", (), 1), Progress(), print, made).ask()
+pool.Parts([one], pool.Shared("run", (), 1), Progress(), print, made).ask()
 """
 
 

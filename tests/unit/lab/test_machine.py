@@ -472,8 +472,9 @@ import sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from conformance import interrupt, media
+from conformance import media
 from conformance.lab import definition, disk, emulator, machine, packages
+from conformance.util import signals
 media.probe = lambda _: None
 made = disk.Disk(Path(sys.argv[1]))
 emulator.ensure = lambda *_: emulator.Emulator(sys.argv[2], "tcg", "0, pretended")
@@ -483,7 +484,7 @@ if sys.argv[3] == "disk":
     disk._keys = lambda *_: None
 else:
     disk.ensure = lambda *_: made
-with interrupt.as_ctrl_c():
+with signals.as_ctrl_c():
     machine.start(definition.load(), print, keep=sys.argv[3] == "keep")
     print("up", flush=True)
     time.sleep(60)

@@ -16,10 +16,9 @@ from conformance.util.wait import wait_for
 RUN = """
 import sys
 from pathlib import Path
-from conformance import interrupt
-from conformance.lab import program
-with interrupt.as_ctrl_c():
-    program.run(sys.argv[2:], log=Path(sys.argv[1]), seconds=60)
+from conformance.util import process, signals
+with signals.as_ctrl_c():
+    process.run(sys.argv[2:], log=Path(sys.argv[1]), seconds=60)
 """
 
 

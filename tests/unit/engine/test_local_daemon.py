@@ -83,7 +83,7 @@ def test_the_first_starts_and_the_last_stops(tmp_path: Path, counted: type[Count
 
 def test_who_was_killed_uses_nothing_any_more(tmp_path: Path, counted: type[Counted]) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.test_private_engine import Counted\n"
+        "import sys; from pathlib import Path; from tests.unit.engine.test_local_daemon import Counted\n"
         "Counted(Path(sys.argv[1]), print).enter(); print('in', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -91,7 +91,7 @@ def test_who_was_killed_uses_nothing_any_more(tmp_path: Path, counted: type[Coun
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[3],
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "in\n"

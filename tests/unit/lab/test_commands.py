@@ -241,13 +241,13 @@ def test_a_lab_that_breaks_is_the_machines_fault(
 
 def test_a_terminal_that_is_closed_ends_it_as_ctrl_c_does() -> None:
     code = (
-        "import os, signal, sys; from conformance import cli; from conformance.lab import machine\n"
+        "import os, signal, sys; from conformance.cli import main; from conformance.lab import machine\n"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "def start(*_, **__):\n"
         "    try: os.kill(os.getpid(), signal.SIGHUP); signal.pause()\n"
         "    finally: print('cleaned up', flush=True)\n"
         "machine.start = start; machine.running = list\n"
-        "sys.argv = ['conformance', 'lab', 'up']; cli.main()"
+        "sys.argv = ['conformance', 'lab', 'up']; main.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "cleaned up\n"

@@ -93,5 +93,5 @@ def test_no_suite_imports_what_only_reports() -> None:
     for suite in paths.SUITES.glob("test_*.py"):
         text = suite.read_text()
         for name in check.REPORTING:
-            assert f"conformance.{name} " not in text
+            assert f"conformance.{name}" not in text
             assert f"from conformance import {name}\n" not in text

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-LOG = Path(__file__).parent.parent / "image" / "lib" / "log.bash"
+LOG = Path(__file__).parents[3] / "image" / "lib" / "log.bash"
 
 
 def relay(folder: Path, output: str, **environment: str) -> tuple[list[str], str]:

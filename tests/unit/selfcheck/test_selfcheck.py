@@ -255,7 +255,7 @@ def test_an_edit_that_finds_nothing_is_no_defect(tmp_path: Path) -> None:
 
 def test_a_command_is_asked_in_a_copy_of_the_project(tmp_path: Path) -> None:
     text = (
-        "title = 'Broken'\ncommand = ['conformance.cli.main', 'modes']\n"
+        "title = 'Broken'\ncommand = ['conformance.cli', 'modes']\n"
         "[[project]]\nfile = 'contract.toml'\nold = 'schema = 1'\nnew = 'schema ='\n"
         "[[notice]]\nby = 'harness'\ncause = 'contract.toml is not TOML'\n"
     )

@@ -61,8 +61,8 @@ def test_engines_of_this_machine_share_a_lock_and_those_elsewhere_have_their_own
 
 def test_a_run_that_is_killed_holds_nothing(address: str) -> None:
     script = (
-        "import os, signal\nfrom conformance import host_lock\n"
-        f"with host_lock.held(print, address={address!r}):\n    os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal\nfrom conformance.host import network_lock\n"
+        f"with network_lock.held(print, address={address!r}):\n    os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
     with network_lock.held(lambda _: None, seconds=0, address=address):
