@@ -13,13 +13,13 @@ pytestmark = pytest.mark.api
 
 @pytest.mark.essential
 def test_libvirt_answers_on_the_published_port(
-    connection: libvirt.virConnect, inside: Host, evidence: dict[str, Any]
+    connection: libvirt.virConnect, container_host: Host, evidence: dict[str, Any]
 ) -> None:
     evidence |= {"libvirt": connection.getLibVersion(), "qemu": connection.getVersion(), "uri": connection.getURI()}
 
     assert connection.getType() == "QEMU"
     # libvirt adds the domain, where the container has one.
-    assert connection.getHostname().partition(".")[0] == inside.check_output("hostname")
+    assert connection.getHostname().partition(".")[0] == container_host.check_output("hostname")
 
 
 def test_the_api_is_offered_on_the_loopback_address_only(container: Container, evidence: dict[str, Any]) -> None:

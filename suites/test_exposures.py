@@ -12,7 +12,7 @@ from conformance.run.context import Run
 pytestmark = pytest.mark.exposures
 
 
-def test_exposed_paths_have_their_documented_permissions(container: Container, inside: Host) -> None:
+def test_exposed_paths_have_their_documented_permissions(container: Container, container_host: Host) -> None:
     if container.absent:
         raise Unsupported(f"the host has no {', '.join(container.absent)}")
     paths = container.mode.permissions
@@ -21,14 +21,14 @@ def test_exposed_paths_have_their_documented_permissions(container: Container, i
     assert paths, "the mode exposes no path"
     for path, permission in paths.items():
         assert permission in ("700", "500"), "what follows asks for what the owner may do, and nothing of others"
-        if inside.file(path).is_directory:
-            assert inside.run("test -r %s && test -x %s", path, path).succeeded
+        if container_host.file(path).is_directory:
+            assert container_host.run("test -r %s && test -x %s", path, path).succeeded
             if permission == "700":
                 assert state.writable(path), f"{path} is mounted read-only"
             else:
-                assert inside.run("test -w %s", path).failed, f"{path} is mounted writable"
+                assert container_host.run("test -w %s", path).failed, f"{path} is mounted writable"
         else:
-            assert inside.run(": <>%s", path).succeeded, f"{path} cannot be opened for reading and writing"
+            assert container_host.run(": <>%s", path).succeeded, f"{path} cannot be opened for reading and writing"
     if "/dev/kvm" in paths:
         # Nobody but QEMU opens it, which is not root.
         opened = container.run("sh", "-c", ": <>/dev/kvm", user=container.mode.image.user)

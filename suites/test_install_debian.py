@@ -8,7 +8,7 @@ from conformance.container.container import Container
 from conformance.guests.factory import Installation
 from conformance.guests.guest import Firmware
 from conformance.guests.install_watch import INSTALL_SECONDS, START_SECONDS
-from conformance.guests.peer_network import Beyond
+from conformance.guests.peer_network import PeerNetwork
 from conformance.plugin.plugin import Install
 
 pytestmark = [
@@ -24,7 +24,7 @@ def test_debian_is_installed_and_starts_from_its_disk(
     debian: Installation,
     firmware: Firmware,
     container: Container,
-    beyond: Beyond,
+    peer_network: PeerNetwork,
     evidence: dict[str, Any],
 ) -> None:
     evidence |= {"medium": debian.medium.parent.name, **debian.orders}
@@ -45,4 +45,4 @@ def test_debian_is_installed_and_starts_from_its_disk(
     assert guest.report["lease"]["address"] in [lease["ipaddr"] for lease in guest.leases]
     reply = guest.report["exchange"].json("reply")
     assert reply["query"] == guest.nonce
-    assert reply["client"] == beyond.source(container)
+    assert reply["client"] == peer_network.source(container)

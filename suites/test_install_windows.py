@@ -8,7 +8,7 @@ import pytest
 from conformance.container.container import Container
 from conformance.errors import Unsupported
 from conformance.guests.install_watch import INSTALL_SECONDS, START_SECONDS
-from conformance.guests.peer_network import Beyond
+from conformance.guests.peer_network import PeerNetwork
 from conformance.installers.windows.user_iso import Windows
 from conformance.plugin.plugin import Install
 from conformance.run.context import Run
@@ -25,7 +25,7 @@ def test_windows_is_installed_and_starts_from_its_disk(
     install: Install,
     container: Container,
     run: Run,
-    beyond: Beyond,
+    peer_network: PeerNetwork,
     tmp_path: Path,
     evidence: dict[str, Any],
 ) -> None:
@@ -51,4 +51,4 @@ def test_windows_is_installed_and_starts_from_its_disk(
     assert guest.report["lease"]["address"] in [lease["ipaddr"] for lease in guest.leases]
     reply = guest.report["exchange"].json("reply")
     assert reply["query"] == guest.nonce
-    assert reply["client"] == beyond.source(container)
+    assert reply["client"] == peer_network.source(container)

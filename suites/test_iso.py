@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from conformance.guests.guest import Firmware
-from conformance.installers.user_iso import Given
+from conformance.installers.user_iso import UserIso
 from conformance.media.third_party import others
 from conformance.plugin.plugin import Boot, Medium
 from conformance.run.context import Run
@@ -42,7 +42,7 @@ def test_memtest_runs(medium: Medium, firmware: Firmware, evidence: dict[str, An
         )
 
 
-@pytest.mark.given_medium
-def test_the_given_medium_shows_what_is_expected(medium: Medium, given: Given, evidence: dict[str, Any]) -> None:
-    with medium(given.path, firmware=given.firmware, memory_mib=given.memory_mib) as machine:
-        evidence |= machine.wait_for_text(given.expected, seconds=given.seconds)
+@pytest.mark.user_iso
+def test_the_user_iso_shows_what_is_expected(medium: Medium, user_iso: UserIso, evidence: dict[str, Any]) -> None:
+    with medium(user_iso.path, firmware=user_iso.firmware, memory_mib=user_iso.memory_mib) as machine:
+        evidence |= machine.wait_for_text(user_iso.expected, seconds=user_iso.seconds)

@@ -8,7 +8,7 @@ from conformance.checks import macvtap_devices
 from conformance.container.container import Container
 from conformance.guests.factory import Guests
 from conformance.guests.guest import Direct
-from conformance.guests.peer_network import Beyond
+from conformance.guests.peer_network import PeerNetwork
 from conformance.model.mode import Mode
 from conformance.plugin.plugin import Boot
 
@@ -23,41 +23,41 @@ REACHED: dict[Direct, dict[str, bool]] = {
 
 
 @pytest.mark.essential
-def test_a_guest_talks_over_macvtap(boot: Boot, beyond: Beyond) -> None:
+def test_a_guest_talks_over_macvtap(boot: Boot, peer_network: PeerNetwork) -> None:
     guest = boot("macvtap")
 
     assert guest.report["link"]["driver"] == "virtio_net"
-    assert guest.report["lease"]["server"] == beyond.address
+    assert guest.report["lease"]["server"] == peer_network.address
     assert guest.report["exchange"].json("reply")["client"] == guest.report["lease"]["address"]
 
 
 @pytest.mark.host_network
-@pytest.mark.given_link
+@pytest.mark.macvtap_link
 def test_a_guest_is_on_the_network_beyond_a_link_of_its_host(
-    guests: Guests, given_link: str, evidence: dict[str, Any]
+    guests: Guests, macvtap_link: str, evidence: dict[str, Any]
 ) -> None:
-    with guests.on_link(given_link) as guest:
+    with guests.on_link(macvtap_link) as guest:
         lease = guest.read().report["lease"]
-        evidence |= {"link": given_link, "lease": lease.facts}
+        evidence |= {"link": macvtap_link, "lease": lease.facts}
         assert guest.reaches(lease["server"])
 
 
 @pytest.mark.parametrize("kind", REACHED)
 def test_whom_a_guest_reaches_is_a_matter_of_its_interfaces_mode(
-    guests: Guests, beyond: Beyond, container: Container, evidence: dict[str, Any], kind: Direct
+    guests: Guests, peer_network: PeerNetwork, container: Container, evidence: dict[str, Any], kind: Direct
 ) -> None:
-    host = container.address or beyond.gateway
+    host = container.address or peer_network.gateway
 
     with guests.neighbours(kind) as (guest, neighbour):
         evidence["reached"] = {
-            "a server beyond": guest.reaches(beyond.address),
+            "a server beyond": guest.reaches(peer_network.address),
             "another guest": guest.reaches(neighbour.address),
             "its own host": guest.reaches(host),
-            "the guest, from beyond": beyond.sees(guest.address),
+            "the guest, from beyond": peer_network.sees(guest.address),
         }
         # Who is not to be reached is there, for others.
-        assert beyond.sees(neighbour.address)
-        assert beyond.sees(host)
+        assert peer_network.sees(neighbour.address)
+        assert peer_network.sees(host)
 
     assert evidence["reached"] == REACHED[kind]
 

@@ -8,7 +8,7 @@ import pytest
 from conformance.checks import nat_networks
 from conformance.container.container import Container
 from conformance.guests.factory import require_started
-from conformance.guests.peer_network import Beyond
+from conformance.guests.peer_network import PeerNetwork
 from conformance.host import network as host_network
 from conformance.plugin.plugin import Boot, Live
 from conformance.run.context import Run
@@ -35,28 +35,28 @@ def test_the_networks_dns_server_knows_the_guest(boot: Boot) -> None:
 
 @pytest.mark.essential
 def test_a_server_beyond_sees_the_container_and_not_the_guest(
-    boot: Boot, container: Container, beyond: Beyond, evidence: dict[str, Any]
+    boot: Boot, container: Container, peer_network: PeerNetwork, evidence: dict[str, Any]
 ) -> None:
     guest = boot("network")
     reply = guest.report["exchange"].json("reply")
     evidence["reply"] = reply
 
     assert reply["query"] == guest.nonce
-    assert reply["client"] == beyond.source(container)
+    assert reply["client"] == peer_network.source(container)
 
 
-def test_ten_mebibytes_arrive_whole_in_each_direction(running: Live, beyond: Beyond) -> None:
+def test_ten_mebibytes_arrive_whole_in_each_direction(running: Live, peer_network: PeerNetwork) -> None:
     guest = running("network")
 
-    received = guest.ask("fetch", url=f"http://{beyond.server}/cgi-bin/blob")
-    sent = guest.ask("send", url=f"http://{beyond.server}/cgi-bin/receive")
+    received = guest.ask("fetch", url=f"http://{peer_network.server}/cgi-bin/blob")
+    sent = guest.ask("send", url=f"http://{peer_network.server}/cgi-bin/receive")
 
     assert received["bytes"] == sent["bytes"] == TEN_MIB
     assert received["sha256"] == sent["sha256"] == sent.json("reply")["sha256"]
 
 
 def test_guests_reach_each_other_and_nothing_outside_reaches_a_guest(
-    running: Live, beyond: Beyond, container: Container
+    running: Live, peer_network: PeerNetwork, container: Container
 ) -> None:
     server = running("network")
     neighbour = running("network", beside=server)
@@ -64,11 +64,11 @@ def test_guests_reach_each_other_and_nothing_outside_reaches_a_guest(
     address = server.guest.report["lease"]["address"]
 
     assert neighbour.ask("fetch", url=f"http://{address}/pattern")["sha256"] == offered["sha256"]
-    assert not beyond.reaches(f"http://{address}/pattern", by_way_of=container.address or beyond.gateway)
+    assert not peer_network.reaches(f"http://{address}/pattern", by_way_of=container.address or peer_network.gateway)
 
 
 def test_a_second_network_stands_beside_the_first(
-    running: Live, container: Container, beyond: Beyond, evidence: dict[str, Any]
+    running: Live, container: Container, peer_network: PeerNetwork, evidence: dict[str, Any]
 ) -> None:
     guest = running("network")
 
@@ -80,7 +80,7 @@ def test_a_second_network_stands_beside_the_first(
 
         assert nat_networks.knows_lease(network, lease["address"])
         assert exchange["by"] == "eth1"
-        assert exchange.json("reply")["client"] == (container.address or beyond.gateway)
+        assert exchange.json("reply")["client"] == (container.address or peer_network.gateway)
         assert guest.ask("ping")["received"] > 0
 
 

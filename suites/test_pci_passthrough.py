@@ -4,52 +4,54 @@ from typing import Any
 
 import pytest
 
-from conformance.host.pci import Spare
+from conformance.host.pci import PciPool
 from conformance.media import disk_pattern
-from conformance.plugin.plugin import Driving
+from conformance.plugin.plugin import PciGuest
 
 pytestmark = pytest.mark.pci_passthrough
 
 
 def test_a_guest_talks_over_a_network_card_of_its_host(
-    spare: Spare, driving: Driving, evidence: dict[str, Any]
+    pci_pool: PciPool, pci_guest: PciGuest, evidence: dict[str, Any]
 ) -> None:
-    card = spare.one("card")
+    card = pci_pool.one("card")
 
-    with driving(card) as guest:
+    with pci_guest(card) as guest:
         report = guest.read().report
         assert report["link"]["pci_driver"] == "virtio-pci"
         assert guest.reaches(report["lease"]["server"])
 
-    with spare.back(card) as driver:
+    with pci_pool.back(card) as driver:
         evidence["afterwards driven by"] = driver
         assert driver == card.driver
 
 
 def test_what_a_guest_writes_is_on_the_disk_of_its_hosts_controller(
-    spare: Spare, driving: Driving, evidence: dict[str, Any]
+    pci_pool: PciPool, pci_guest: PciGuest, evidence: dict[str, Any]
 ) -> None:
-    controller = spare.one("disk")
+    controller = pci_pool.one("disk")
 
-    with driving(controller) as guest:
+    with pci_guest(controller) as guest:
         disk = guest.read().report["disk"]
         assert disk["pci_driver"] == "ahci"
         assert disk["read"] == disk["written"]
 
-    with spare.back(controller) as driver:
+    with pci_pool.back(controller) as driver:
         evidence["afterwards driven by"] = driver
         assert driver == controller.driver
-        assert spare.holds(controller, disk_pattern(guest.guest.nonce))
+        assert pci_pool.holds(controller, disk_pattern(guest.guest.nonce))
 
 
-def test_a_crashed_guests_device_is_its_hosts_again(spare: Spare, driving: Driving, evidence: dict[str, Any]) -> None:
-    controller = spare.one("disk")
+def test_a_crashed_guests_device_is_its_hosts_again(
+    pci_pool: PciPool, pci_guest: PciGuest, evidence: dict[str, Any]
+) -> None:
+    controller = pci_pool.one("disk")
 
-    with driving(controller) as guest:
+    with pci_guest(controller) as guest:
         assert guest.read().report["disk"]["flushed"] is True
         guest.kill()
 
-    with spare.back(controller) as driver:
+    with pci_pool.back(controller) as driver:
         evidence["afterwards driven by"] = driver
         assert driver == controller.driver
-        assert spare.holds(controller, disk_pattern(guest.guest.nonce))
+        assert pci_pool.holds(controller, disk_pattern(guest.guest.nonce))

@@ -12,7 +12,7 @@ from conformance.checks.libvirt_objects import keep, kept, swept
 from conformance.container.container import Container
 from conformance.errors import ImageFailure, ImageLate
 from conformance.guests.factory import Guests
-from conformance.guests.guest import Autostarted
+from conformance.guests.guest import AutostartGuest
 
 pytestmark = [pytest.mark.restart, pytest.mark.ends("container")]
 
@@ -31,7 +31,7 @@ HUNG_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
-def autostarted(guests: Guests) -> Iterator[Autostarted]:
+def autostarted(guests: Guests) -> Iterator[AutostartGuest]:
     with guests.autostarted() as guest:
         yield guest
 
@@ -49,7 +49,7 @@ def test_a_guest_that_is_to_start_with_the_container_does(guests: Guests, contai
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_what_is_persistent_is_back_and_autostarted_guests_run_again(
-    autostarted: Autostarted, container: Container, evidence: dict[str, Any], end: str
+    autostarted: AutostartGuest, container: Container, evidence: dict[str, Any], end: str
 ) -> None:
     with swept(container):
         before = autostarted.wait_until_up()

@@ -25,11 +25,11 @@ def test_a_guest_without_ovmf_boots_by_bios(boot: Boot) -> None:
 
 @pytest.mark.ends("container")
 def test_a_variable_is_kept_over_a_restart_of_guest_and_container(
-    guests: Guests, container: Container, inside: Host, evidence: dict[str, Any]
+    guests: Guests, container: Container, container_host: Host, evidence: dict[str, Any]
 ) -> None:
     with guests.defined(firmware="efi", variable="Kept") as domain:
         first = domain.boot()
-        nvram = inside.file(domain.shape.nvram)
+        nvram = container_host.file(domain.shape.nvram)
         assert nvram.is_file
         assert nvram.size > 0
 

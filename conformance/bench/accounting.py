@@ -53,7 +53,7 @@ KINDS: tuple[tuple[str, ModuleType | Callable[..., Any]], ...] = (
     (REST, importlib._bootstrap),  # importing docker-py is not calling the engine
     ("build", image),
     ("build", media),
-    ("guest", guest.Running._wait),
+    ("guest", guest.RunningGuest._wait),
     ("guest", guest._Console.drain),
     ("guest", kvm),
     ("guest", wait.wait_for),  # whoever waits outside the doors named here waits for a guest

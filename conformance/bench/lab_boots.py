@@ -10,7 +10,7 @@ import libvirt
 from conformance.errors import EngineError, HarnessError, ImageFailure
 from conformance.guests.factory import Guests
 from conformance.guests.guest import Firmware, Guest
-from conformance.guests.peer_network import Beyond
+from conformance.guests.peer_network import PeerNetwork
 from conformance.lab import machine
 from conformance.lab.definition import Host
 from conformance.media import Probe
@@ -61,10 +61,10 @@ def _boots(address: str, progress: Progress, count: int, results: Path, seconds:
     """Append how long each boot took."""
     run = prepare(contract.load(), progress, tag=None, choice="kvm", results=results, host_name=None, address=address)
     try:
-        container = run.container(mode.of(run.contract, MODE), network="default")
+        container = run.container(mode.from_contract(run.contract, MODE), network="default")
         container.start()
         container.wait_until_ready()
-        guests = Guests(container, run.probe, Beyond(run.engine.client, run.probe, run.id), "kvm", progress)
+        guests = Guests(container, run.probe, PeerNetwork(run.engine.client, run.probe, run.id), "kvm", progress)
         for number in range(count):
             progress(f"boot {number + 1} of {count} in a row")
             began = time.monotonic()

@@ -32,8 +32,8 @@ from conformance.container.container import Container
 from conformance.errors import HarnessError
 from conformance.guests import guest
 from conformance.guests.factory import POOL, Guests
-from conformance.guests.guest import BOOT_SECONDS, MEMORY_MIB, Accel, Shape
-from conformance.guests.peer_network import Beyond
+from conformance.guests.guest import BOOT_SECONDS, MEMORY_MIB, Accel, GuestSpec
+from conformance.guests.peer_network import PeerNetwork
 from conformance.lab import definition
 from conformance.media import CMDLINE, Probe
 from conformance.media.probe_report import Report
@@ -357,7 +357,7 @@ def privilege_starts(recorded: Sequence[configuration.Configuration]) -> list[Me
 def _containers(run: Run, progress: Callable[[str], None], repeat: int) -> tuple[list[Measurement], Accel]:
     """Start containers; in the last one, start domains."""
     seconds: list[float] = []
-    container = run.container(mode.of(run.contract, MODE), network="default")
+    container = run.container(mode.from_contract(run.contract, MODE), network="default")
     try:
         for number in range(repeat):
             progress(f"container start {number + 1} of {repeat}")
@@ -386,12 +386,12 @@ def _timed(seconds: list[float]) -> Iterator[None]:
     seconds.append(round(time.monotonic() - began, 6))  # never 0, which is divided by
 
 
-def _shape(run: Run, container: Container, accel: Accel, progress: Callable[[str], None]) -> Shape:
+def _shape(run: Run, container: Container, accel: Accel, progress: Callable[[str], None]) -> GuestSpec:
     """Put kernel and initramfs into a container, and return the measured guest's shape."""
     container.client.api.put_archive(container.id, "/var/lib/libvirt", _archive(run.probe))
-    guests = Guests(container, run.probe, Beyond(run.engine.client, run.probe, run.id), accel, progress)
+    guests = Guests(container, run.probe, PeerNetwork(run.engine.client, run.probe, run.id), accel, progress)
     kernel = "/var/lib/libvirt/bench-vmlinuz"
-    return Shape("bios", accel, POOL, kernel=kernel, initrd="/var/lib/libvirt/bench-initrd", disk=guests.new_disk())
+    return GuestSpec("bios", accel, POOL, kernel=kernel, initrd="/var/lib/libvirt/bench-initrd", disk=guests.new_disk())
 
 
 def _archive(probe: Probe) -> bytes:
@@ -402,7 +402,7 @@ def _archive(probe: Probe) -> bytes:
     return buffer.getvalue()
 
 
-def _domain_start(container: Container, shape: Shape, progress: Callable[[str], None], repeat: int) -> Measurement:
+def _domain_start(container: Container, shape: GuestSpec, progress: Callable[[str], None], repeat: int) -> Measurement:
     seconds: list[float] = []
     for number in range(repeat):
         progress(f"domain start {number + 1} of {repeat}")
@@ -416,7 +416,7 @@ def _domain_start(container: Container, shape: Shape, progress: Callable[[str], 
     return Measurement(id="domain-start", values=seconds)
 
 
-def _probe(container: Container, shape: Shape, progress: Callable[[str], None], repeat: int) -> list[Measurement]:
+def _probe(container: Container, shape: GuestSpec, progress: Callable[[str], None], repeat: int) -> list[Measurement]:
     """Boot the same guest by libvirt and by bare QEMU, taking turns, so that the machine's moods hit both."""
     seconds: dict[str, list[float]] = defaultdict(list)
     inside: dict[str, list[float]] = defaultdict(list)
@@ -445,7 +445,7 @@ def _uptime(report: Report) -> float:
     return float(report["end"]["uptime"])
 
 
-def bare_qemu(shape: Shape, orders: dict[str, str]) -> list[str]:
+def bare_qemu(shape: GuestSpec, orders: dict[str, str]) -> list[str]:
     """Return the words that start the same guest without libvirt.
 
     CPU model, memory, machine, accelerator, disk cache and orders are those of :func:`guest.domain_xml`; where

@@ -80,7 +80,7 @@ VOLUME = "kept"
 
 
 @dataclass(frozen=True)
-class Kept:
+class ObjectState:
     """What is there of an object.
 
     Attributes:
@@ -96,7 +96,7 @@ class Kept:
     holds: tuple[str, ...] = ()
 
 
-def keep(container: Container) -> dict[str, Kept]:
+def keep(container: Container) -> dict[str, ObjectState]:
     """Define and start one of each kind, with a volume in the pool; all but the domain start by themselves.
 
     Returns:
@@ -117,15 +117,15 @@ def keep(container: Container) -> dict[str, Kept]:
     return kept(container)
 
 
-def kept(container: Container) -> dict[str, Kept]:
+def kept(container: Container) -> dict[str, ObjectState]:
     """Return what is there of what :func:`keep` made, by kind."""
-    found: dict[str, Kept] = {}
+    found: dict[str, ObjectState] = {}
     for kind in kinds(container).values():
         if kind.exists(KEPT):
             one = kind.lookup(KEPT)
             active = bool(one.isActive())
             holds = tuple(sorted(one.listVolumes())) if kind.name == "pool" and active else ()
-            found[kind.name] = Kept(one.UUIDString(), active, bool(one.autostart()), holds)
+            found[kind.name] = ObjectState(one.UUIDString(), active, bool(one.autostart()), holds)
     return found
 
 

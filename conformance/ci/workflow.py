@@ -143,7 +143,9 @@ def check(contract: Contract, jobs: Iterable[Job], folder: Path = FOLDER) -> lis
 
 def _coverage(contract: Contract, jobs: list[Job]) -> Iterator[str]:
     # Where a host lacks the module that they are about, they are other modes, and need not be asked.
-    special = {one.id for one in contract.modes if modes_.needs_module(contract, modes_.of(contract, one.id))}
+    special = {
+        one.id for one in contract.modes if modes_.needs_module(contract, modes_.from_contract(contract, one.id))
+    }
     asking = [feature for feature in contract.features if not feature.pending]
     wanted = {(one.id, mode.id) for one in asking if not one.on_request for mode in contract.modes}
     wanted_anywhere = {

@@ -35,7 +35,7 @@ from conformance.util import paths, signals
 from conformance.util.progress import Progress
 from conformance.workers import pool, sessions
 from conformance.workers import selection as asked
-from conformance.workers.hosts import Place, Spread, colored
+from conformance.workers.hosts import EngineTarget, Spread, colored
 
 EXIT_BEHIND = 1
 EXIT_SOMETHING_LACKS = 1
@@ -191,8 +191,8 @@ def _enter_checkout() -> None:
 
 def _of_lab() -> tuple[str, ...]:
     """Return the options that fit any lab."""
-    spare = (f"--pci-device={address}" for address in machine.SPARE)
-    return f"--macvtap-link={machine.BEYOND}", *spare, f"--ready-seconds={machine.READY_SECONDS}"
+    pci_pool = (f"--pci-device={address}" for address in machine.SPARE)
+    return f"--macvtap-link={machine.BEYOND}", *pci_pool, f"--ready-seconds={machine.READY_SECONDS}"
 
 
 def _sessions(words: list[str], selection: asked.Selection | None, repeat: int) -> int:
@@ -202,7 +202,9 @@ def _sessions(words: list[str], selection: asked.Selection | None, repeat: int) 
     return status
 
 
-def _in_parts(places: Sequence[Place], words: list[str], selection: asked.Selection, at_once: int, repeat: int) -> int:
+def _in_parts(
+    places: Sequence[EngineTarget], words: list[str], selection: asked.Selection, at_once: int, repeat: int
+) -> int:
     """Run pytest so often, each time in a process for each mode on each host."""
     spread = Spread(selection, tuple(words), at_once, Progress(), typer.echo)
     spread.get_ready(places)
@@ -220,7 +222,7 @@ def _show_together(selection: asked.Selection | None, runs: Sequence[Sequence[re
 
 
 @contextlib.contextmanager
-def _engine(host: definition.Host | None) -> Iterator[Place]:
+def _engine(host: definition.Host | None) -> Iterator[EngineTarget]:
     """Have an engine for as long as this lasts: a lab's, the one that answers, or a private one.
 
     Raises:
@@ -229,10 +231,10 @@ def _engine(host: definition.Host | None) -> Iterator[Place]:
     """
     if host is None:
         with local_daemon.engine(Progress()) as address:
-            yield Place(address)
+            yield EngineTarget(address)
         return
     with machine.engine(host, Progress()) as (lab, tunnel):
-        yield Place(f"unix://{tunnel.socket}", f"lab-{host.name}", {OUTER: lab.accel}, _of_lab())
+        yield EngineTarget(f"unix://{tunnel.socket}", f"lab-{host.name}", {OUTER: lab.accel}, _of_lab())
         lab.check()
 
 
@@ -483,7 +485,7 @@ def modes(
     if as_json:
         if docker or compose:
             raise typer.BadParameter("--json, --docker or --compose, not several")
-        listed = [mode.of(claims, one) for one in ([name] if name else _mode_names())]
+        listed = [mode.from_contract(claims, one) for one in ([name] if name else _mode_names())]
         _echo_json([one.as_json() for one in listed])
         return
     if name is None:
@@ -493,7 +495,7 @@ def modes(
         for one in claims.modes:
             typer.echo(f"{one.id:<{width}}  {one.summary}")
         return
-    chosen = mode.of(claims, name)
+    chosen = mode.from_contract(claims, name)
     if docker and compose:
         raise typer.BadParameter("--docker or --compose, not both")
     if docker:

@@ -72,7 +72,7 @@ done
 
 
 @dataclass(frozen=True)
-class Done:
+class ExecResult:
     """A command that ended in a container: its exit status and what it wrote."""
 
     status: int
@@ -418,7 +418,7 @@ class Container:
         except EngineError as error:
             return str(error)
 
-    def run(self, *command: str, seconds: int = COMMAND_SECONDS, user: str = "") -> Done:
+    def run(self, *command: str, seconds: int = COMMAND_SECONDS, user: str = "") -> ExecResult:
         """Run a command in the container.
 
         Args:
@@ -449,9 +449,9 @@ class Container:
                 raise EngineGone(error.message, REMEDY) from error
         if status in (124, 137):
             raise ImageFailure(f"{' '.join(command)}: still running after {seconds} s")
-        return Done(status, stdout, stderr)
+        return ExecResult(status, stdout, stderr)
 
-    def health_check(self, *, port: int | None = None) -> Done:
+    def health_check(self, *, port: int | None = None) -> ExecResult:
         """Run the image's own health check, as the engine does.
 
         Args:

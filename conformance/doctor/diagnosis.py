@@ -11,7 +11,7 @@ from dataclasses import replace
 import docker.errors
 import requests
 
-from conformance.doctor.finding import Finding, Patient
+from conformance.doctor.finding import Finding, Inspection
 from conformance.engine import image, local_daemon
 from conformance.engine.client import Engine, NoEngineError, address
 from conformance.errors import EngineError, HarnessError
@@ -34,7 +34,7 @@ LAB = "or use a machine that has everything: ./run matrix --host lab"
 ASKED_LATER = "./run matrix asks it"
 
 
-def all_of(patient: Patient) -> tuple[Finding, ...]:
+def all_of(patient: Inspection) -> tuple[Finding, ...]:
     """Return every finding, in the order in which they are worth reading."""
     return (
         _engine(patient),
@@ -56,7 +56,7 @@ def all_of(patient: Patient) -> tuple[Finding, ...]:
 # ------------------------------------------------------------------------------------------------- engine
 
 
-def _engine(patient: Patient) -> Finding:
+def _engine(patient: Inspection) -> Finding:
     found = Finding("engine", "Container engine", "yes", "", vital=True)
     if patient.engine:
         where = patient.engine.host + ("" if patient.engine.local else ", another machine's")
@@ -71,7 +71,7 @@ def _engine(patient: Patient) -> Finding:
     return replace(found, state="no", seen=patient.refusal.message, remedy=patient.refusal.remedy)
 
 
-def _rights(patient: Patient) -> Finding:
+def _rights(patient: Inspection) -> Finding:
     user = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else "root"
     found = Finding("rights", "Rights", "yes", f"this is {user}")
     if patient.engine:
@@ -87,7 +87,7 @@ def _rights(patient: Patient) -> Finding:
     )
 
 
-def _cgroup(patient: Patient) -> Finding:
+def _cgroup(patient: Inspection) -> Finding:
     version = int(patient.engine.info.get("CgroupVersion") or 0) if patient.engine else 0
     version = version or (patient.survey.cgroup_version if patient.survey else 0)
     found = Finding("cgroup", "Control groups", "yes", f"version {version}")
@@ -104,7 +104,7 @@ def _cgroup(patient: Patient) -> Finding:
     return found
 
 
-def _security(patient: Patient) -> Finding:
+def _security(patient: Inspection) -> Finding:
     found = Finding("security", "Security modules", "yes", "")
     if patient.engine:
         names = sorted(patient.engine.fingerprint().security)
@@ -138,7 +138,7 @@ def _taken(one: Mode) -> frozenset[str]:
     return one.granted | LIFTS_LIMITS if one.unlimited else one.granted
 
 
-def _privileged(patient: Patient) -> Finding:
+def _privileged(patient: Inspection) -> Finding:
     found = Finding("privileged", "--privileged", "yes", "starts", modes=patient.those(lambda one: one.privileged))
     seen = patient.survey
     if seen is None or seen.lacking is None:
@@ -161,7 +161,7 @@ def _privileged(patient: Patient) -> Finding:
     )
 
 
-def _unseen(patient: Patient) -> str:
+def _unseen(patient: Inspection) -> str:
     if patient.survey:
         return "this user cannot try it"
     if patient.engine:
@@ -172,7 +172,7 @@ def _unseen(patient: Patient) -> str:
 # ------------------------------------------------------------------------------------------------- machine
 
 
-def _kvm(patient: Patient) -> Finding:
+def _kvm(patient: Inspection) -> Finding:
     found = Finding(
         "kvm",
         "KVM",
@@ -208,7 +208,7 @@ def _kvm(patient: Patient) -> Finding:
     )
 
 
-def _kvm_remedy(patient: Patient) -> str:
+def _kvm_remedy(patient: Inspection) -> str:
     assert patient.survey  # noqa: S101  - it said that there is no device
     module = {"vmx": "kvm_intel", "svm": "kvm_amd"}.get(patient.survey.virtualization)
     if module:
@@ -216,7 +216,7 @@ def _kvm_remedy(patient: Patient) -> str:
     return "the processor offers no virtualization: switch it on in the firmware or, on a virtual machine, in its host"
 
 
-def _tun(patient: Patient) -> Finding:
+def _tun(patient: Inspection) -> Finding:
     features = ("virtio-net", "nat", "exposures")
     found = Finding("tun", "TUN", "yes", "/dev/net/tun opens", features=features)
     node = patient.survey.devices.get("/dev/net/tun", "") if patient.survey else ""
@@ -233,7 +233,7 @@ def _tun(patient: Patient) -> Finding:
     )
 
 
-def _links(patient: Patient) -> Iterator[Finding]:
+def _links(patient: Inspection) -> Iterator[Finding]:
     for kind, title, features in (
         ("bridge", "Bridges", ("defaults", "virtio-net", "nat")),
         ("macvtap", "Macvtap", ("macvlan",)),
@@ -254,7 +254,7 @@ def _links(patient: Patient) -> Iterator[Finding]:
             )
 
 
-def _iommu(patient: Patient) -> Finding:
+def _iommu(patient: Inspection) -> Finding:
     modes = patient.those(lambda one: one.vfio)
     found = Finding("iommu", "IOMMU", "yes", "", features=("pci-passthrough",), modes=modes)
     if patient.survey is None:
@@ -274,7 +274,7 @@ def _iommu(patient: Patient) -> Finding:
     )
 
 
-def _other_libvirt(patient: Patient) -> Finding:
+def _other_libvirt(patient: Inspection) -> Finding:
     found = Finding("libvirt", "No other libvirt in the host's network", "yes", "none")
     if patient.survey is None:
         return replace(found, state="unknown", seen=_unseen(patient))
@@ -294,7 +294,7 @@ def _other_libvirt(patient: Patient) -> Finding:
 # ----------------------------------------------------------------------------------------- what a run takes
 
 
-def _base(patient: Patient) -> Finding:
+def _base(patient: Inspection) -> Finding:
     found = Finding("base", "Image, or a base to build it on", "yes", "", vital=True)
     if patient.image:
         return replace(found, seen=f"the engine has {patient.image.tag}")
@@ -342,7 +342,7 @@ def _disk() -> Finding:
     )
 
 
-def _packages(patient: Patient) -> Iterator[Finding]:
+def _packages(patient: Inspection) -> Iterator[Finding]:
     for command, title, vital in (("matrix", "Debian packages", True), ("lab", "Debian packages of the lab", False)):
         found = Finding(f"packages-{command}", title, "yes", "all are installed")
         missing = _missing(command)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conformance import media
 from conformance.doctor import diagnosis, survey
-from conformance.doctor.finding import Patient, Report
+from conformance.doctor.finding import Inspection, Report
 from conformance.doctor.survey import Survey
 from conformance.engine import image, labels, local_daemon
 from conformance.engine.client import Engine, NoEngineError, address, connect
@@ -34,7 +34,7 @@ def examine(contract: Contract, progress: Callable[[str], None]) -> Report:
     progress("asking its KVM to boot a kernel")
     kvm = _boot(engine, found, run) if seen and seen.devices.get("/dev/kvm") == "opens" else None
     progress("looking at what is installed")
-    return Report(diagnosis.all_of(Patient(contract, engine, refusal, found, seen, kvm)))
+    return Report(diagnosis.all_of(Inspection(contract, engine, refusal, found, seen, kvm)))
 
 
 def _engine() -> tuple[Engine | None, EngineError | None]:
@@ -61,7 +61,7 @@ def _boot(engine: Engine | None, found: image.ImageInfo | None, run: str) -> acc
     """Boot a kernel under bare KVM with what is there already; None where too little is."""
     probe = media.cached()
     if engine and found and found.tag == image.TAG and probe:
-        asking = accel.Asking(engine.client, found.id, probe, run)
+        asking = accel.KvmProbe(engine.client, found.id, probe, run)
         asking.begin()
         try:
             return asking.answer()

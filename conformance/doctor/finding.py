@@ -66,7 +66,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Patient:
+class Inspection:
     """What the findings are made from.
 
     Attributes:
@@ -93,7 +93,7 @@ class Patient:
     @property
     def modes(self) -> list[Mode]:
         """Return the contract's modes."""
-        return [modes.of(self.contract, claims.id) for claims in self.contract.modes]
+        return [modes.from_contract(self.contract, claims.id) for claims in self.contract.modes]
 
     def those(self, fits: Callable[[Mode], bool]) -> tuple[str, ...]:
         """Return the ids of the modes that fit."""

@@ -23,7 +23,7 @@ from conformance.engine.client import engine_errors
 from conformance.engine.exec_stream import LATER, STDERR, STDOUT, Frames, Stream
 from conformance.errors import EngineError
 from conformance.util import signals
-from conformance.util.supervisor import Kept
+from conformance.util.supervisor import SupervisedProcess
 
 FOREVER = ["/bin/busybox", "sleep", "inf"]
 
@@ -170,7 +170,7 @@ class Relay:
         self._listeners: dict[int, socket.socket] = {}
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._kept: Kept | None = None
+        self._kept: SupervisedProcess | None = None
         self.said = ""
         """Why the newest connection that ended could not be made or kept; empty where it could."""
 
@@ -211,7 +211,7 @@ class Relay:
             EngineError: it cannot be made on this machine.
         """
         try:
-            self._kept = self._kept or Kept()
+            self._kept = self._kept or SupervisedProcess()
             path = self._kept.path / f"{port}.sock"
             if port not in self._listeners:
                 listener = socket.socket(socket.AF_UNIX)

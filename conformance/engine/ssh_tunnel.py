@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from conformance.errors import EngineError
-from conformance.util.supervisor import Kept
+from conformance.util.supervisor import SupervisedProcess
 from conformance.util.wait import DeadlineExpired, wait_for
 
 ENGINE_SOCKET = "/var/run/docker.sock"
@@ -137,7 +137,7 @@ class Tunnel:
             raise EngineError(
                 f"{address} is reached by ssh, which is not installed", "sudo apt-get install openssh-client"
             )
-        self._kept = Kept(lambda folder: command(self._target, folder / "engine.sock", self._options))
+        self._kept = SupervisedProcess(lambda folder: command(self._target, folder / "engine.sock", self._options))
         self.socket = self._kept.path / "engine.sock"
         try:
             wait_for("ssh to forward the socket", self._there, seconds=seconds, interval=0.05)

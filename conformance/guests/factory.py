@@ -17,18 +17,18 @@ from conformance.errors import HarnessError, ImageFailure
 from conformance.guests import guest as guests
 from conformance.guests.guest import (
     Accel,
-    Autostarted,
-    Defined,
+    AutostartGuest,
     Direct,
     DiskFormat,
     Firmware,
     Guest,
-    Running,
-    Shape,
+    GuestSpec,
+    PersistentGuest,
+    RunningGuest,
     Tuning,
 )
 from conformance.guests.install_watch import STALL_SECONDS, Watch
-from conformance.guests.peer_network import Beyond
+from conformance.guests.peer_network import PeerNetwork
 from conformance.host.pci import Device
 from conformance.media import Probe
 
@@ -132,29 +132,29 @@ class Guests:
         accel: how the guests run.
         progress: told what is being waited for.
         shared: which boots answer for several needs.
-        hopeless: why nobody can wait for a guest here; empty if one can.
+        unbootable_reason: why nobody can wait for a guest here; empty if one can.
     """
 
     def __init__(
         self,
         container: Container,
         probe: Probe,
-        beyond: Beyond,
+        peer_network: PeerNetwork,
         accel: Accel,
         progress: Callable[[str], None],
         *,
         shared: Sharing = SHARED,
-        hopeless: str = "",
+        unbootable_reason: str = "",
     ) -> None:
         self.container = container
         self.accel: Accel = accel
         self._probe = probe
-        self._beyond = beyond
+        self._beyond = peer_network
         self._progress = progress
         self._shared = shared
-        self._hopeless = hopeless
+        self._unbootable_reason = unbootable_reason
         self._made: dict[tuple[Firmware, frozenset[Need]], Made] = {}
-        self._residents: dict[frozenset[Part], Running] = {}
+        self._residents: dict[frozenset[Part], RunningGuest] = {}
         self._not_settled: set[frozenset[Part]] = set()
         self._uploaded: set[str] = set()
         self._closing = contextlib.ExitStack()
@@ -202,7 +202,7 @@ class Guests:
         return guests.boot(self.container, self._shape(firmware, wanted), self._orders(wanted), seconds)
 
     @contextlib.contextmanager
-    def stay(self, *needs: Part) -> Iterator[Running]:
+    def stay(self, *needs: Part) -> Iterator[RunningGuest]:
         """Start a guest that stays to be asked, for as long as this lasts; one with a network has its lease.
 
         Raises:
@@ -219,7 +219,7 @@ class Guests:
             running.wait_for_event("ready")
             yield running
 
-    def running(self, *needs: Part, beside: Running | None = None) -> Running:
+    def running(self, *needs: Part, beside: RunningGuest | None = None) -> RunningGuest:
         """Return a guest that stays and has what is needed; one serves all who ask, until somebody ends it.
 
         Args:
@@ -231,7 +231,7 @@ class Guests:
             GuestFailure: it started, and never got so far as to take orders.
         """
         wanted = frozenset(needs)
-        there = {have: guest for have, guest in self._residents.items() if guest.alive and not guest.silent}
+        there = {have: guest for have, guest in self._residents.items() if guest.alive and not guest.unresponsive}
         # The one that has least beside what is needed: the others stay for those who need more.
         for have in sorted(there, key=len):
             if wanted <= have and there[have] is not beside:
@@ -245,12 +245,12 @@ class Guests:
                     self._not_settled.add(have)
         return self._settle(wanted)
 
-    def _settle(self, needs: frozenset[Part]) -> Running:
+    def _settle(self, needs: frozenset[Part]) -> RunningGuest:
         self._residents[needs] = self._closing.enter_context(self.stay(*needs))
         return self._residents[needs]
 
     @contextlib.contextmanager
-    def autostarted(self, *, now: bool = True) -> Iterator[Autostarted]:
+    def autostarted(self, *, now: bool = True) -> Iterator[AutostartGuest]:
         """Define a guest that starts with the container, for as long as this lasts.
 
         Args:
@@ -264,7 +264,7 @@ class Guests:
         self.container.revive()
         log = f"{self.container.mode.image.logs}/autostarted-{time.monotonic_ns()}.console"
         shape = dataclasses.replace(self._shape("bios", frozenset()), console_log=log)
-        guest = Autostarted(self.container, shape, {"ask": "kept,button", "stay": str(STAY_SECONDS)})
+        guest = AutostartGuest(self.container, shape, {"ask": "kept,button", "stay": str(STAY_SECONDS)})
         try:
             if now:
                 guest.start()
@@ -278,7 +278,7 @@ class Guests:
         self._closing.close()
 
     @contextlib.contextmanager
-    def defined(self, *, firmware: Firmware, variable: str) -> Iterator[Defined]:
+    def defined(self, *, firmware: Firmware, variable: str) -> Iterator[PersistentGuest]:
         """Define a persistent domain for as long as this lasts, which is asked for a UEFI variable in each boot.
 
         Raises:
@@ -291,7 +291,7 @@ class Guests:
             yield domain
 
     @contextlib.contextmanager
-    def neighbours(self, mode: Direct) -> Iterator[tuple[Running, Running]]:
+    def neighbours(self, mode: Direct) -> Iterator[tuple[RunningGuest, RunningGuest]]:
         """Start two guests on macvtap interfaces of one mode that stay, for as long as this lasts.
 
         Raises:
@@ -310,7 +310,7 @@ class Guests:
             yield one, other
 
     @contextlib.contextmanager
-    def on_link(self, link: str) -> Iterator[Running]:
+    def on_link(self, link: str) -> Iterator[RunningGuest]:
         """Start a guest on a macvtap interface over a link of the host that stays, for as long as this lasts.
 
         Raises:
@@ -327,7 +327,7 @@ class Guests:
             yield guest
 
     @contextlib.contextmanager
-    def driving(self, device: Device) -> Iterator[Running]:
+    def pci_guest(self, device: Device) -> Iterator[RunningGuest]:
         """Start a guest with a PCI device of the host that stays, for as long as this lasts.
 
         It has a lease over a network card, and has written to the disk of a controller.
@@ -346,7 +346,7 @@ class Guests:
             yield guest
 
     @contextlib.contextmanager
-    def tuned(self, tuning: Tuning) -> Iterator[Running]:
+    def tuned(self, tuning: Tuning) -> Iterator[RunningGuest]:
         """Start a guest that is bound to parts of its host and stays, for as long as this lasts.
 
         Raises:
@@ -362,7 +362,7 @@ class Guests:
             yield guest
 
     @contextlib.contextmanager
-    def defined_on_macvtap(self) -> Iterator[Defined]:
+    def defined_on_macvtap(self) -> Iterator[PersistentGuest]:
         """Define a persistent domain on a macvtap interface, for as long as this lasts.
 
         Raises:
@@ -373,15 +373,15 @@ class Guests:
             yield domain
 
     @contextlib.contextmanager
-    def _defined(self, shape: Shape, orders: dict[str, str]) -> Iterator[Defined]:
-        domain = Defined(self.container, shape, orders)
+    def _defined(self, shape: GuestSpec, orders: dict[str, str]) -> Iterator[PersistentGuest]:
+        domain = PersistentGuest(self.container, shape, orders)
         try:
             yield domain
         finally:
             domain.undefine()
 
     @contextlib.contextmanager
-    def medium(self, path: Path, *, firmware: Firmware, memory_mib: int = guests.MEMORY_MIB) -> Iterator[Running]:
+    def medium(self, path: Path, *, firmware: Firmware, memory_mib: int = guests.MEMORY_MIB) -> Iterator[RunningGuest]:
         """Start a guest with a screen from a medium that need not be the probe's, for as long as this lasts.
 
         Raises:
@@ -389,7 +389,9 @@ class Guests:
         """
         self._progress(f"{self.container.mode.id}: {path.name} by {firmware.upper()} under {self.accel}")
         name = self._upload_given(path)
-        shape = Shape(firmware, self.accel, POOL, iso=name, firmware_on_serial=True, screen=True, memory_mib=memory_mib)
+        shape = GuestSpec(
+            firmware, self.accel, POOL, iso=name, firmware_on_serial=True, screen=True, memory_mib=memory_mib
+        )
         with guests.started(self.container, shape, {}) as running:
             yield running
 
@@ -407,7 +409,7 @@ class Guests:
         require_started(self.container.connection.networkLookupByName(NETWORK))
         name = f"disk-{time.monotonic_ns()}.raw"
         volume = self._volume(name, what.disk_bytes, sparse=True)
-        shape = Shape(
+        shape = GuestSpec(
             firmware,
             self.accel,
             POOL,
@@ -438,10 +440,10 @@ class Guests:
         self._upload(name, path)
         return name
 
-    def _shape(self, firmware: Firmware, needs: frozenset[Need] | frozenset[Part]) -> Shape:
+    def _shape(self, firmware: Firmware, needs: frozenset[Need] | frozenset[Part]) -> GuestSpec:
         disk_format: DiskFormat = "qcow2" if "snapshots" in needs else "raw"
         kernel = "" if "iso" in needs else self._upload("vmlinuz", self._probe.kernel)
-        return Shape(
+        return GuestSpec(
             firmware=firmware,
             accel=self.accel,
             pool=POOL,
@@ -454,7 +456,7 @@ class Guests:
             network=NETWORK if "network" in needs else "",
             macvtap=self._beyond.link(self.container.mode) if "macvtap" in needs else "",
             tpm="tpm" in needs,
-            hopeless=self._hopeless,
+            unbootable_reason=self._unbootable_reason,
         )
 
     def _medium(self, firmware: Firmware) -> str:

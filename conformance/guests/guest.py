@@ -100,7 +100,7 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class Shape:
+class GuestSpec:
     """What a guest is made of.
 
     Attributes:
@@ -129,7 +129,7 @@ class Shape:
         cpus: how many processors there are.
         tuning: how it is bound to parts of its host.
         installs: it boots from its disk as soon as that can be booted, until then from the CD-ROM, and may reboot.
-        hopeless: why nobody can wait for what it says, though it may start; empty if one can.
+        unbootable_reason: why nobody can wait for what it says, though it may start; empty if one can.
     """
 
     firmware: Firmware
@@ -157,7 +157,7 @@ class Shape:
     cpus: int = 1
     tuning: Tuning = Tuning()
     installs: bool = False
-    hopeless: str = ""
+    unbootable_reason: str = ""
 
 
 @dataclass
@@ -182,7 +182,7 @@ class Guest:
 
     name: str
     nonce: str
-    shape: Shape
+    shape: GuestSpec
     xml: str
     mac: str
     report: Report = field(default_factory=lambda: Report("", ""))
@@ -231,7 +231,7 @@ class GuestFailure(ImageFailure):
         self.guest = guest
 
 
-def domain_xml(name: str, shape: Shape, mac: str, orders: Mapping[str, str]) -> str:
+def domain_xml(name: str, shape: GuestSpec, mac: str, orders: Mapping[str, str]) -> str:
     """Write the definition of a probe guest.
 
     The orders are SMBIOS OEM strings: they reach a guest that boots by BIOS, by UEFI and directly alike, and
@@ -440,7 +440,7 @@ class _Console:
             self._stream.abort()
 
 
-class Running:
+class RunningGuest:
     """A probe guest that runs: it can be waited for, and where it was told to stay, be asked more.
 
     Attributes:
@@ -459,7 +459,7 @@ class Running:
         self._screen = Screen(connection, domain) if guest.shape.screen else None
         self._started = time.monotonic()
         self._asked = 0
-        self.silent = False
+        self.unresponsive = False
         self._powered_off: float | None = None
         """Whether it owes an answer: whoever asks it next would wait in vain, and be blamed for it."""
         self._next_look = 0.0
@@ -917,7 +917,7 @@ class Running:
                 event = look(self.read().report)
                 found.extend([event] if event else [])
         if not found:
-            self.silent = True
+            self.unresponsive = True
             self._keep_pictures()
             raise self._failure(trouble or f"guest {self.guest.name} ended instead of {what}")
         return found[0]
@@ -984,8 +984,8 @@ class _Stopped(Exception):
 
 @contextlib.contextmanager
 def started(
-    container: Container, shape: Shape, orders: Mapping[str, str], *, outlives: bool = False
-) -> Iterator[Running]:
+    container: Container, shape: GuestSpec, orders: Mapping[str, str], *, outlives: bool = False
+) -> Iterator[RunningGuest]:
     """Start a probe guest; it is destroyed at the end, if it has not ended by itself.
 
     The domain is transient and lives at most as long as the connection: a harness that dies leaves no guest.
@@ -1008,7 +1008,7 @@ def started(
         yield running
 
 
-class Defined:
+class PersistentGuest:
     """A probe guest as a persistent domain, which can be started again, also in a renewed container.
 
     Args:
@@ -1020,7 +1020,7 @@ class Defined:
         libvirt.libvirtError: the daemon does not take the definition.
     """
 
-    def __init__(self, container: Container, shape: Shape, orders: Mapping[str, str]) -> None:
+    def __init__(self, container: Container, shape: GuestSpec, orders: Mapping[str, str]) -> None:
         self.shape = shape
         self._container = container
         self._guest = _new(shape, orders)
@@ -1059,7 +1059,7 @@ class Defined:
         return self._container.connection.lookupByName(self._guest.name)
 
 
-class Autostarted:
+class AutostartGuest:
     """A probe guest as a persistent domain that starts with its host; what it says is read from a file.
 
     Args:
@@ -1071,7 +1071,7 @@ class Autostarted:
         libvirt.libvirtError: the daemon does not take the definition.
     """
 
-    def __init__(self, container: Container, shape: Shape, orders: Mapping[str, str]) -> None:
+    def __init__(self, container: Container, shape: GuestSpec, orders: Mapping[str, str]) -> None:
         self._container = container
         self._guest = _new(shape, orders)
         container.connection.defineXML(self._guest.xml).setAutostart(1)
@@ -1102,8 +1102,8 @@ class Autostarted:
             Unsupported: there is no use in waiting for it on this host.
             GuestFailure: it did not, or its domain has not been active for as long as a start may take.
         """
-        if self._guest.shape.hopeless:
-            raise Unsupported(self._guest.shape.hopeless)
+        if self._guest.shape.unbootable_reason:
+            raise Unsupported(self._guest.shape.unbootable_reason)
         last_active = time.monotonic()
 
         def ready() -> Report | None:
@@ -1135,7 +1135,7 @@ def _new_mac() -> str:
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
 
 
-def _new(shape: Shape, orders: Mapping[str, str]) -> Guest:
+def _new(shape: GuestSpec, orders: Mapping[str, str]) -> Guest:
     """Make up a guest that is not there yet."""
     nonce = secrets.token_hex(8)
     name = f"probe-{nonce[:8]}"
@@ -1144,16 +1144,16 @@ def _new(shape: Shape, orders: Mapping[str, str]) -> Guest:
 
 
 @contextlib.contextmanager
-def _watched(container: Container, domain: "libvirt.virDomain", guest: Guest) -> Iterator[Running]:
+def _watched(container: Container, domain: "libvirt.virDomain", guest: Guest) -> Iterator[RunningGuest]:
     """Resume a domain that was started paused, and destroy it at the end.
 
     Raises:
         Unsupported: it started, and there is no use in waiting for it on this host.
     """
     try:
-        if guest.shape.hopeless:
-            raise Unsupported(guest.shape.hopeless)
-        running = Running(container, container.connection, domain, guest)
+        if guest.shape.unbootable_reason:
+            raise Unsupported(guest.shape.unbootable_reason)
+        running = RunningGuest(container, container.connection, domain, guest)
     except BaseException:
         domain.destroy()
         raise
@@ -1166,7 +1166,7 @@ def _watched(container: Container, domain: "libvirt.virDomain", guest: Guest) ->
         running.close()
 
 
-def boot(container: Container, shape: Shape, orders: Mapping[str, str], seconds: float = BOOT_SECONDS) -> Guest:
+def boot(container: Container, shape: GuestSpec, orders: Mapping[str, str], seconds: float = BOOT_SECONDS) -> Guest:
     """Start a probe guest, read its report, and wait until it has powered itself off.
 
     Args:

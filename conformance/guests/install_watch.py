@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from conformance.guests.guest import Accel, Guest, Running
+from conformance.guests.guest import Accel, Guest, RunningGuest
 from conformance.media.probe_report import Event
 
 TELL_SECONDS = 20.0
@@ -44,7 +44,7 @@ class Watch:
 
     def __init__(
         self,
-        running: Running,
+        running: RunningGuest,
         progress: Callable[[str], None],
         where: str,
         *,

@@ -39,7 +39,7 @@ def peer_image(client: docker.DockerClient, probe: Probe) -> str:
     return f"{repository}:{tag}"
 
 
-class Beyond:
+class PeerNetwork:
     """A run's bridge network and the server on it.
 
     Args:
@@ -56,7 +56,7 @@ class Beyond:
         self._network_id = ""
         self._server_id = ""
 
-    def start(self) -> "Beyond":
+    def start(self) -> "PeerNetwork":
         """Make the network and start the server.
 
         Raises:

@@ -51,7 +51,7 @@ class HostKvm:
     seen: str
 
 
-class Asking:
+class KvmProbe:
     """The question, asked beside whatever else goes on; it is waited for only where its answer is needed.
 
     Args:

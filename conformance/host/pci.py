@@ -140,7 +140,7 @@ class Device:
     group: str
 
 
-class Spare:
+class PciPool:
     """The spare devices of an engine's host.
 
     Args:

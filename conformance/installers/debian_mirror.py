@@ -1,7 +1,7 @@
 """The Debian mirror that guests install from."""
 
 from conformance.errors import HarnessError
-from conformance.guests.peer_network import Beyond
+from conformance.guests.peer_network import PeerNetwork
 from conformance.util import apt
 
 NAME_ANOTHER = "name a Debian mirror that containers reach by HTTP: --install-mirror=URL"
@@ -28,7 +28,7 @@ def chosen(given: str | None) -> str:
     return known[0].rstrip("/")
 
 
-def require(mirror: str, suite: str, beyond: Beyond) -> None:
+def require(mirror: str, suite: str, peer_network: PeerNetwork) -> None:
     """Ask whether containers reach a mirror that has a suite: what fails without says nothing about the image.
 
     Raises:
@@ -36,7 +36,7 @@ def require(mirror: str, suite: str, beyond: Beyond) -> None:
         EngineError: it could not be asked.
     """
     release = f"{mirror}/dists/{suite}/Release"
-    said = beyond.output('wget -T 30 -O - "$1" 2>&1', release, seconds=SECONDS)
+    said = peer_network.output('wget -T 30 -O - "$1" 2>&1', release, seconds=SECONDS)
     if f"Codename: {suite}" not in said.splitlines():
         last = (said.strip().splitlines() or ["nothing"])[-1]
         raise HarnessError(f"containers of this engine do not get {release}: {last}", NAME_ANOTHER)

@@ -14,7 +14,7 @@ IDENTIFIER = b"CD001"
 
 
 @dataclass(frozen=True)
-class Given:
+class UserIso:
     """A medium of the user's own.
 
     Attributes:
@@ -32,7 +32,7 @@ class Given:
     seconds: float = 300
 
 
-def given(iso: Path | None, expected: str | None, firmware: Firmware | None) -> Given | None:
+def given(iso: Path | None, expected: str | None, firmware: Firmware | None) -> UserIso | None:
     """Return the medium that the options name; none where they name none.
 
     Args:
@@ -52,7 +52,7 @@ def given(iso: Path | None, expected: str | None, firmware: Firmware | None) -> 
         raise MediaError("--iso without --iso-expect", "say what the medium shows: --iso-expect REGEX")
     _require_expression(expected)
     require_iso(iso, "--iso")
-    return Given(iso, expected, firmware or "bios")
+    return UserIso(iso, expected, firmware or "bios")
 
 
 def _require_expression(expected: str) -> None:

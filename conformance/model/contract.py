@@ -210,7 +210,7 @@ Exposure = Annotated[
 ]
 
 
-class Power(_Data):
+class HostAccess(_Data):
     """Something that a container can do to its host."""
 
     id: str
@@ -274,7 +274,7 @@ class KnownFailure(_Data):
     """Names of the suite's tests that fail, with or without parameters; empty for all of them."""
 
 
-Named = TypeVar("Named", Feature, ModeClaims, Cause, Power)
+Named = TypeVar("Named", Feature, ModeClaims, Cause, HostAccess)
 
 
 class Contract(_Data):
@@ -289,7 +289,7 @@ class Contract(_Data):
     """Features that suites ask about, and this image does not promise."""
     exposures: tuple[Exposure, ...]
     switches: tuple[Switch, ...] = ()
-    powers: tuple[Power, ...] = ()
+    powers: tuple[HostAccess, ...] = ()
     dangers: tuple[str, ...] = ()
     """Exposures that one would rather do without, the worst first; a search for less tries them in this order."""
     modes: tuple[ModeClaims, ...]
@@ -346,7 +346,7 @@ class Contract(_Data):
         """Return a cause; raises ContractError that lists the known ones."""
         return _find("cause", cause_id, self.causes)
 
-    def power(self, power_id: str) -> Power:
+    def power(self, power_id: str) -> HostAccess:
         """Return a power; raises ContractError that lists the known ones."""
         return _find("power", power_id, self.powers)
 

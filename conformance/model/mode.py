@@ -354,7 +354,7 @@ def _quoted(word: str) -> str:
     return f'"{word}"' if "$" in word else shlex.quote(word)
 
 
-def of(contract: Contract, mode_id: str, without: Iterable[str] = ()) -> Mode:
+def from_contract(contract: Contract, mode_id: str, without: Iterable[str] = ()) -> Mode:
     """Make a mode of the contract, with less than it has if that is wanted.
 
     Args:
@@ -409,7 +409,7 @@ def without_module(contract: Contract, one: Mode, module: str) -> str:
     if rest(one) == [*one.exposures]:
         return ""
     for claims in itertools.takewhile(lambda claims: claims.id != one.id, contract.modes):
-        other = of(contract, claims.id)
+        other = from_contract(contract, claims.id)
         if (
             rest(other) == rest(one)
             and other.environment == one.environment

@@ -29,14 +29,14 @@ from conformance.errors import (
     Unsupported,
 )
 from conformance.guests.factory import ONE_FOR_ALL, SHARED, Guests, Installation, Need, Part
-from conformance.guests.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, Running, Tuning
+from conformance.guests.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, RunningGuest, Tuning
 from conformance.guests.install_watch import Watch
-from conformance.guests.peer_network import Beyond
+from conformance.guests.peer_network import PeerNetwork
 from conformance.host import network, network_leftovers, network_lock, pci
-from conformance.host.pci import Device, Spare
+from conformance.host.pci import Device, PciPool
 from conformance.installers import debian_mirror
 from conformance.installers import user_iso as given_
-from conformance.installers.user_iso import Given
+from conformance.installers.user_iso import UserIso
 from conformance.installers.windows import user_iso as windows_
 from conformance.installers.windows.user_iso import Windows
 from conformance.media import debian as debian_
@@ -47,7 +47,7 @@ from conformance.model.mode import Mode
 from conformance.model.verdict import KnownFailure, Verdict, at_fault, blames_image, recognised
 from conformance.report import terminal
 from conformance.run import cleanup
-from conformance.run.check import Question, digest
+from conformance.run.check import Check, digest
 from conformance.run.context import Run, prepare
 from conformance.util import paths, signals
 from conformance.util.progress import Progress
@@ -73,23 +73,23 @@ class Boot(Protocol):
 class Live(Protocol):
     """Gives a running guest that has what is needed."""
 
-    def __call__(self, *needs: Part, beside: Running | None = None) -> Running:
+    def __call__(self, *needs: Part, beside: RunningGuest | None = None) -> RunningGuest:
         """Return the guest; raises what :meth:`Guests.running` raises."""
         ...
 
 
-class Driving(Protocol):
+class PciGuest(Protocol):
     """Starts a guest that drives a PCI device of the host."""
 
-    def __call__(self, device: Device) -> contextlib.AbstractContextManager[Running]:
-        """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.driving` raises."""
+    def __call__(self, device: Device) -> contextlib.AbstractContextManager[RunningGuest]:
+        """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.pci_guest` raises."""
         ...
 
 
 class Tuned(Protocol):
     """Starts a guest that is bound to parts of its host."""
 
-    def __call__(self, tuning: Tuning) -> contextlib.AbstractContextManager[Running]:
+    def __call__(self, tuning: Tuning) -> contextlib.AbstractContextManager[RunningGuest]:
         """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.tuned` raises."""
         ...
 
@@ -99,13 +99,13 @@ class Medium(Protocol):
 
     def __call__(
         self, path: Path, *, firmware: Firmware, memory_mib: int = MEMORY_MIB
-    ) -> contextlib.AbstractContextManager[Running]:
+    ) -> contextlib.AbstractContextManager[RunningGuest]:
         """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.medium` raises."""
         ...
 
 
 @dataclass(frozen=True)
-class Assignment:
+class WorkerContext:
     """What a session asks of a run that another process leads; what ``--require`` names, that one looks at.
 
     Attributes:
@@ -131,11 +131,11 @@ class Install(Protocol):
         ...
 
 
-QUESTION = pytest.StashKey[Question]()
+QUESTION = pytest.StashKey[Check]()
 RUN = pytest.StashKey[Run]()
 PROGRESS = pytest.StashKey[Progress]()
 MODES = pytest.StashKey[list[Mode]]()
-GIVEN = pytest.StashKey[Given | None]()
+GIVEN = pytest.StashKey[UserIso | None]()
 WINDOWS = pytest.StashKey[Windows | None]()
 REQUIRED = pytest.StashKey[requirements.Required]()
 SELECTED = pytest.StashKey[bool]()
@@ -143,7 +143,7 @@ JUDGED = pytest.StashKey[Container]()
 """The newest container, whether it came up or not."""
 GIVEN_RUN = pytest.StashKey[Run]()
 """A run that somebody else has prepared, and closes: several sessions then ask in it."""
-ASSIGNMENT = pytest.StashKey[Assignment]()
+ASSIGNMENT = pytest.StashKey[WorkerContext]()
 """Of a session that is only a part of a run."""
 
 # ------------------------------------------------------------------------------------------ options
@@ -297,9 +297,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "foreseen: asked only in modes of which the image knows that something will fail"
     )
     config.addinivalue_line("markers", "essential: of its feature, what conformance privileges asks")
-    config.addinivalue_line("markers", "given_medium: asked only where --iso names a medium")
+    config.addinivalue_line("markers", "user_iso: asked only where --iso names a medium")
     config.addinivalue_line("markers", f"{INSTALL}: installs an operating system; asked only where -m names it")
-    config.addinivalue_line("markers", "given_link: asked only where --macvtap-link names a link")
+    config.addinivalue_line("markers", "macvtap_link: asked only where --macvtap-link names a link")
     config.addinivalue_line(
         "markers", "ends(what): ends the running 'guest' or the 'container'; asked after those that go on with it"
     )
@@ -315,7 +315,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[REQUIRED] = requirements.parse(claims, () if part else config.getoption("required"))
         wanted = config.getoption("modes") or [one.id for one in claims.modes]
         config.stash[MODES] = [
-            modes_.of(claims, mode_id, config.getoption("without"))
+            modes_.from_contract(claims, mode_id, config.getoption("without"))
             for mode_id in dict.fromkeys(wanted)
             if part is None or mode_id == part.mode
         ]
@@ -385,9 +385,9 @@ def _features(config: pytest.Config) -> set[str]:
 
 def _is_asked(config: pytest.Config, marks: Collection[str], asked: Mode) -> bool:
     """Say whether a test with these marks is asked in a mode."""
-    if "given_medium" in marks and config.stash[GIVEN] is None:
+    if "user_iso" in marks and config.stash[GIVEN] is None:
         return False
-    if "given_link" in marks and not config.getoption("macvtap_link"):
+    if "macvtap_link" in marks and not config.getoption("macvtap_link"):
         return False
     if "profiled" in marks and not asked.profile:
         return False
@@ -440,7 +440,7 @@ def _note_questions(config: pytest.Config, items: list[pytest.Item]) -> None:
         asked = _parameters(item).get("mode")
         if feature is None or not isinstance(asked, Mode) or not isinstance(item, pytest.Function):
             continue
-        question = Question(
+        question = Check(
             feature=feature,
             mode=asked.id,
             check=_check(item, asked),
@@ -543,16 +543,16 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 @pytest.fixture(scope="session")
-def given(request: pytest.FixtureRequest) -> Given:
-    """The medium that the user gave; for tests that are marked ``given_medium``."""
+def user_iso(request: pytest.FixtureRequest) -> UserIso:
+    """The medium that the user gave; for tests that are marked ``user_iso``."""
     medium = request.config.stash[GIVEN]
     assert medium  # noqa: S101  - without one the test is not asked
     return medium
 
 
 @pytest.fixture(scope="session")
-def given_link(request: pytest.FixtureRequest) -> str:
-    """The link that the user named; for tests that are marked ``given_link``."""
+def macvtap_link(request: pytest.FixtureRequest) -> str:
+    """The link that the user named; for tests that are marked ``macvtap_link``."""
     return str(request.config.getoption("macvtap_link"))
 
 
@@ -564,9 +564,9 @@ def mode(request: pytest.FixtureRequest) -> Mode:
 
 
 @pytest.fixture(scope="session")
-def beyond(run: Run) -> Beyond:
+def peer_network(run: Run) -> PeerNetwork:
     """A server beyond the NAT."""
-    return run.beyond
+    return run.peer_network
 
 
 @pytest.fixture(scope="session")
@@ -601,11 +601,11 @@ def _container(
     request: pytest.FixtureRequest,
     run: Run,
     mode: Mode,
-    beyond: Beyond,
+    peer_network: PeerNetwork,
     host_before: frozenset[str],  # noqa: ARG001  - must be taken before
 ) -> Iterator[Container]:
     progress = request.config.stash[PROGRESS]
-    container = run.container(mode, network=beyond.network)
+    container = run.container(mode, network=peer_network.network)
     request.config.stash[JUDGED] = container
     try:
         progress(f"{mode.id}: starting the container, waiting for libvirt to answer")
@@ -639,7 +639,7 @@ def connection(container: Container) -> "libvirt.virConnect":
 
 
 @pytest.fixture
-def inside(container: Container) -> "Inside":
+def container_host(container: Container) -> "Inside":
     """The container seen from inside."""
     # testinfra is a pytest plugin as well: imported any earlier, pytest could not rewrite its assertions.
     from conformance.container.testinfra_backend import look_into
@@ -654,31 +654,33 @@ def evidence(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def guests(request: pytest.FixtureRequest, run: Run, _container: Container, beyond: Beyond) -> Iterator[Guests]:
+def guests(
+    request: pytest.FixtureRequest, run: Run, _container: Container, peer_network: PeerNetwork
+) -> Iterator[Guests]:
     """The guests of the mode's container."""
-    shared = ONE_FOR_ALL if run.thrifty else SHARED
+    shared = ONE_FOR_ALL if run.minimise_boots else SHARED
     made = Guests(
         _container,
         run.probe,
-        beyond,
+        peer_network,
         run.accel_in(_container),
         request.config.stash[PROGRESS],
         shared=shared,
-        hopeless=run.hopeless_in(_container),
+        unbootable_reason=run.unbootable_reason_in(_container),
     )
     yield made
     made.close()
 
 
 @pytest.fixture(scope="session")
-def _kvm_guests(request: pytest.FixtureRequest, run: Run, guests: Guests, beyond: Beyond) -> Guests:
+def _kvm_guests(request: pytest.FixtureRequest, run: Run, guests: Guests, peer_network: PeerNetwork) -> Guests:
     if run.accel == "tcg":
         pytest.skip("KVM was not asked: --accel tcg")
     if not run.kvm.usable:
         raise Unsupported(run.kvm.seen)
     if guests.accel == "kvm":
         return guests
-    return Guests(guests.container, run.probe, beyond, "kvm", request.config.stash[PROGRESS])
+    return Guests(guests.container, run.probe, peer_network, "kvm", request.config.stash[PROGRESS])
 
 
 @pytest.fixture
@@ -690,9 +692,9 @@ def boot(request: pytest.FixtureRequest, guests: Guests, container: Container) -
 @pytest.fixture
 def running(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Live:  # noqa: ARG001  - must be running
     """Gives a guest that stays to be asked; one may serve several tests."""
-    question: Question = request.node.stash[QUESTION]
+    question: Check = request.node.stash[QUESTION]
 
-    def running(*needs: Part, beside: Running | None = None) -> Running:
+    def running(*needs: Part, beside: RunningGuest | None = None) -> RunningGuest:
         guest = guests.running(*needs, beside=beside)
         question.boots.append(guest.guest)
         return guest
@@ -701,33 +703,33 @@ def running(request: pytest.FixtureRequest, guests: Guests, container: Container
 
 
 @pytest.fixture(scope="session")
-def spare(run: Run) -> Spare:
+def pci_pool(run: Run) -> PciPool:
     """The spare PCI devices of the host; one that has none to give cannot be asked."""
-    _ = run.spare.devices
-    return run.spare
+    _ = run.pci_pool.devices
+    return run.pci_pool
 
 
 @pytest.fixture
-def driving(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Driving:  # noqa: ARG001  - must be running
+def pci_guest(request: pytest.FixtureRequest, guests: Guests, container: Container) -> PciGuest:  # noqa: ARG001  - must be running
     """Starts a guest that drives a PCI device of the host."""
-    question: Question = request.node.stash[QUESTION]
+    question: Check = request.node.stash[QUESTION]
 
     @contextlib.contextmanager
-    def driving(device: Device) -> Iterator[Running]:
-        with guests.driving(device) as guest:
+    def pci_guest(device: Device) -> Iterator[RunningGuest]:
+        with guests.pci_guest(device) as guest:
             question.boots.append(guest.guest)
             yield guest
 
-    return driving
+    return pci_guest
 
 
 @pytest.fixture
 def tuned(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Tuned:  # noqa: ARG001  - must be running
     """Starts a guest that is bound to parts of its host."""
-    question: Question = request.node.stash[QUESTION]
+    question: Check = request.node.stash[QUESTION]
 
     @contextlib.contextmanager
-    def tuned(tuning: Tuning) -> Iterator[Running]:
+    def tuned(tuning: Tuning) -> Iterator[RunningGuest]:
         with guests.tuned(tuning) as guest:
             question.boots.append(guest.guest)
             yield guest
@@ -738,10 +740,10 @@ def tuned(request: pytest.FixtureRequest, guests: Guests, container: Container) 
 @pytest.fixture
 def medium(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Medium:  # noqa: ARG001  - must be running
     """Starts a guest with a screen from a medium that need not be the probe's."""
-    question: Question = request.node.stash[QUESTION]
+    question: Check = request.node.stash[QUESTION]
 
     @contextlib.contextmanager
-    def medium(path: Path, *, firmware: Firmware, memory_mib: int = MEMORY_MIB) -> Iterator[Running]:
+    def medium(path: Path, *, firmware: Firmware, memory_mib: int = MEMORY_MIB) -> Iterator[RunningGuest]:
         with guests.medium(path, firmware=firmware, memory_mib=memory_mib) as guest:
             question.boots.append(guest.guest)
             yield guest
@@ -750,11 +752,11 @@ def medium(request: pytest.FixtureRequest, guests: Guests, container: Container)
 
 
 @pytest.fixture(scope="session")
-def debian(request: pytest.FixtureRequest, beyond: Beyond) -> Installation:
+def debian(request: pytest.FixtureRequest, peer_network: PeerNetwork) -> Installation:
     """Debian's installer, and the mirror that it installs from."""
     medium = debian_.debian(request.config.stash[PROGRESS])
     source = debian_mirror.chosen(request.config.getoption("install_mirror"))
-    debian_mirror.require(source, medium.suite, beyond)
+    debian_mirror.require(source, medium.suite, peer_network)
     return Installation(medium.iso, {"mirror": source})
 
 
@@ -770,7 +772,7 @@ def windows(request: pytest.FixtureRequest) -> Windows:
 @pytest.fixture
 def install(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Install:  # noqa: ARG001  - must be running
     """Starts an installation, which can be watched."""
-    question: Question = request.node.stash[QUESTION]
+    question: Check = request.node.stash[QUESTION]
 
     @contextlib.contextmanager
     def install(what: Installation, *, firmware: Firmware) -> Iterator[Watch]:
@@ -788,7 +790,7 @@ def boot_under_kvm(request: pytest.FixtureRequest, _kvm_guests: Guests, containe
 
 
 def _noting(request: pytest.FixtureRequest, guests: Guests) -> Boot:
-    question: Question = request.node.stash[QUESTION]
+    question: Check = request.node.stash[QUESTION]
 
     def boot(*needs: Need, firmware: Firmware = "bios") -> Guest:
         try:
@@ -825,7 +827,7 @@ def _translated(item: pytest.Item) -> Generator[None, None, None]:
         raise
 
 
-def _note_refusals(item: pytest.Item, question: Question) -> None:
+def _note_refusals(item: pytest.Item, question: Check) -> None:
     """Keep what a security module refused during a test that failed: a daemon tells of "Permission denied" only."""
     container = item.config.stash.get(JUDGED, None)
     if container is not None:

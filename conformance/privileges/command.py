@@ -57,7 +57,7 @@ def search(
         host_name=host_name,
         host_facts=host_facts,
         ready_seconds=ready_seconds,
-        thrifty=True,
+        minimise_boots=True,
     ) as run:
         return _search(claims, run, mode, progress, features, parts, folder)
 

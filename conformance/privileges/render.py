@@ -203,7 +203,7 @@ def _last(contract: Contract, found: Measured) -> str:
 
 def recommended(contract: Contract, less: str = LEAST, more: str = "unprivileged-unconfined") -> str:
     """Render a mode as a command and as a Compose file, and list what another one gives that it does without."""
-    lesser, greater = mode.of(contract, less), mode.of(contract, more)
+    lesser, greater = mode.from_contract(contract, less), mode.from_contract(contract, more)
     gone = [one for one in greater.exposures if one not in lesser.exposures]
     dropped = sorted(greater.granted - lesser.granted - {one.id for one in gone})
     lines = [

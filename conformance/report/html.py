@@ -76,7 +76,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Place:
+class ModeCell:
     """A cell, and all that opens with it.
 
     Attributes:
@@ -148,12 +148,12 @@ class Sheet:
     runs: int
     before: str
     changed: Comparison | None
-    rows: Sequence[tuple[Feature, Sequence[Place]]]
+    rows: Sequence[tuple[Feature, Sequence[ModeCell]]]
     boots: Sequence[Boot]
     counts: Mapping[str, int]
 
     @property
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[ModeCell]:
         """Return all cells."""
         return (place for _, row in self.rows for place in row)
 
@@ -254,7 +254,7 @@ def _place(
     name: str,
     touched: set[tuple[str, str]],
     boots: "_Boots",
-) -> Place:
+) -> ModeCell:
     cell = host.cell(feature.id, claims.id)
     history = host.history.get((feature.id, claims.id), ())[::-1]
     beside = cell.flaky.beside.words if cell.flaky and cell.flaky.beside else ""
@@ -263,7 +263,7 @@ def _place(
         [_check(contract, record, boots.of(record, name, f"{feature.title}, {claims.id}")) for record in records]
         for records in (cell.records, cell.flaky.others if cell.flaky else ())
     )
-    return Place(
+    return ModeCell(
         id=name,
         feature=feature,
         mode=claims,
@@ -273,7 +273,7 @@ def _place(
         style="flaky" if cell.flaky else cell.verdict,
         reasons=reasons,
         changed=(feature.id, claims.id) in touched,
-        command=mode.shell(mode.of(contract, claims.id).docker_run(host.image.tag, restart=False)),
+        command=mode.shell(mode.from_contract(contract, claims.id).docker_run(host.image.tag, restart=False)),
         checks=checks,
         others=others,
         history=history[:HISTORY],

@@ -220,7 +220,8 @@ def modes(contract: Contract) -> str:
 def commands(contract: Contract) -> str:
     """Give each mode's ``docker run`` line."""
     return "\n\n".join(
-        f"`{claims.id}`:\n\n```sh\n{mode.of(contract, claims.id).script(IMAGE)}\n```" for claims in contract.modes
+        f"`{claims.id}`:\n\n```sh\n{mode.from_contract(contract, claims.id).script(IMAGE)}\n```"
+        for claims in contract.modes
     )
 
 

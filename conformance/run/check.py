@@ -83,7 +83,7 @@ Phase = Literal["setup", "call", "teardown"]
 
 
 @dataclass
-class Question:
+class Check:
     """What one test asks, and what has been seen so far.
 
     Attributes:

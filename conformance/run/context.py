@@ -20,11 +20,11 @@ from conformance.engine.client import Engine, HostFingerprint, engine_errors
 from conformance.engine.port_relay import Relay
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guests.guest import Accel
-from conformance.guests.peer_network import Beyond, peer_image
+from conformance.guests.peer_network import PeerNetwork, peer_image
 from conformance.host import apparmor, char_devices, lsm_denials
 from conformance.host.cgroup_options import Delegation
-from conformance.host.kvm import Asking, HostKvm
-from conformance.host.pci import Spare
+from conformance.host.kvm import HostKvm, KvmProbe
+from conformance.host.pci import PciPool
 from conformance.lab.emulator import EMULATION
 from conformance.media import Probe
 from conformance.model import mode as modes
@@ -65,7 +65,7 @@ class Run:
         host_facts: what records say of the host beside what its engine tells.
         recorder: where verdicts go, and what they call the run.
         ready_seconds: how long libvirt may take to answer after a container's start.
-        thrifty: one boot answers for as many features as it can, although their failures are then told apart later;
+        minimise_boots: one boot answers for as many features as it can; their failures are then told apart later,
             and the engine hardly ever asks for the image's health.
         warnings: by a mode's id, what the image's start-up said of what the mode does not allow.
         pci_devices: addresses of the host's PCI devices that guests may be given.
@@ -75,7 +75,7 @@ class Run:
     contract: Contract
     engine: Engine
     fingerprint: HostFingerprint
-    asking: Asking
+    asking: KvmProbe
     accel: AccelChoice
     image: record.Image
     probe: Probe
@@ -83,13 +83,13 @@ class Run:
     recorder: Recorder
     ready_seconds: float = READY_SECONDS
     host_facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    thrifty: bool = False
+    minimise_boots: bool = False
     warnings: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     pci_devices: Sequence[str] = ()
 
     @property
     def kvm(self) -> HostKvm:
-        """Return what the host's KVM can do; raises what :meth:`Asking.answer` raises."""
+        """Return what the host's KVM can do; raises what :meth:`KvmProbe.answer` raises."""
         return self.asking.answer()
 
     @property
@@ -122,7 +122,7 @@ class Run:
         exposed = container.mode.exposes("/dev/kvm") and "/dev/kvm" not in container.absent
         return "kvm" if exposed and self.kvm.usable else "tcg"
 
-    def hopeless_in(self, container: Container) -> str:
+    def unbootable_reason_in(self, container: Container) -> str:
         """Say why nobody can wait for a container's guests: emulated by an emulated machine, they boot for an hour.
 
         Empty where one can, or where emulation was asked for.
@@ -152,7 +152,7 @@ class Run:
         if "apparmor" in self.fingerprint.security and mode.profile:
             apparmor.load(client, self.image.id, self.id, mode.profile)
         if not mode.vfio:
-            self.spare.give_back()
+            self.pci_pool.give_back()
         if mode.cgroup_namespace == "host":
             self.delegation.note()
         else:
@@ -162,14 +162,14 @@ class Run:
             dataclasses.replace(
                 mode,
                 majors=char_devices.majors(client, self.image.id, self.id, mode.drivers),
-                groups=self.spare.bind() if mode.vfio else (),
+                groups=self.pci_pool.bind() if mode.vfio else (),
             ),
             self.image.id,
             run=self.id,
             network=network,
             ready_seconds=self.ready_seconds,
             relay=self._relay,
-            health_seconds=RARELY if self.thrifty else None,
+            health_seconds=RARELY if self.minimise_boots else None,
         )
 
     def refusals(self, container: Container) -> list[str]:
@@ -189,16 +189,16 @@ class Run:
         return lsm_denials.since(self.engine.client, self.image.id, self.id, container.marked, who)
 
     @functools.cached_property
-    def beyond(self) -> Beyond:
-        """Return the server beyond the NAT; raises what :meth:`Beyond.start` raises."""
-        return Beyond(self.engine.client, self.probe, self.id).start()
+    def peer_network(self) -> PeerNetwork:
+        """Return the server beyond the NAT; raises what :meth:`PeerNetwork.start` raises."""
+        return PeerNetwork(self.engine.client, self.probe, self.id).start()
 
     def lend(self, part: "Run") -> None:
         """Let a run that is a part of this one have its server beyond the NAT, and its ways to the engine's host.
 
         Spare devices, too: whoever has bound one is who gives it back.
         """
-        vars(part).update(beyond=self.beyond, _relay=self._relay, spare=self.spare)
+        vars(part).update(peer_network=self.peer_network, _relay=self._relay, pci_pool=self.pci_pool)
 
     @functools.cached_property
     def delegation(self) -> Delegation:
@@ -206,9 +206,9 @@ class Run:
         return Delegation(self.engine.client, self.image.id, self.id)
 
     @functools.cached_property
-    def spare(self) -> Spare:
+    def pci_pool(self) -> PciPool:
         """Return the spare PCI devices of the host."""
-        return Spare(self.engine.client, self.image.id, self.id, self.pci_devices)
+        return PciPool(self.engine.client, self.image.id, self.id, self.pci_devices)
 
     @functools.cached_property
     def _relay(self) -> Relay | None:
@@ -305,7 +305,7 @@ def unrecorded(
     host_name: str | None,
     host_facts: Mapping[str, str],
     ready_seconds: float,
-    thrifty: bool = False,
+    minimise_boots: bool = False,
     pci_devices: Sequence[str] = (),
 ) -> Iterator[Run]:
     """Have a run for as long as this lasts, for what keeps records of its own; raises as :func:`prepare`."""
@@ -321,7 +321,7 @@ def unrecorded(
             ready_seconds=ready_seconds,
             pci_devices=pci_devices,
         )
-        with contextlib.closing(dataclasses.replace(prepared, thrifty=thrifty)) as run:
+        with contextlib.closing(dataclasses.replace(prepared, minimise_boots=minimise_boots)) as run:
             yield run
 
 
@@ -355,7 +355,7 @@ def _prepare(
         contract=contract,
         engine=where,
         fingerprint=fingerprint,
-        asking=Asking(where.client, judged.id, probe, run),
+        asking=KvmProbe(where.client, judged.id, probe, run),
         accel=choice,
         image=judged,
         probe=probe,

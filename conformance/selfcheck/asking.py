@@ -12,7 +12,7 @@ import pytest
 
 from conformance.model.contract import Contract
 from conformance.model.verdict import Verdict
-from conformance.run.check import Question, digest
+from conformance.run.check import Check, digest
 from conformance.run.context import Run
 from conformance.selfcheck import seeding
 from conformance.selfcheck.change import HARNESS, Change
@@ -78,7 +78,7 @@ def _lacking(run: Run, change: Change) -> str:
 
 
 def _suites(run: Run, change: Change, scratch: Path, progress: Callable[[str], None]) -> tuple[Said, ...]:
-    def wanted(question: Question, item: pytest.Item) -> bool:
+    def wanted(question: Check, item: pytest.Item) -> bool:
         essential = item.get_closest_marker("essential") is not None
         return any(one.includes(question.feature.id, question.check, essential=essential) for one in change.asks)
 

@@ -62,7 +62,7 @@ def selfcheck(
         checking = _Selfcheck(run, changes, progress, folder)
         helpers = min(at_once, checking.left) - 1
         if helpers > 0:
-            _ = run.beyond  # what it is made from, all would begin to make
+            _ = run.peer_network  # what it is made from, all would begin to make
         words = (str(folder.resolve()), tag or "", str(ready_seconds), *(one.id for one in changes))
         with sharing.helped(max(helpers, 0), words, progress):
             return checking.ask()

@@ -92,7 +92,7 @@ def seeded(run: Run, change: Change, scratch: Path, progress: Callable[[str], No
                 "ready_seconds": change.ready_seconds or run.ready_seconds,
                 "recorder": Recorder(scratch / "records", run.host_name, run.id),
                 # By Secure Boot, which takes longest; cheaper only than boots by each firmware, all of which are asked.
-                "thrifty": change.repeat > 1,
+                "minimise_boots": change.repeat > 1,
                 "warnings": {},
             }
         )

@@ -26,7 +26,7 @@ END_SECONDS = 3
 """For the program to end after SIGTERM."""
 
 
-class Kept:
+class SupervisedProcess:
     """A fresh folder that only this user can enter, and perhaps a program.
 
     Args:

@@ -18,12 +18,12 @@ from conformance.model.record import Record
 from conformance.run import context as runs
 from conformance.util.progress import Progress
 from conformance.workers import sessions
-from conformance.workers.pool import Host, Part, Parts, Shared
+from conformance.workers.pool import Host, Shared, Task, WorkerPool
 from conformance.workers.selection import Selection
 
 
 @dataclass(frozen=True)
-class Place:
+class EngineTarget:
     """An engine that is asked.
 
     Attributes:
@@ -69,7 +69,7 @@ class Spread:
         """Return what is claimed; raises ContractError."""
         return contract.load(self.selection.contract)
 
-    def get_ready(self, places: Sequence[Place]) -> None:
+    def get_ready(self, places: Sequence[EngineTarget]) -> None:
         """Make on each host, once, what all its sessions would otherwise begin to make.
 
         Raises:
@@ -90,10 +90,10 @@ class Spread:
     def ask(self) -> tuple[int, Sequence[Record]]:
         """Ask everything once, and tell what all sessions together say; return the exit status, and the records."""
         run = labels.new_run()
-        modes = [mode.of(self.claims, one, self.selection.without) for one in self.selection.modes]
+        modes = [mode.from_contract(self.claims, one, self.selection.without) for one in self.selection.modes]
         asked = {mode_ for _, mode_ in self.selection.questions}
-        status = Parts(
-            [Part(host, one.id, self._alone(host, one)) for one in modes if one.id in asked for host in self._hosts],
+        status = WorkerPool(
+            [Task(host, one.id, self._alone(host, one)) for one in modes if one.id in asked for host in self._hosts],
             Shared(
                 run,
                 ("--color=yes", *self.words) if colored() else self.words,

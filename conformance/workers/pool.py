@@ -57,7 +57,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Part:
+class Task:
     """One mode on one host.
 
     Attributes:
@@ -90,11 +90,11 @@ class Shared:
     junit: Path | None = None
 
 
-Command = Callable[[Part, Shared, Path], Sequence[str]]
+Command = Callable[[Task, Shared, Path], Sequence[str]]
 """Makes a part's command from the file for its progress."""
 
 
-def startable(waiting: Sequence[Part], running: Sequence[Part], at_once: int) -> Part | None:
+def startable(waiting: Sequence[Task], running: Sequence[Task], at_once: int) -> Task | None:
     """Return the part that may start now, if any: a host takes so many at once, if nobody is in another's way."""
     for part in waiting:
         beside = [one for one in running if one.host == part.host]
@@ -103,7 +103,7 @@ def startable(waiting: Sequence[Part], running: Sequence[Part], at_once: int) ->
     return None
 
 
-def command(part: Part, shared: Shared, progress: Path) -> list[str]:
+def command(part: Task, shared: Shared, progress: Path) -> list[str]:
     """Return the words of a part's session."""
     return [
         # Not what lies in the current folder: pytest would take it for a second project with the same plugin.
@@ -116,7 +116,7 @@ def command(part: Part, shared: Shared, progress: Path) -> list[str]:
 class _Session:
     """A part's session."""
 
-    part: Part
+    part: Task
     folder: Path
     process: "subprocess.Popen[bytes]"
     began: float = field(default_factory=time.monotonic)
@@ -125,7 +125,7 @@ class _Session:
     _read: int = 0
 
     @classmethod
-    def start(cls, part: Part, shared: Shared, folder: Path, made: Command) -> "_Session":
+    def start(cls, part: Task, shared: Shared, folder: Path, made: Command) -> "_Session":
         folder.mkdir()
         words = [*made(part, shared, folder / "progress")]
         if shared.junit:
@@ -173,7 +173,7 @@ class _Session:
         return (self.folder / "output").read_text(encoding="utf-8", errors="replace")
 
 
-class Parts:
+class WorkerPool:
     """Asks the parts of a run.
 
     Args:
@@ -186,7 +186,7 @@ class Parts:
 
     def __init__(
         self,
-        parts: Sequence[Part],
+        parts: Sequence[Task],
         shared: Shared,
         progress: Progress,
         show: Callable[[str], object],
@@ -273,7 +273,7 @@ class Parts:
         for one in self._running:
             one.end()
 
-    def _title(self, part: Part) -> str:
+    def _title(self, part: Task) -> str:
         return f"{part.mode} on {part.host.name}" if self._several else part.mode
 
 

@@ -121,7 +121,7 @@ class _Collector:
             results=option("results"),
             junit=option("xmlpath"),
             pci_devices=tuple(option("pci_devices")),
-            giving=frozenset(question.mode for item, question in found.items() if "spare" in _fixtures(item)),
+            giving=frozenset(question.mode for item, question in found.items() if "pci_pool" in _fixtures(item)),
             failures=option("maxfail") or 0,
         )
 

@@ -11,7 +11,7 @@ from conformance.model.contract import Contract
 from conformance.model.record import Record
 from conformance.plugin.plugin import GIVEN_RUN, QUESTION, RUN
 from conformance.report import terminal
-from conformance.run.check import Question
+from conformance.run.check import Check
 from conformance.run.context import Run
 
 ASKED = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -76,7 +76,7 @@ def together(contract: Contract, title: str, records: Sequence[Record], *, color
 NOTHING_TO_ASK = 5
 """pytest's status of a session that had no test to run, or decided nothing."""
 
-Wanted = Callable[[Question, pytest.Item], bool]
+Wanted = Callable[[Check, pytest.Item], bool]
 """Says whether a test is to be asked."""
 
 

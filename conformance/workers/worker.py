@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from conformance.plugin.plugin import ASSIGNMENT, Assignment
+from conformance.plugin.plugin import ASSIGNMENT, WorkerContext
 from conformance.util import signals
 
 
-class Told:
+class WorkerPlugin:
     """Lets the conformance plugin know of it."""
 
-    def __init__(self, assignment: Assignment) -> None:
+    def __init__(self, assignment: WorkerContext) -> None:
         self._assignment = assignment
 
     @pytest.hookimpl(tryfirst=True)
@@ -28,7 +28,7 @@ class Told:
 def main(run: str, mode: str, file: str, *words: str) -> int:
     """Ask one mode, and return pytest's exit status; SIGTERM ends it as ctrl-C would."""
     with Path(file).open("w", encoding="utf-8") as progress, signals.as_ctrl_c():
-        return int(pytest.main([*words], plugins=[Told(Assignment(run, mode, progress))]))
+        return int(pytest.main([*words], plugins=[WorkerPlugin(WorkerContext(run, mode, progress))]))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from conformance.engine import labels
 from conformance.engine.client import connect
 from conformance.engine.local_daemon import PrivateEngine
 from conformance.guests.factory import Guests
-from conformance.guests.peer_network import Beyond
+from conformance.guests.peer_network import PeerNetwork
 from conformance.model import contract, mode
 
 
@@ -35,10 +35,10 @@ def main(folder: Path, archive: Path, how: str) -> dict[str, Any]:
             image = str(client.images.load(tar)[0].id)
         probe = media.probe(say)
         run = labels.new_run()
-        container = Container(client, mode.of(contract.load(), "unprivileged"), image, run=run)
+        container = Container(client, mode.from_contract(contract.load(), "unprivileged"), image, run=run)
         container.start()
         container.wait_until_ready()
-        guests = Guests(container, probe, Beyond(client, probe, run), "tcg", say)
+        guests = Guests(container, probe, PeerNetwork(client, probe, run), "tcg", say)
         with guests.autostarted() as guest:
             before = keep(container)
             first = guest.wait_until_up()

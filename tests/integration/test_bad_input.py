@@ -62,7 +62,7 @@ def tag(where: engine.Engine) -> str:
 @pytest.fixture
 def container(where: engine.Engine, tag: str) -> Iterator[Container]:
     """A container of the image in the smallest mode; started, and not waited for."""
-    one = Container(where.client, mode.of(contracts.load(), "required-only"), tag, run=RUN)
+    one = Container(where.client, mode.from_contract(contracts.load(), "required-only"), tag, run=RUN)
     try:
         yield one.start()
     finally:
@@ -217,7 +217,7 @@ def test_an_image_with_nothing_in_it_is_told_and_leaves_nothing(where: engine.En
 
 
 def test_a_wrong_port_in_the_contract_names_the_right_one(where: engine.Engine, tag: str) -> None:
-    asked = mode.of(contracts.load(), "required-only")
+    asked = mode.from_contract(contracts.load(), "required-only")
     asked = dataclasses.replace(asked, image=asked.image.model_copy(update={"port": 16510}))
     container = Container(where.client, asked, tag, run=RUN)
     try:
@@ -303,7 +303,7 @@ class OnFullDisk(Container):
 
 
 def test_a_full_disk_is_not_blamed_on_the_image(where: engine.Engine, tag: str) -> None:
-    container = OnFullDisk(where.client, mode.of(contracts.load(), "required-only"), tag, run=RUN)
+    container = OnFullDisk(where.client, mode.from_contract(contracts.load(), "required-only"), tag, run=RUN)
     probe = media.probe(lambda _text: None)
     try:
         container.start().wait_until_ready()
@@ -534,7 +534,7 @@ def host_before(where: engine.Engine, tag: str) -> frozenset[str]:
 
 
 def in_host_network(where: engine.Engine, tag: str, run: str) -> Container:
-    return Container(where.client, mode.of(contracts.load(), "unprivileged-hostnet"), tag, run=run)
+    return Container(where.client, mode.from_contract(contracts.load(), "unprivileged-hostnet"), tag, run=run)
 
 
 def test_a_container_that_was_killed_and_removed_leaves_the_host_as_it_was(

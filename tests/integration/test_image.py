@@ -216,7 +216,7 @@ def tag(engine: Engine) -> str:
 @pytest.fixture(scope="module")
 def unprivileged() -> Mode:
     """The documented mode, as far as this host has the devices."""
-    return _without(mode.of(contracts.load(), "unprivileged"), *[
+    return _without(mode.from_contract(contracts.load(), "unprivileged"), *[
         one for one in ("dev-kvm", "dev-net-tun") if not Path("/", *one.split("-")).exists()
     ])  # fmt: skip
 
@@ -235,7 +235,7 @@ def _in_host_network(given: Mode) -> Mode:
 @pytest.fixture(scope="module")
 def least() -> Mode:
     """The recommended mode, as far as this host has the devices."""
-    return _without(mode.of(contracts.load(), "least"), *[
+    return _without(mode.from_contract(contracts.load(), "least"), *[
         one for one in ("dev-kvm", "dev-net-tun") if not Path("/", *one.split("-")).exists()
     ])  # fmt: skip
 
@@ -365,7 +365,7 @@ def test_docker_asks_libvirt_itself_for_its_health(engine: Engine, tag: str, unp
 def test_build_parameters_are_honoured(engine: Engine, start: Start) -> None:
     parameters = {"LIBVIRT_UID": "3001", "LIBVIRT_GID": "3002", "TCP_PORT": "17000"}
     built = image.ensure_image(engine, lambda line: None, tag=f"{TAG}:parameters", buildargs=parameters)
-    given = mode.of(contracts.load(), "required-only")
+    given = mode.from_contract(contracts.load(), "required-only")
     elsewhere = given.image.model_copy(update={"port": 17000})
     daemon = start(dataclasses.replace(given, image=elsewhere), tag=built.tag)
     assert daemon.sh("id -u libvirt; id -g libvirt; getent group 3002").split() == ["3001", "3002", "libvirt:x:3002:"]
@@ -654,7 +654,7 @@ def test_a_console_that_was_open_at_a_kill_opens_again(start: Start) -> None:
 def test_a_libvirtd_that_dies_or_hangs_is_replaced_and_guests_go_on(
     start: Start, unprivileged: Mode, name: str
 ) -> None:
-    given = unprivileged if name == "unprivileged" else mode.of(contracts.load(), name)
+    given = unprivileged if name == "unprivileged" else mode.from_contract(contracts.load(), name)
     daemon = start(_without(given, *({"dev-kvm", "dev-net-tun"} - _devices(unprivileged))), HANG_SECONDS="4")
     daemon.start_obedient_guest("guest")
     guest = daemon.sh("pidof qemu-system-x86_64")

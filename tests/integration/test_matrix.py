@@ -213,7 +213,7 @@ def test_no_engine_is_said_with_what_to_do(tmp_path: Path) -> None:
 
 def test_a_medium_is_judged_by_its_screen(tmp_path: Path) -> None:
     own = ["--iso", str(others()["memtest.iso"]), "--iso-expect", r"Memtest86\+ v7"]
-    status, output = Run("-m", "given_medium", "--results", str(tmp_path), *own).end()
+    status, output = Run("-m", "user_iso", "--results", str(tmp_path), *own).end()
 
     assert status == 0, output
     (one,) = record.read(tmp_path)
@@ -223,7 +223,7 @@ def test_a_medium_is_judged_by_its_screen(tmp_path: Path) -> None:
 
 def test_a_medium_that_shows_something_else_fails_and_what_it_shows_is_told(tmp_path: Path) -> None:
     own = ["--iso", str(media.probe().iso), "--iso-expect", "something else"]
-    status, output = Run("-m", "given_medium", "--results", str(tmp_path), *own).end()
+    status, output = Run("-m", "user_iso", "--results", str(tmp_path), *own).end()
 
     assert status == 1, output
     assert "ended without showing 'something else'" in output

@@ -49,7 +49,7 @@ def created(where: Engine) -> Iterator[list[str]]:
     yield ids
     for one in ids:
         where.client.api.remove_container(one, v=True, force=True)
-    for volume in mode.of(contracts.load(), MODES[0]).volumes:
+    for volume in mode.from_contract(contracts.load(), MODES[0]).volumes:
         where.client.api.remove_volume(volume, force=True)
 
 
@@ -72,7 +72,7 @@ def set_by_mode(inspected: dict[str, Any]) -> dict[str, Any]:
 def test_the_rendered_line_and_the_engine_call_make_the_same_container(
     where: Engine, tag: str, created: list[str], name: str
 ) -> None:
-    one = mode.of(contracts.load(), name)
+    one = mode.from_contract(contracts.load(), name)
     try:
         one = dataclasses.replace(one, majors=char_devices.majors(where.client, tag, labels.new_run(), one.drivers))
     except Unsupported as error:

@@ -43,12 +43,12 @@ def guests() -> Iterator[Guests]:
     claims = contracts.load()
     # Docker's AppArmor profile would only hide what the guests do.
     confined = "apparmor" in client.connect().fingerprint().security
-    asked = mode.of(claims, "unprivileged-unconfined" if confined else "unprivileged")
+    asked = mode.from_contract(claims, "unprivileged-unconfined" if confined else "unprivileged")
     with runs.unrecorded(claims, print, tag=None, host_name=None, host_facts={}, ready_seconds=READY_SECONDS) as run:
-        container = run.container(asked, network=run.beyond.network).start()
+        container = run.container(asked, network=run.peer_network.network).start()
         try:
             container.wait_until_ready()
-            yield Guests(container, run.probe, run.beyond, "tcg", print)
+            yield Guests(container, run.probe, run.peer_network, "tcg", print)
         finally:
             container.remove()
 

@@ -11,7 +11,7 @@ import pytest
 
 from conformance.bench import lab_boots
 from conformance.errors import EngineError, HarnessError, ImageFailure, LabError
-from conformance.guests.guest import Firmware, Guest, Shape
+from conformance.guests.guest import Firmware, Guest, GuestSpec
 from conformance.lab import definition, machine
 from conformance.media import Probe
 from conformance.media.probe_report import Event
@@ -21,7 +21,7 @@ PROBE = Probe(Path("iso"), Path("signed"), Path("kernel"), Path("initrd"), Path(
 
 def booted(told: Firmware, *, marker: str = "probe recipe-1", **said: Any) -> Guest:
     """Return a guest that reports what it should, but for what is given."""
-    guest = Guest("probe-1", "nonce", Shape(told, "kvm", "pool"), "<domain/>", "mac")
+    guest = Guest("probe-1", "nonce", GuestSpec(told, "kvm", "pool"), "<domain/>", "mac")
     facts = {
         "firmware": "bios" if told == "bios" else "efi",
         "secure_boot": {"bios": None, "efi": False, "secure-boot": True}[told],
@@ -108,7 +108,7 @@ def row(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Row]:
         monkeypatch.setattr(lab_boots, "prepare", made.prepare)
         monkeypatch.setattr(lab_boots, "Guests", lambda *_: made)
         monkeypatch.setattr("conformance.model.contract.load", lambda: None)
-        monkeypatch.setattr("conformance.model.mode.of", lambda *_: None)
+        monkeypatch.setattr("conformance.model.mode.from_contract", lambda *_: None)
         return made
 
     return row

@@ -25,7 +25,7 @@ from conformance.container.container import Container
 from conformance.engine import image
 from conformance.errors import HarnessError
 from conformance.guests import guest, peer_network
-from conformance.guests.guest import Shape, domain_xml
+from conformance.guests.guest import GuestSpec, domain_xml
 from conformance.host.kvm import HostKvm
 from conformance.lab import definition
 from conformance.media import store
@@ -58,7 +58,7 @@ def make_result() -> Callable[..., Result]:
 # ------------------------------------------------------------------------------------- accounting
 
 
-WAIT = accounting.call(guest.Running._wait)
+WAIT = accounting.call(guest.RunningGuest._wait)
 ENSURE_IMAGE = accounting.call(image.ensure_image)
 
 
@@ -67,12 +67,12 @@ ENSURE_IMAGE = accounting.call(image.ensure_image)
     [
         ([], "rest"),
         ([MAIN, TEST], "rest"),
-        ([MAIN, TEST, accounting.call(guest.Running.wait_for_end), WAIT], "guest"),
+        ([MAIN, TEST, accounting.call(guest.RunningGuest.wait_for_end), WAIT], "guest"),
         ([MAIN, accounting.call(domain_xml)], "rest"),
         ([MAIN, WAIT, accounting.call(libvirt.virDomain.state)], "guest"),
         ([MAIN, TEST, accounting.call(libvirt.virConnect.lookupByName)], "container"),
         ([MAIN, accounting.call(Container.stop), accounting.call(ContainerApiMixin.stop)], "container"),
-        ([MAIN, accounting.call(peer_network.Beyond.start), accounting.call(ContainerApiMixin.start)], "engine"),
+        ([MAIN, accounting.call(peer_network.PeerNetwork.start), accounting.call(ContainerApiMixin.start)], "engine"),
         ([MAIN, ENSURE_IMAGE, accounting.call(BuildApiMixin.build)], "build"),
         ([MAIN, accounting.call(media.probe), accounting.call(store.intact)], "build"),
         ([MAIN, (docker_build.__name__, "<module>")], "engine"),
@@ -349,7 +349,7 @@ def test_a_command_that_does_not_end_is_interrupted(project: Path, ctrl_c_is_hea
 
 
 def test_the_bare_guest_is_the_same_guest() -> None:
-    shape = Shape("bios", "tcg", "pool", kernel="/k", initrd="/i", disk="d.raw")
+    shape = GuestSpec("bios", "tcg", "pool", kernel="/k", initrd="/i", disk="d.raw")
     words = " ".join(bench.bare_qemu(shape, {"nonce": "1f", "ask": "disk"}))
     xml = domain_xml("name", shape, "", {"nonce": "1f", "ask": "disk"})
     for order in ("probe.nonce=1f", "probe.ask=disk"):
@@ -358,7 +358,7 @@ def test_the_bare_guest_is_the_same_guest() -> None:
     assert "-machine q35 -accel tcg" in words
     assert "-cpu" not in words
     assert "<cpu" not in xml
-    assert "-cpu host" in " ".join(bench.bare_qemu(Shape("bios", "kvm", "pool"), {}))
+    assert "-cpu host" in " ".join(bench.bare_qemu(GuestSpec("bios", "kvm", "pool"), {}))
 
 
 # ----------------------------------------------------------------------------- results and tables

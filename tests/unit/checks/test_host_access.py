@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conformance.checks.host_access import MACVTAP, POWERS, SETTINGS, _said, unseen
-from conformance.container.container import Done
+from conformance.container.container import ExecResult
 from conformance.errors import HarnessError, Unsupported
 
 RUN: Any = SimpleNamespace(engine=SimpleNamespace(client=None), image=SimpleNamespace(id=""), id="")
@@ -20,9 +20,9 @@ class Shell:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def run(self, *command: str) -> Done:
+    def run(self, *command: str) -> ExecResult:
         done = subprocess.run(["/bin/sh", *command[1:]], env={"PATH": self.path}, capture_output=True, check=False)
-        return Done(done.returncode, done.stdout, done.stderr)
+        return ExecResult(done.returncode, done.stdout, done.stderr)
 
 
 def test_what_a_script_reached_is_what_it_says() -> None:

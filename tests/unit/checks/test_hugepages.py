@@ -14,7 +14,7 @@ class Container:
     """A container on a host with huge pages."""
 
     def __init__(self, contract: Contract, mode_id: str, text: str) -> None:
-        self.mode = mode.of(contract, mode_id)
+        self.mode = mode.from_contract(contract, mode_id)
         self.text = text
 
     def run(self, *_command: str) -> Any:

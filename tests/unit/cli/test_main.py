@@ -27,7 +27,7 @@ from conformance.util import paths
 from conformance.util.wait import DeadlineExpired
 from conformance.workers import pool, sessions
 from conformance.workers import selection as asked
-from conformance.workers.hosts import Place
+from conformance.workers.hosts import EngineTarget
 
 runner = CliRunner()
 
@@ -117,11 +117,11 @@ class Spread:
 
     def __init__(self, selection: asked.Selection, words: tuple[str, ...], at_once: int, *_: object) -> None:
         self.selection, self.words, self.at_once = selection, words, at_once
-        self.places: list[Place] = []
+        self.places: list[EngineTarget] = []
         self.asked = 0
         self.made.append(self)
 
-    def get_ready(self, places: list[Place]) -> None:
+    def get_ready(self, places: list[EngineTarget]) -> None:
         self.places = places
 
     def ask(self) -> tuple[int, list[Record]]:
@@ -153,8 +153,8 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         return asked.Looked(0, "", selection)
 
     @contextlib.contextmanager
-    def engine(host: definition.Host | None) -> Iterator[Place]:
-        yield Place(f"unix:///{host.name}.sock", host.name) if host else Place("unix:///here.sock")
+    def engine(host: definition.Host | None) -> Iterator[EngineTarget]:
+        yield EngineTarget(f"unix:///{host.name}.sock", host.name) if host else EngineTarget("unix:///here.sock")
 
     Spread.made.clear()
     monkeypatch.setattr(main, "Spread", Spread)

@@ -101,7 +101,7 @@ def of(api: Any, contract: Contract, name: str = "unprivileged") -> Container:
 
     client: Any = Client()
     client.api = api
-    return Container(client, mode.of(contract, name), "image", run="run")
+    return Container(client, mode.from_contract(contract, name), "image", run="run")
 
 
 def test_a_container_is_on_volumes_that_can_be_found_again_and_takes_them_along(contract: Contract) -> None:
@@ -110,7 +110,9 @@ def test_a_container_is_on_volumes_that_can_be_found_again_and_takes_them_along(
     binds = api.created[0]["HostConfig"]["Binds"]
     assert {
         f"{volume}:{path}"
-        for volume, path in zip(sorted(api.volumes), mode.of(contract, "privileged").volumes.values(), strict=True)
+        for volume, path in zip(
+            sorted(api.volumes), mode.from_contract(contract, "privileged").volumes.values(), strict=True
+        )
     } <= set(binds)
     container.remove()
     assert not api.volumes

@@ -27,7 +27,7 @@ def state_of(one: Mode) -> State:
 
 def made(contract: Contract, name: str) -> Mode:
     """Return a mode on a host where each driver has a number, and a PCI device is bound."""
-    one = mode.of(contract, name)
+    one = mode.from_contract(contract, name)
     return dataclasses.replace(one, majors=dict.fromkeys(one.drivers, 246), groups=("/dev/vfio/7",) if one.vfio else ())
 
 
@@ -108,7 +108,7 @@ def test_what_a_passthrough_lacks_is_seen(contract: Contract, state_output: str)
 
 
 def test_each_deviation_is_seen(contract: Contract) -> None:
-    one = mode.of(contract, "unprivileged")
+    one = mode.from_contract(contract, "unprivileged")
     right = state_of(one)
     for change, expected in (
         ({"capabilities": right.capabilities - {"NET_ADMIN"}}, ("NET_ADMIN", True)),
@@ -123,32 +123,32 @@ def test_each_deviation_is_seen(contract: Contract) -> None:
 
 
 def test_privileged_means_every_capability_of_the_kernel(contract: Contract) -> None:
-    one = mode.of(contract, "privileged")
+    one = mode.from_contract(contract, "privileged")
     lacking = dataclasses.replace(state_of(one), capabilities=frozenset(CAPABILITIES) - {"SYS_RESOURCE"})
     assert differences(one, lacking) == [("SYS_RESOURCE", True)]
 
 
 def test_an_older_engine_does_not_know_the_newest_capabilities(contract: Contract) -> None:
-    one = mode.of(contract, "privileged")
+    one = mode.from_contract(contract, "privileged")
     older = dataclasses.replace(state_of(one), capabilities=frozenset(CAPABILITIES) - {"PERFMON", "BPF"})
     assert differences(one, older) == []
 
 
 def test_a_container_is_confined_by_the_profile_that_was_asked_for(contract: Contract) -> None:
-    one = mode.of(contract, "unprivileged-apparmor")
+    one = mode.from_contract(contract, "unprivileged-apparmor")
     for label, found in (("libvirt-container (enforce)", []), ("docker-default (enforce)", [("apparmor", False)])):
         state = dataclasses.replace(state_of(one), label=label)
         assert differences(one, state, security=["apparmor"]) == found
 
 
 def test_apparmor_is_looked_at_only_where_the_engine_uses_it(contract: Contract) -> None:
-    one = mode.of(contract, "unprivileged")
+    one = mode.from_contract(contract, "unprivileged")
     assert differences(one, state_of(one), security=["apparmor"]) == [("apparmor", False)]
     confined = dataclasses.replace(state_of(one), label="docker-default (enforce)")
     assert differences(one, confined, security=["apparmor"]) == []
     assert differences(
-        mode.of(contract, "privileged"),
-        dataclasses.replace(state_of(mode.of(contract, "privileged")), label="docker-default (enforce)"),
+        mode.from_contract(contract, "privileged"),
+        dataclasses.replace(state_of(mode.from_contract(contract, "privileged")), label="docker-default (enforce)"),
         security=["apparmor"],
     ) == [("apparmor", True)]
 
@@ -156,7 +156,7 @@ def test_apparmor_is_looked_at_only_where_the_engine_uses_it(contract: Contract)
 def test_selinux_confines_what_is_not_told_otherwise(contract: Contract) -> None:
     confined, free = "system_u:system_r:container_t:s0:c1,c2", "system_u:system_r:spc_t:s0"
     for mode_id, label, other in (("unprivileged", confined, free), ("unprivileged-unlabelled", free, confined)):
-        one = mode.of(contract, mode_id)
+        one = mode.from_contract(contract, mode_id)
         assert differences(one, dataclasses.replace(state_of(one), label=label), security=["selinux"]) == []
         wrong = dataclasses.replace(state_of(one), label=other)
         assert differences(one, wrong, security=["selinux"]) == [("selinux", label == free)]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from conformance.cli import main
 from conformance.doctor import diagnosis, examination
-from conformance.doctor.finding import Finding, Patient, Report
+from conformance.doctor.finding import Finding, Inspection, Report
 from conformance.doctor.survey import Survey
 from conformance.engine import local_daemon
 from conformance.engine.client import Engine, NoEngineError
@@ -54,29 +54,29 @@ class Registry:
 
 
 @pytest.fixture
-def patient(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> Patient:
+def patient(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> Inspection:
     """A machine with everything."""
     monkeypatch.setattr(diagnosis, "_missing", lambda _command: [])
     monkeypatch.setattr("os.geteuid", lambda: 0)
     engine = Engine(Registry(reaches=True), "tcp://kvm.example:2376", INFO, "docker 26.1.5")  # type: ignore[arg-type]
-    return Patient(contract, engine, None, IMAGE, WELL, HostKvm(True, "bare QEMU booted a kernel under KVM"))
+    return Inspection(contract, engine, None, IMAGE, WELL, HostKvm(True, "bare QEMU booted a kernel under KVM"))
 
 
-def report(patient: Patient) -> Report:
+def report(patient: Inspection) -> Report:
     return Report(diagnosis.all_of(patient))
 
 
-def find(patient: Patient, name: str) -> Finding:
+def find(patient: Inspection, name: str) -> Finding:
     (one,) = [one for one in diagnosis.all_of(patient) if one.id == name]
     return one
 
 
-def seen(patient: Patient, **changes: Any) -> Patient:
+def seen(patient: Inspection, **changes: Any) -> Inspection:
     kvm = patient.kvm if "devices" not in changes else None
     return dataclasses.replace(patient, survey=dataclasses.replace(WELL, **changes), kvm=kvm)
 
 
-def test_a_machine_with_everything_can_be_asked_everything(patient: Patient) -> None:
+def test_a_machine_with_everything_can_be_asked_everything(patient: Inspection) -> None:
     assert {one.state for one in report(patient).findings} == {"yes"}
     assert report(patient).everything_runs
     assert not report(patient).nothing_runs
@@ -123,7 +123,7 @@ PRIVILEGED = "privileged privileged-passthrough"
     ],
 )
 def test_what_lacks_is_told_with_what_it_costs(
-    patient: Patient,
+    patient: Inspection,
     changes: dict[str, Any],
     name: str,
     state: str,
@@ -139,7 +139,7 @@ def test_what_lacks_is_told_with_what_it_costs(
     assert not report(ill).nothing_runs
 
 
-def test_a_kvm_that_opens_and_runs_no_kernel_is_none(patient: Patient) -> None:
+def test_a_kvm_that_opens_and_runs_no_kernel_is_none(patient: Inspection) -> None:
     one = find(dataclasses.replace(patient, kvm=HostKvm(False, "KVM internal error")), "kvm")
     assert (one.state, one.seen) == ("no", "KVM internal error")
     untried = find(dataclasses.replace(patient, kvm=None), "kvm")
@@ -156,7 +156,7 @@ def test_a_kvm_that_opens_and_runs_no_kernel_is_none(patient: Patient) -> None:
     ],
 )
 def test_engines_differ_in_what_they_do_where_a_capability_lacks(
-    patient: Patient, name: str, refused: bool, means: str
+    patient: Inspection, name: str, refused: bool, means: str
 ) -> None:
     assert patient.engine
     ill = seen(patient, lacking=frozenset({"SYS_RESOURCE"}), refused=refused)
@@ -164,7 +164,7 @@ def test_engines_differ_in_what_they_do_where_a_capability_lacks(
     assert means in find(ill, "privileged").means
 
 
-def test_without_apparmor_there_is_nothing_to_be_unconfined_by(patient: Patient) -> None:
+def test_without_apparmor_there_is_nothing_to_be_unconfined_by(patient: Inspection) -> None:
     assert patient.engine
     bare = dataclasses.replace(patient, engine=dataclasses.replace(patient.engine, info={"CgroupVersion": "1"}))
     one = find(bare, "security")
@@ -177,21 +177,21 @@ def test_without_apparmor_there_is_nothing_to_be_unconfined_by(patient: Patient)
     )
 
 
-def test_control_groups_that_lost_their_delegation_are_told_of(patient: Patient) -> None:
+def test_control_groups_that_lost_their_delegation_are_told_of(patient: Inspection) -> None:
     one = find(dataclasses.replace(patient, survey=dataclasses.replace(WELL, undelegated=True)), "cgroup")
     assert (one.state, one.seen) == ("yes", "version 2, mounted without nsdelegate")
     assert one.remedy == "there, as root: mount -o remount,memory_recursiveprot,nsdelegate /sys/fs/cgroup"
     assert find(patient, "cgroup").remedy == ""
 
 
-def test_without_an_iommu_no_device_can_be_given_to_a_guest(patient: Patient) -> None:
+def test_without_an_iommu_no_device_can_be_given_to_a_guest(patient: Inspection) -> None:
     one = find(seen(patient, iommu_groups=0), "iommu")
     assert (one.state, one.features, one.modes) == ("no", ("pci-passthrough",), ("unprivileged-passthrough",))
     assert "intel_iommu=on" in one.remedy
     assert "--pci-device" in find(patient, "iommu").means
 
 
-def test_an_engine_without_an_image_leaves_unknown_what_takes_one(patient: Patient) -> None:
+def test_an_engine_without_an_image_leaves_unknown_what_takes_one(patient: Inspection) -> None:
     empty = dataclasses.replace(patient, image=None, survey=None, kvm=None)
     states = {one.id: one.state for one in diagnosis.all_of(empty)}
     assert {name for name, state in states.items() if state == "unknown"} == {
@@ -200,7 +200,9 @@ def test_an_engine_without_an_image_leaves_unknown_what_takes_one(patient: Patie
     assert "registry" in find(empty, "base").seen
 
 
-def test_without_a_registry_a_base_is_made_or_there_is_none(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_registry_a_base_is_made_or_there_is_none(
+    patient: Inspection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert patient.engine
     engine = dataclasses.replace(patient.engine, client=Registry(reaches=False))  # type: ignore[arg-type]
     alone = dataclasses.replace(patient, image=None, engine=engine)
@@ -213,14 +215,14 @@ def test_without_a_registry_a_base_is_made_or_there_is_none(patient: Patient, mo
 
 
 @pytest.fixture
-def nobody(patient: Patient) -> Patient:
+def nobody(patient: Inspection) -> Inspection:
     """A machine without an engine."""
     refusal = NoEngineError("no engine: the socket does not exist", "start one")
     return dataclasses.replace(patient, engine=None, refusal=refusal, image=None)
 
 
 def test_where_none_answers_a_private_engine_is_promised_only_where_it_starts(
-    nobody: Patient, monkeypatch: pytest.MonkeyPatch
+    nobody: Inspection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setenv("DOCKER_CONTEXT", "default")
@@ -238,7 +240,7 @@ def test_where_none_answers_a_private_engine_is_promised_only_where_it_starts(
 
 
 def test_an_engine_that_was_chosen_and_does_not_answer_is_not_replaced(
-    nobody: Patient, monkeypatch: pytest.MonkeyPatch
+    nobody: Inspection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://kvm.example:2376")
     monkeypatch.setattr(local_daemon, "require_startable", None)
@@ -246,7 +248,7 @@ def test_an_engine_that_was_chosen_and_does_not_answer_is_not_replaced(
     assert (one.state, one.remedy) == ("no", "start one")
 
 
-def test_a_user_without_an_engine_cannot_run_anything(nobody: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_an_engine_cannot_run_anything(nobody: Inspection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 65534)
     assert find(nobody, "rights").state == "no"
     assert report(nobody).nothing_runs
@@ -254,7 +256,7 @@ def test_a_user_without_an_engine_cannot_run_anything(nobody: Patient, monkeypat
 
 @pytest.mark.parametrize(("user", "state", "word"), [(0, "yes", "will install"), (65534, "no", "missing")])
 def test_packages_are_installed_by_root_and_told_to_others(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch, user: int, state: str, word: str
+    patient: Inspection, monkeypatch: pytest.MonkeyPatch, user: int, state: str, word: str
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: user)
     monkeypatch.setattr(diagnosis, "_missing", lambda _command: ["gcc", "mmdebstrap"])
@@ -266,7 +268,7 @@ def test_packages_are_installed_by_root_and_told_to_others(
     assert find(patient, "packages-lab").state == "unknown"
 
 
-def test_a_full_disk_stops_everything(patient: Patient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_stops_everything(patient: Inspection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CONFORMANCE_CACHE", str(tmp_path))
     monkeypatch.setattr(diagnosis, "FREE_BYTES", 2**60)
     assert "are needed" in find(patient, "disk").seen

@@ -13,7 +13,7 @@ import pytest
 from conformance.errors import ImageFailure
 from conformance.guests import factory as sharing
 from conformance.guests.factory import Guests, require_started
-from conformance.guests.guest import Guest, Shape, Tuning, domain_xml
+from conformance.guests.guest import Guest, GuestSpec, Tuning, domain_xml
 from conformance.media.probe_report import Event
 
 Boots = list[tuple[str, frozenset[str]]]
@@ -21,7 +21,7 @@ SHARED = ("bios", frozenset({"iso", "disk", "network"}))
 
 
 def guest(*failures: str) -> Guest:
-    made = Guest("probe", "nonce", Shape("bios", "tcg", "pool"), "<domain/>", "mac")
+    made = Guest("probe", "nonce", GuestSpec("bios", "tcg", "pool"), "<domain/>", "mac")
     made.report.events = [Event("failure", {"step": step, "message": "no"}) for step in failures]
     return made
 
@@ -90,7 +90,7 @@ def test_macvtap_is_never_shared(make: Any) -> None:
 
 @pytest.mark.parametrize(("managed", "said"), [(True, "yes"), (False, "no")])
 def test_a_pci_device_is_named_by_where_the_host_has_it(managed: bool, said: str) -> None:
-    shape = Shape("bios", "tcg", "pool", hostdev="0001:0a:1f.2", managed=managed)
+    shape = GuestSpec("bios", "tcg", "pool", hostdev="0001:0a:1f.2", managed=managed)
     device = ET.fromstring(domain_xml("probe", shape, "mac", {})).find("devices/hostdev")
     assert device is not None
     assert (device.get("type"), device.get("managed")) == ("pci", said)
@@ -100,14 +100,14 @@ def test_a_pci_device_is_named_by_where_the_host_has_it(managed: bool, said: str
 
 
 def test_a_macvtap_interface_is_on_a_link_in_a_mode() -> None:
-    shape = Shape("bios", "tcg", "pool", macvtap="eth0", macvtap_mode="vepa")
+    shape = GuestSpec("bios", "tcg", "pool", macvtap="eth0", macvtap_mode="vepa")
     xml = domain_xml("probe", shape, "52:54:00:00:00:01", {})
     assert '<interface type="direct">' in xml
     assert '<source dev="eth0" mode="vepa" />' in xml
 
 
 def test_an_installer_starts_from_its_disk_as_soon_as_it_can_and_may_reboot() -> None:
-    shape = Shape("bios", "tcg", "pool", iso="medium.iso", disk="disk.raw", installs=True)
+    shape = GuestSpec("bios", "tcg", "pool", iso="medium.iso", disk="disk.raw", installs=True)
     domain = ET.fromstring(domain_xml("probe", shape, "52:54:00:00:00:01", {}))
     assert [boot.get("dev") for boot in domain.iterfind("os/boot")] == ["hd", "cdrom"]
     assert (domain.findtext("on_reboot"), domain.findtext("on_crash")) == ("restart", "destroy")
@@ -115,7 +115,7 @@ def test_an_installer_starts_from_its_disk_as_soon_as_it_can_and_may_reboot() ->
 
 def test_a_tuned_guest_is_bound_to_what_its_shape_names() -> None:
     tuning = Tuning(processors="3", emulator="0-1", nodes="0", locked=True, hard_limit_mib=2048, huge_pages=True)
-    domain = ET.fromstring(domain_xml("probe", Shape("bios", "tcg", "pool", cpus=2, tuning=tuning), "mac", {}))
+    domain = ET.fromstring(domain_xml("probe", GuestSpec("bios", "tcg", "pool", cpus=2, tuning=tuning), "mac", {}))
 
     assert [(one.get("vcpu"), one.get("cpuset")) for one in domain.findall("cputune/vcpupin")] == [
         ("0", "3"),
@@ -129,12 +129,12 @@ def test_a_tuned_guest_is_bound_to_what_its_shape_names() -> None:
 
 
 def test_a_guest_that_is_not_tuned_is_bound_to_nothing() -> None:
-    domain = ET.fromstring(domain_xml("probe", Shape("bios", "tcg", "pool"), "mac", {}))
+    domain = ET.fromstring(domain_xml("probe", GuestSpec("bios", "tcg", "pool"), "mac", {}))
     assert not {"cputune", "numatune", "memoryBacking", "memtune"} & {one.tag for one in domain}
 
 
 def test_a_guest_may_have_more_media_and_processors() -> None:
-    shape = Shape("efi", "tcg", "pool", iso="w.iso", more_isos=("drivers.iso", "answers.iso"), cpus=2)
+    shape = GuestSpec("efi", "tcg", "pool", iso="w.iso", more_isos=("drivers.iso", "answers.iso"), cpus=2)
     domain = ET.fromstring(domain_xml("probe", shape, "52:54:00:00:00:01", {}))
     drives = [
         (disk.find("source").get("volume"), disk.find("target").get("dev"))  # type: ignore[union-attr]
@@ -145,7 +145,7 @@ def test_a_guest_may_have_more_media_and_processors() -> None:
 
 
 def test_any_other_guest_starts_from_its_medium_and_ends_where_it_reboots() -> None:
-    shape = Shape("bios", "tcg", "pool", iso="medium.iso", disk="disk.raw")
+    shape = GuestSpec("bios", "tcg", "pool", iso="medium.iso", disk="disk.raw")
     domain = ET.fromstring(domain_xml("probe", shape, "52:54:00:00:00:01", {}))
     assert [boot.get("dev") for boot in domain.iterfind("os/boot")] == ["cdrom"]
     assert domain.findtext("on_reboot") == "destroy"
@@ -155,7 +155,7 @@ class Resident:
     """A guest that stays."""
 
     def __init__(self, needs: frozenset[str]) -> None:
-        self.needs, self.alive, self.silent = needs, True, False
+        self.needs, self.alive, self.unresponsive = needs, True, False
 
 
 Residents = tuple[Guests, list[frozenset[str]]]
@@ -200,7 +200,7 @@ def test_a_neighbour_is_another_guest_and_the_one_with_least_is_used_up_first(st
     assert boots == [A, B]
 
 
-@pytest.mark.parametrize("how", [{"alive": False}, {"silent": True}])
+@pytest.mark.parametrize("how", [{"alive": False}, {"unresponsive": True}])
 def test_a_guest_that_ended_or_owes_an_answer_is_replaced(stay: Any, how: dict[str, bool]) -> None:
     guests, boots = stay()
     vars(guests.running("disk")).update(how)
@@ -260,7 +260,7 @@ def test_a_network_that_nobody_started_is_not_started_by_the_question() -> None:
     ],
 )
 def test_libvirt_accepts_the_domain(firmware: Any, medium: dict[str, Any]) -> None:
-    shape = Shape(firmware=firmware, accel="tcg", pool="p", disk="d", network="default", **medium)
+    shape = GuestSpec(firmware=firmware, accel="tcg", pool="p", disk="d", network="default", **medium)
     xml = domain_xml("probe", shape, "52:54:00:00:00:01", {"nonce": "a&b", "ask": "disk,net"})
     connection = libvirt.open("test:///default")
     try:

@@ -11,11 +11,11 @@ import libvirt
 import pytest
 from PIL import Image
 
-from conformance.container.container import Done
+from conformance.container.container import ExecResult
 from conformance.errors import Unsupported
 from conformance.guests import guest as guests
 from conformance.guests import screen
-from conformance.guests.guest import Guest, GuestFailure, Running, Shape
+from conformance.guests.guest import Guest, GuestFailure, GuestSpec, RunningGuest
 from conformance.model import contract as contracts
 from conformance.model import mode
 from conformance.model.verdict import blames_image
@@ -145,7 +145,7 @@ class Container:
     """A container that has nothing to say."""
 
     running = False
-    mode = mode.of(contracts.load(), "unprivileged")
+    mode = mode.from_contract(contracts.load(), "unprivileged")
 
     def run(self, *_command: str) -> None:
         pass
@@ -154,7 +154,7 @@ class Container:
         return "the engine says: running"
 
 
-Start = Callable[..., Running]
+Start = Callable[..., RunningGuest]
 
 
 @pytest.fixture
@@ -167,15 +167,15 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Start:
         states: list[int],
         answers: Callable[[str], bytes] = lambda _order: b"",
         picture: bytes = b"",
-    ) -> Running:
+    ) -> RunningGuest:
         stream = Stream()
         stream.picture = picture
         stream.written, stream.answers = list(written), answers
         connection: Any = type("Connection", (), {"newStream": lambda _self, _flags: stream})()
         container: Any = Container()
         domain: Any = Domain(stream, states)
-        shape = Shape("bios", "tcg", "p", screen=bool(picture))
-        return Running(container, connection, domain, Guest("probe", NONCE, shape, "<domain/>", "mac"))
+        shape = GuestSpec("bios", "tcg", "p", screen=bool(picture))
+        return RunningGuest(container, connection, domain, Guest("probe", NONCE, shape, "<domain/>", "mac"))
 
     return start
 
@@ -250,7 +250,7 @@ def test_a_guest_that_nobody_can_wait_for_is_started_and_ended() -> None:
 
     container: Any = Container()
     container.connection = Daemon(Stream())
-    shape = Shape("bios", "tcg", "pool", hopeless="emulated twice")
+    shape = GuestSpec("bios", "tcg", "pool", unbootable_reason="emulated twice")
     with pytest.raises(Unsupported, match="emulated twice"), guests.started(container, shape, {}):
         pass
     assert ended == ["destroyed"]
@@ -420,18 +420,18 @@ def test_what_a_guest_shows_last_counts_as_well(start: Start) -> None:
 
 
 @pytest.fixture
-def up() -> Callable[[int], Running]:
+def up() -> Callable[[int], RunningGuest]:
     """Starts a guest that is up and answers with how often it was asked; its second console begins at a number."""
 
-    def up(number: int) -> Running:
+    def up(number: int) -> RunningGuest:
         first, second = Stream(), Stream()
         first.written = [line(0, "boot"), line(1, "ready")]
         first.answers = lambda _order: line(2, "kept", word="first") + line(3, "answered", tag="1")
         second.answers = lambda _order: line(number, "kept", word="second") + line(number + 1, "answered", tag="2")
         connection: Any = Connection(first, second)
         container: Any = Container()
-        guest = Guest("probe", NONCE, Shape("bios", "tcg", "p"), "<domain/>", "mac")
-        return Running(container, connection, connection.domain, guest)
+        guest = Guest("probe", NONCE, GuestSpec("bios", "tcg", "p"), "<domain/>", "mac")
+        return RunningGuest(container, connection, connection.domain, guest)
 
     return up
 
@@ -476,18 +476,18 @@ def test_a_guest_that_never_does_what_was_asked_for_is_quoted(up: Any) -> None:
 @pytest.mark.parametrize(
     ("done", "label"),
     [
-        (Done(0, b"libvirt-1 (enforce)\n", b""), "libvirt-1 (enforce)"),
-        (Done(1, b"", b"cat: /proc/7/attr/current: Invalid argument\n"), ""),
-        (Done(1, b"", b"cat: /proc/7/attr/current: No such file or directory\n"), None),
-        (Done(1, b"", b"cat: /proc/7/attr/current: Permission denied\n"), None),
+        (ExecResult(0, b"libvirt-1 (enforce)\n", b""), "libvirt-1 (enforce)"),
+        (ExecResult(1, b"", b"cat: /proc/7/attr/current: Invalid argument\n"), ""),
+        (ExecResult(1, b"", b"cat: /proc/7/attr/current: No such file or directory\n"), None),
+        (ExecResult(1, b"", b"cat: /proc/7/attr/current: Permission denied\n"), None),
     ],
 )
 def test_a_label_that_cannot_be_read_is_not_taken_for_none(
-    monkeypatch: pytest.MonkeyPatch, done: Done, label: str | None
+    monkeypatch: pytest.MonkeyPatch, done: ExecResult, label: str | None
 ) -> None:
-    monkeypatch.setattr(Running, "_pid", "7")
+    monkeypatch.setattr(RunningGuest, "_pid", "7")
     monkeypatch.setattr("conformance.guests.guest._seen", lambda *_: "")
-    running = object.__new__(Running)
+    running = object.__new__(RunningGuest)
     running._container = cast("Any", SimpleNamespace(run=lambda *_: done))
     running.guest = cast("Any", SimpleNamespace(name="probe"))
     if label is None:
@@ -508,12 +508,12 @@ MAPS = b"55f59c67d000 bind:0 file=/usr/bin/qemu\n7fb2cbe00000 default anon=1\n"
 
 
 def test_the_kernel_says_where_qemu_runs_and_what_its_memory_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(*command: str, user: str = "") -> Done:
+    def run(*command: str, user: str = "") -> ExecResult:
         wanted = {"task": THREADS, "limits": b"2147483648\n", "numa_maps": MAPS if user == "libvirt" else b""}
-        return Done(0, next((text for word, text in wanted.items() if word in command[2]), MEMORY), b"")
+        return ExecResult(0, next((text for word, text in wanted.items() if word in command[2]), MEMORY), b"")
 
-    monkeypatch.setattr(Running, "_pid", "7")
-    running = object.__new__(Running)
+    monkeypatch.setattr(RunningGuest, "_pid", "7")
+    running = object.__new__(RunningGuest)
     running._container = cast("Any", SimpleNamespace(run=run, mode=Container.mode))
 
     assert running.processors() == {"qemu-system-x86": "0-1", "CPU 0/KVM": "1"}
@@ -524,10 +524,10 @@ def test_the_kernel_says_where_qemu_runs_and_what_its_memory_is(monkeypatch: pyt
 
 
 def test_a_qemu_that_has_ended_has_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Running, "_pid", "")
+    monkeypatch.setattr(RunningGuest, "_pid", "")
     monkeypatch.setattr("conformance.guests.guest._seen", lambda *_: "")
-    running = object.__new__(Running)
-    gone = Done(1, b"", b"cat: /proc//status: No such file or directory\n")
+    running = object.__new__(RunningGuest)
+    gone = ExecResult(1, b"", b"cat: /proc//status: No such file or directory\n")
     running._container = cast("Any", SimpleNamespace(run=lambda *_, **__: gone, mode=Container.mode))
     running.guest = cast("Any", SimpleNamespace(name="probe"))
     with pytest.raises(GuestFailure, match=r"cannot be read: cat: /proc//status"):

@@ -22,7 +22,7 @@ def test_the_last_addresses_of_the_network_are_leased(subnet: str, first: str, l
 
 def test_the_link_to_it_is_the_containers_own_or_the_hosts_bridge(contract: Contract) -> None:
     nobody = None
-    server = peer_network.Beyond(nobody, nobody, "run")  # type: ignore[arg-type]
+    server = peer_network.PeerNetwork(nobody, nobody, "run")  # type: ignore[arg-type]
     server._network_id = "0123456789abcdef"
-    assert server.link(mode.of(contract, "unprivileged-macvtap")) == "eth0"
-    assert server.link(mode.of(contract, "unprivileged-macvtap-hostnet")) == "br-0123456789ab"
+    assert server.link(mode.from_contract(contract, "unprivileged-macvtap")) == "eth0"
+    assert server.link(mode.from_contract(contract, "unprivileged-macvtap-hostnet")) == "br-0123456789ab"

@@ -40,10 +40,10 @@ def drawn(
     at: tuple[int, int] = (0, 0),
     ink: tuple[int, int, int] = GREY,
     paper: tuple[int, int, int] = BLUE,
-    beyond: tuple[int, int, int] = BLUE,
+    peer_network: tuple[int, int, int] = BLUE,
 ) -> Image.Image:
     """Draw lines of text, its first cell at a place, on a screen of one colour."""
-    image = Image.new("RGB", size, beyond)
+    image = Image.new("RGB", size, peer_network)
     for row, line in enumerate(lines):
         for column, character in enumerate(line):
             left, top = at[0] + column * width, at[1] + row * 16
@@ -84,13 +84,13 @@ def test_text_mode_is_read() -> None:
     ],
 )
 def test_a_framebuffer_is_read(size: tuple[int, int], at: tuple[int, int]) -> None:
-    reading = read(drawn(TEXT, size=size, width=8, at=at, beyond=(0, 0, 0)))
+    reading = read(drawn(TEXT, size=size, width=8, at=at, peer_network=(0, 0, 0)))
     assert [line.strip() for line in reading.lines if line] == [line.strip() for line in TEXT[1:]]
     assert reading.unknown == 0
 
 
 def test_colours_do_not_matter() -> None:
-    image = drawn(TEXT, ink=BLUE, paper=GREY, beyond=GREY)
+    image = drawn(TEXT, ink=BLUE, paper=GREY, peer_network=GREY)
     image.paste(drawn(["bar"], ink=WHITE, paper=RED).crop((0, 0, 27, 16)), (0, 64))
     assert read(image).text == "\n".join([*TEXT[1:], "bar"])
 

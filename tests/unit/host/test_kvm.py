@@ -8,7 +8,7 @@ import requests
 
 from conformance.errors import EngineGone
 from conformance.host import kvm
-from conformance.host.kvm import Asking
+from conformance.host.kvm import KvmProbe
 from conformance.media import Probe
 
 BOOTED = '@probe {"nonce":"kvm","seq":0,"event":"boot","cpuid_signature":"KVMKVMKVM"}'
@@ -87,11 +87,11 @@ def probe(tmp_path: Path) -> Probe:
 @pytest.fixture
 def ask(probe: Probe) -> Iterator[Any]:
     """Asks a host's KVM through an engine; every question is ended."""
-    made: list[Asking] = []
+    made: list[KvmProbe] = []
 
-    def ask(api: Any) -> Asking:
+    def ask(api: Any) -> KvmProbe:
         client: Any = type("Client", (), {"api": api})()
-        made.append(Asking(client, "image", probe, "run"))
+        made.append(KvmProbe(client, "image", probe, "run"))
         made[-1].begin()
         return made[-1]
 
@@ -156,4 +156,4 @@ def test_an_engine_that_never_answers_has_a_deadline(ask: Any, monkeypatch: pyte
 
 
 def test_a_question_that_never_began_can_be_withdrawn(probe: Probe) -> None:
-    Asking(None, "image", probe, "run").withdraw()  # type: ignore[arg-type]
+    KvmProbe(None, "image", probe, "run").withdraw()  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import pytest
 from conformance.engine import labels, one_shot
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.host import pci
-from conformance.host.pci import Device, Spare
+from conformance.host.pci import Device, PciPool
 
 CARD, DISK = "0000:00:04.0", "0000:00:05.0"
 
@@ -94,19 +94,19 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 @pytest.fixture
-def spare(host: Host) -> Spare:
+def pci_pool(host: Host) -> PciPool:
     """Both devices."""
     return named(host, CARD, DISK)
 
 
-def named(host: Host, *addresses: str) -> Spare:
+def named(host: Host, *addresses: str) -> PciPool:
     engine: Any = SimpleNamespace(api=host)
-    return Spare(engine, "image", "run", addresses)
+    return PciPool(engine, "image", "run", addresses)
 
 
-def test_what_is_named_is_told_apart_by_what_it_is(spare: Spare, host: Host) -> None:
-    assert spare.one("card") == Device(CARD, "card", "virtio-pci", "4")
-    assert spare.one("disk") == Device(DISK, "disk", "ahci", "5")
+def test_what_is_named_is_told_apart_by_what_it_is(pci_pool: PciPool, host: Host) -> None:
+    assert pci_pool.one("card") == Device(CARD, "card", "virtio-pci", "4")
+    assert pci_pool.one("disk") == Device(DISK, "disk", "ahci", "5")
     assert host.asked == [pci.LOOK, pci.CLAIM], "the host is looked at once"
 
 
@@ -148,27 +148,27 @@ def test_what_is_not_spare_is_not_touched(host: Host, before: str, after: str, w
     assert not host.changed
 
 
-def test_a_disk_that_is_mounted_is_not_touched(spare: Spare, host: Host) -> None:
+def test_a_disk_that_is_mounted_is_not_touched(pci_pool: PciPool, host: Host) -> None:
     host.used = "/dev/sda: Device or resource busy"
     with pytest.raises(HarnessError, match="in use: /dev/sda: Device or resource busy"):
-        spare.bind()
+        pci_pool.bind()
     assert not host.changed
 
 
-def test_what_is_bound_is_given_back(spare: Spare, host: Host) -> None:
-    assert spare.bind() == ("/dev/vfio/4", "/dev/vfio/5")
-    assert spare.bind() == ("/dev/vfio/4", "/dev/vfio/5")
+def test_what_is_bound_is_given_back(pci_pool: PciPool, host: Host) -> None:
+    assert pci_pool.bind() == ("/dev/vfio/4", "/dev/vfio/5")
+    assert pci_pool.bind() == ("/dev/vfio/4", "/dev/vfio/5")
     assert host.changed == [(CARD, "vfio-pci"), (DISK, "vfio-pci")]
-    spare.give_back()
-    spare.give_back()
+    pci_pool.give_back()
+    pci_pool.give_back()
     assert host.changed[2:] == [(DISK, "ahci"), (CARD, "virtio-pci")]
     assert not host.volumes
 
 
-def test_the_engine_remembers_a_device_before_it_is_taken_until_it_is_back(spare: Spare, host: Host) -> None:
+def test_the_engine_remembers_a_device_before_it_is_taken_until_it_is_back(pci_pool: PciPool, host: Host) -> None:
     host.obeys = False
     with pytest.raises(Unsupported):
-        spare.bind()
+        pci_pool.bind()
     (marks,) = host.volumes.values()
     assert marks == {labels.RUN: "run", labels.IMAGE: "image", labels.PCI_DEVICE: f"{CARD} virtio-pci b001"}
 
@@ -179,17 +179,17 @@ def test_the_engine_remembers_a_device_before_it_is_taken_until_it_is_back(spare
     assert host.drivers[CARD] == "virtio-pci"
 
 
-def test_a_device_that_the_host_does_not_take_back_stays_remembered(spare: Spare, host: Host) -> None:
-    spare.bind()
+def test_a_device_that_the_host_does_not_take_back_stays_remembered(pci_pool: PciPool, host: Host) -> None:
+    pci_pool.bind()
     host.obeys = False
     with pytest.raises(EngineError, match=f"does not take {DISK} back"):
-        spare.give_back()
+        pci_pool.give_back()
     assert len(host.volumes) == 2
 
 
-def test_a_device_that_libvirt_takes_by_itself_is_remembered_as_well(spare: Spare, host: Host) -> None:
-    card = spare.one("card")
-    assert spare.one("card") == card
+def test_a_device_that_libvirt_takes_by_itself_is_remembered_as_well(pci_pool: PciPool, host: Host) -> None:
+    card = pci_pool.one("card")
+    assert pci_pool.one("card") == card
     (marks,) = host.volumes.values()
     # Not even an engine that starts no privileged container is at fault, as long as the host has its device.
     host.refuses = "unable to apply caps: operation not permitted"
@@ -200,36 +200,36 @@ def test_a_device_that_libvirt_takes_by_itself_is_remembered_as_well(spare: Spar
         pci.give_back(engine, marks)
 
 
-def test_what_the_engine_does_not_let_change_is_not_remembered(spare: Spare, host: Host) -> None:
+def test_what_the_engine_does_not_let_change_is_not_remembered(pci_pool: PciPool, host: Host) -> None:
     host.refuses = "unable to apply caps: operation not permitted"
     with pytest.raises(Unsupported):
-        spare.bind()
+        pci_pool.bind()
     assert not host.volumes
-    spare.give_back()
+    pci_pool.give_back()
 
 
-def test_a_device_that_was_bound_is_bound_again_after_the_host_had_it(spare: Spare, host: Host) -> None:
-    spare.bind()
-    with spare.back(spare.one("disk")) as driver:
+def test_a_device_that_was_bound_is_bound_again_after_the_host_had_it(pci_pool: PciPool, host: Host) -> None:
+    pci_pool.bind()
+    with pci_pool.back(pci_pool.one("disk")) as driver:
         assert driver == "ahci"
         assert host.drivers == {CARD: "vfio-pci", DISK: "ahci"}
     assert host.drivers == {CARD: "vfio-pci", DISK: "vfio-pci"}
 
 
-def test_what_libvirt_bound_libvirt_gives_back(spare: Spare, host: Host) -> None:
+def test_what_libvirt_bound_libvirt_gives_back(pci_pool: PciPool, host: Host) -> None:
     host.drivers[CARD] = "vfio-pci"
-    with spare.back(spare.one("card")) as driver:
+    with pci_pool.back(pci_pool.one("card")) as driver:
         assert driver == "vfio-pci", "as it is, and not as it should be"
     assert not host.changed
 
 
-def test_a_host_that_does_not_obey_is_told(spare: Spare, host: Host) -> None:
+def test_a_host_that_does_not_obey_is_told(pci_pool: PciPool, host: Host) -> None:
     host.obeys = False
     with pytest.raises(Unsupported, match=f"does not give {CARD} to vfio-pci: virtio-pci"):
-        spare.bind()
+        pci_pool.bind()
     host.drivers[CARD] = "vfio-pci"
     with pytest.raises(EngineError, match=f"does not take {CARD} back: vfio-pci\n  what to do: .*PCI={CARD}; echo"):
-        spare.give_back()
+        pci_pool.give_back()
 
 
 @pytest.mark.parametrize(
@@ -237,20 +237,20 @@ def test_a_host_that_does_not_obey_is_told(spare: Spare, host: Host) -> None:
     [("unable to apply caps: operation not permitted", Unsupported), ("no space left on device", EngineError)],
 )
 def test_an_engine_that_starts_no_privileged_container_cannot_be_asked(
-    spare: Spare, host: Host, refusal: str, error: type[Exception]
+    pci_pool: PciPool, host: Host, refusal: str, error: type[Exception]
 ) -> None:
     host.refuses = refusal
     with pytest.raises(error):
-        spare.bind()
+        pci_pool.bind()
 
 
-def test_a_disk_holds_what_was_written_or_something_else(spare: Spare, host: Host) -> None:
-    controller = spare.one("disk")
+def test_a_disk_holds_what_was_written_or_something_else(pci_pool: PciPool, host: Host) -> None:
+    controller = pci_pool.one("disk")
     with pytest.raises(EngineError, match="no disk behind"):
-        spare.holds(controller, b"written")
+        pci_pool.holds(controller, b"written")
     host.content = "written"
-    assert spare.holds(controller, b"written")
-    assert not spare.holds(controller, b"something else")
+    assert pci_pool.holds(controller, b"written")
+    assert not pci_pool.holds(controller, b"something else")
 
 
 @pytest.mark.parametrize(

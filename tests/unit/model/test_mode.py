@@ -29,7 +29,7 @@ def words(one: Mode) -> list[str]:
     ]
 )
 def one(request: pytest.FixtureRequest, contract: Contract) -> Mode:
-    made = mode.of(contract, request.param)
+    made = mode.from_contract(contract, request.param)
     return dataclasses.replace(made, majors=MAJORS, groups=(GROUP,) if made.vfio else ())
 
 
@@ -70,7 +70,7 @@ def test_a_rendered_container_starts_again_and_the_harnesss_own_does_not(one: Mo
 
 
 def test_only_a_container_that_outlives_a_reboot_starts_again(contract: Contract) -> None:
-    assert [claims.id for claims in contract.modes if not mode.of(contract, claims.id).restarts] == [
+    assert [claims.id for claims in contract.modes if not mode.from_contract(contract, claims.id).restarts] == [
         "unprivileged-macvtap",
         "unprivileged-macvtap-hostnet",
         "unprivileged-passthrough",
@@ -109,7 +109,7 @@ def test_the_api_is_published_on_the_loopback_address_only(one: Mode) -> None:
 
 
 def test_systempaths_is_told_to_the_api_by_empty_lists(contract: Contract) -> None:
-    call = mode.of(contract, "unprivileged").engine_call("libvirt:1")["HostConfig"]
+    call = mode.from_contract(contract, "unprivileged").engine_call("libvirt:1")["HostConfig"]
     assert call["MaskedPaths"] == []
     assert call["ReadonlyPaths"] == []
     assert call["SecurityOpt"] == ["seccomp=unconfined"]
@@ -117,22 +117,22 @@ def test_systempaths_is_told_to_the_api_by_empty_lists(contract: Contract) -> No
 
 def test_required_only_has_what_is_documented_as_required(contract: Contract) -> None:
     required = {exposure.id for exposure in contract.exposures if exposure.documented == "required"}
-    assert {exposure.id for exposure in mode.of(contract, "required-only").exposures} == required
+    assert {exposure.id for exposure in mode.from_contract(contract, "required-only").exposures} == required
 
 
 def test_the_health_check_stays_the_images_but_for_its_interval(contract: Contract) -> None:
-    one = mode.of(contract, "unprivileged")
+    one = mode.from_contract(contract, "unprivileged")
     assert "Healthcheck" not in one.engine_call("libvirt:1")
     assert one.engine_call("libvirt:1", health_seconds=1.5)["Healthcheck"] == {"Interval": 1_500_000_000}
 
 
 def test_an_engine_chosen_port_is_asked_for_by_an_empty_string(contract: Contract) -> None:
-    call = mode.of(contract, "unprivileged").engine_call("libvirt:1", host_port=0)
+    call = mode.from_contract(contract, "unprivileged").engine_call("libvirt:1", host_port=0)
     assert call["HostConfig"]["PortBindings"]["16509/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": ""}]
 
 
 def test_a_drivers_number_is_looked_up_where_it_is_needed(contract: Contract) -> None:
-    one = mode.of(contract, "unprivileged-macvtap")
+    one = mode.from_contract(contract, "unprivileged-macvtap")
 
     with pytest.raises(KeyError):
         one.engine_call("libvirt:1")
@@ -141,11 +141,13 @@ def test_a_drivers_number_is_looked_up_where_it_is_needed(contract: Contract) ->
 
     assert call["DeviceCgroupRules"] == ["c 246:* rwm"]
     assert re.sub(r"\$\{MACVTAP_MAJOR:\?.*\}", "246", rule) == "c 246:* rwm"
-    assert mode.of(contract, "privileged").engine_call("libvirt:1")["HostConfig"]["DeviceCgroupRules"] is None
+    assert (
+        mode.from_contract(contract, "privileged").engine_call("libvirt:1")["HostConfig"]["DeviceCgroupRules"] is None
+    )
 
 
 def test_a_shell_puts_a_drivers_number_into_the_rendered_line(contract: Contract) -> None:
-    first, _, line = mode.of(contract, "unprivileged-macvtap").script("libvirt:1").partition("\n")
+    first, _, line = mode.from_contract(contract, "unprivileged-macvtap").script("libvirt:1").partition("\n")
     stubs = (
         "modprobe() { echo loaded $1; }; grep() { false; }; awk() { echo 246; }; docker() { printf '%s\\n' \"$@\"; }"
     )
@@ -157,7 +159,7 @@ def test_a_shell_puts_a_drivers_number_into_the_rendered_line(contract: Contract
 
 
 def test_the_lookup_finds_the_driver_and_nothing_else(contract: Contract) -> None:
-    (word,) = [word for word in words(mode.of(contract, "unprivileged-macvtap")) if "$(" in word]
+    (word,) = [word for word in words(mode.from_contract(contract, "unprivileged-macvtap")) if "$(" in word]
     listed = "Character devices:\n 10 misc\n246 macvtap\n247 ipvtap\n"
     lookup = word[word.index("$(") : word.rindex(")") + 1].replace("/proc/devices", "-")
 
@@ -173,7 +175,9 @@ def test_a_shell_binds_the_device_and_puts_its_group_into_the_rendered_line(cont
         folder.mkdir(parents=True)
     (device / "driver").symlink_to(tmp_path / driver)
     (device / "iommu_group").symlink_to(tmp_path / "kernel/iommu_groups/7")
-    script = mode.of(contract, "unprivileged-passthrough").script("libvirt:1").replace("/sys/", f"{tmp_path}/")
+    script = (
+        mode.from_contract(contract, "unprivileged-passthrough").script("libvirt:1").replace("/sys/", f"{tmp_path}/")
+    )
     stubs = "modprobe() { echo loaded $1; }; docker() { printf '%s\\n' \"$@\"; }\n"
 
     def run(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -191,8 +195,8 @@ def test_a_shell_binds_the_device_and_puts_its_group_into_the_rendered_line(cont
 
 
 def test_what_a_passthrough_takes_is_given_as_little_as_it_can(contract: Contract) -> None:
-    least, passing = (mode.of(contract, name) for name in ("least", "unprivileged-passthrough"))
-    privileged, managed = (mode.of(contract, name) for name in ("privileged", "privileged-passthrough"))
+    least, passing = (mode.from_contract(contract, name) for name in ("least", "unprivileged-passthrough"))
+    privileged, managed = (mode.from_contract(contract, name) for name in ("privileged", "privileged-passthrough"))
 
     assert passing.granted == least.granted
     assert {one.id for one in passing.exposures} - {one.id for one in least.exposures} == {
@@ -209,17 +213,17 @@ def test_what_a_passthrough_takes_is_given_as_little_as_it_can(contract: Contrac
 
 
 def test_only_who_has_the_hosts_own_devices_sees_it_add_some(contract: Contract) -> None:
-    made = [mode.of(contract, claims.id) for claims in contract.modes]
+    made = [mode.from_contract(contract, claims.id) for claims in contract.modes]
     assert [one.id for one in made if one.hosts_devices] == ["privileged-passthrough"]
 
 
 def test_a_profile_is_loaded_before_the_container_is_made(contract: Contract) -> None:
-    one = mode.of(contract, "unprivileged-apparmor")
+    one = mode.from_contract(contract, "unprivileged-apparmor")
     first, _, line = one.script("libvirt:1").partition("\n")
     assert first == "apparmor_parser --replace image/apparmor/libvirt-container"
     assert "--security-opt=apparmor=libvirt-container" in line
     assert (paths.PROJECT / first.split()[-1]).is_file()
-    assert mode.of(contract, "unprivileged-unconfined").profile == ""
+    assert mode.from_contract(contract, "unprivileged-unconfined").profile == ""
 
 
 def test_words_are_quoted_for_a_shell() -> None:
@@ -227,7 +231,7 @@ def test_words_are_quoted_for_a_shell() -> None:
 
 
 def test_what_is_taken_away_is_gone_from_every_rendering(contract: Contract) -> None:
-    one = mode.of(contract, "unprivileged", ["SYS_PTRACE", "sys-fs-cgroup", "namespaces"])
+    one = mode.from_contract(contract, "unprivileged", ["SYS_PTRACE", "sys-fs-cgroup", "namespaces"])
 
     assert one.id == "unprivileged-without-SYS_PTRACE-without-sys-fs-cgroup-without-namespaces"
     assert "--cap-add=SYS_PTRACE" not in words(one)
@@ -238,30 +242,30 @@ def test_what_is_taken_away_is_gone_from_every_rendering(contract: Contract) -> 
 
 
 def test_without_a_default_capability_the_others_are_named(contract: Contract) -> None:
-    one = mode.of(contract, "unprivileged", ["MKNOD"])
+    one = mode.from_contract(contract, "unprivileged", ["MKNOD"])
 
-    assert one.granted == mode.of(contract, "unprivileged").granted - {"MKNOD"}
+    assert one.granted == mode.from_contract(contract, "unprivileged").granted - {"MKNOD"}
     assert one.engine_call("libvirt:1")["HostConfig"]["CapDrop"] == ["ALL"]
     assert {"--cap-drop=ALL", "--cap-add=CHOWN"} <= {*words(one)}
     assert yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]["cap_drop"] == ["ALL"]
 
 
 def test_out_of_the_hosts_network_the_api_is_on_every_address_of_the_container(contract: Contract) -> None:
-    one = mode.of(contract, "unprivileged-hostnet", ["network-host"])
+    one = mode.from_contract(contract, "unprivileged-hostnet", ["network-host"])
     assert not one.host_network
     assert "LISTEN_ADDRESS" not in one.environment
 
 
 def test_only_what_a_mode_has_can_be_taken_away(contract: Contract) -> None:
     with pytest.raises(ContractError, match="mode unprivileged has no 'apparmor'"):
-        mode.of(contract, "unprivileged", ["apparmor"])
+        mode.from_contract(contract, "unprivileged", ["apparmor"])
     least = mode.removable(contract, contract.mode("least"))
     assert not {"MKNOD", "namespaces"} & {*least}
     assert {"CHOWN", "dev-kvm"} <= {*least}
 
 
 def test_least_has_less_than_what_is_documented(contract: Contract) -> None:
-    least, documented = mode.of(contract, "least"), mode.of(contract, "unprivileged-unconfined")
+    least, documented = mode.from_contract(contract, "least"), mode.from_contract(contract, "unprivileged-unconfined")
     documented_ids = {one.id for one in documented.exposures}
     assert all(one.id in documented_ids or one.documented == "default" for one in least.exposures)
     assert least.granted < documented.granted
@@ -269,7 +273,7 @@ def test_least_has_less_than_what_is_documented(contract: Contract) -> None:
 
 def test_a_mode_that_differs_only_where_there_is_a_security_module_is_known(contract: Contract) -> None:
     def equal(mode_id: str, module: str) -> str:
-        return mode.without_module(contract, mode.of(contract, mode_id), module)
+        return mode.without_module(contract, mode.from_contract(contract, mode_id), module)
 
     assert equal("unprivileged-unconfined", "apparmor") == equal("unprivileged-apparmor", "apparmor") == "unprivileged"
     assert equal("unprivileged-unlabelled", "selinux") == "unprivileged"
@@ -281,15 +285,15 @@ def test_a_mode_that_differs_only_where_there_is_a_security_module_is_known(cont
 
 def test_an_images_start_command_is_in_all_renderings(contract: Contract) -> None:
     theirs = contract.model_copy(update={"image": contract.image.model_copy(update={"command": ("start", "a b")})})
-    one = mode.of(theirs, "unprivileged")
+    one = mode.from_contract(theirs, "unprivileged")
     assert one.engine_call("libvirt:1")["Cmd"] == ["start", "a b"]
     assert mode.shell(words(one)).endswith("\\\n  libvirt:1 start 'a b'")
     assert yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]["command"] == ["start", "a b"]
-    assert "Cmd" not in mode.of(contract, "unprivileged").engine_call("libvirt:1")
+    assert "Cmd" not in mode.from_contract(contract, "unprivileged").engine_call("libvirt:1")
 
 
 def test_what_tuning_takes_is_all_that_it_adds(contract: Contract) -> None:
-    least, tuned = mode.of(contract, "least"), mode.of(contract, "least-tuned")
+    least, tuned = mode.from_contract(contract, "least"), mode.from_contract(contract, "least-tuned")
     assert {one.id for one in tuned.exposures} - {one.id for one in least.exposures} == {
         "memlock",
         "dev-hugepages",

@@ -15,13 +15,13 @@ import requests
 from conformance.engine import one_shot
 from conformance.engine.client import Engine, HostFingerprint
 from conformance.errors import EngineError, HarnessError
-from conformance.host.kvm import Asking, HostKvm
+from conformance.host.kvm import HostKvm, KvmProbe
 from conformance.model import contract as contracts
 from conformance.model.record import Image, Recorder
 from conformance.model.verdict import CRASH, EMULATIONS_FAULT
 from conformance.plugin import plugin
 from conformance.run.context import Run
-from conformance.workers.worker import Told
+from conformance.workers.worker import WorkerPlugin
 
 PREAMBLE = """
 import libvirt, pytest
@@ -74,7 +74,7 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     def prepare(contract: contracts.Contract, _progress: object, *, results: Path, **given: Any) -> Run:
         engine = Engine(NoEngine(), "unix:///engine.sock", {}, "docker 26.1")  # type: ignore[arg-type]
-        asking = Asking(engine.client, "sha256:0", None, "run")  # type: ignore[arg-type]
+        asking = KvmProbe(engine.client, "sha256:0", None, "run")  # type: ignore[arg-type]
         monkeypatch.setattr(asking, "answer", lambda: HostKvm(False, "no KVM"))
         return Run(
             id="run",
@@ -262,8 +262,8 @@ def test_questions_of_the_hosts_network_are_asked_there_only(ask: Ask) -> None:
 def test_a_link_is_asked_about_where_one_is_named_and_in_the_hosts_network(ask: Ask) -> None:
     body = """
 @pytest.mark.host_network
-@pytest.mark.given_link
-def test_it(mode, given_link, evidence): evidence['link'] = given_link
+@pytest.mark.macvtap_link
+def test_it(mode, macvtap_link, evidence): evidence['link'] = macvtap_link
 def test_other(mode): pass
 """
     assert set(ask(body, mode="unprivileged-hostnet").verdicts) == {"test_other"}
@@ -275,7 +275,7 @@ def test_other(mode): pass
 def test_pci_devices_that_are_named_reach_the_run(ask: Ask) -> None:
     body = """
 def test_it(run, evidence, mode): evidence["named"] = run.pci_devices
-def test_other(spare, mode): pass
+def test_other(pci_pool, mode): pass
 """
     outcome = ask(body, "--pci-device", "00:04.0", "--pci-device=0000:00:05.0", marker="pci_passthrough")
     named = [record["evidence"].get("named") for record in outcome.records if record["check"] == "test_it"]
@@ -287,8 +287,8 @@ def test_other(spare, mode): pass
 
 
 GIVEN = """
-@pytest.mark.given_medium
-def test_given(mode, given, evidence): evidence['given'] = [given.path.name, given.expected, given.firmware]
+@pytest.mark.user_iso
+def test_given(mode, user_iso, evidence): evidence["given"] = [user_iso.path.name, user_iso.expected, user_iso.firmware]
 def test_other(mode): pass
 """
 
@@ -585,7 +585,7 @@ def part() -> Callable[[str], tuple[io.StringIO, list[object]]]:
 
     def part(mode: str) -> tuple[io.StringIO, list[object]]:
         progress = io.StringIO()
-        return progress, [Told(plugin.Assignment("whole", mode, progress))]
+        return progress, [WorkerPlugin(plugin.WorkerContext("whole", mode, progress))]
 
     return part
 

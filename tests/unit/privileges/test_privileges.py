@@ -315,7 +315,7 @@ class FakeRun:
     host: Host = HOST
     image: Image = IMAGE
     fingerprint: HostFingerprint | None = None
-    thrifty: bool = False
+    minimise_boots: bool = False
     closed: int = 0
     contract: Contract | None = None
     warnings: dict[str, list[str]] = dataclasses.field(default_factory=dict)

@@ -11,7 +11,7 @@ from conformance.engine import client, image, one_shot
 from conformance.engine.client import Engine
 from conformance.errors import EngineError, EngineGone, HarnessError, MediaError, Unsupported
 from conformance.host.kvm import HostKvm
-from conformance.host.pci import Spare
+from conformance.host.pci import PciPool
 from conformance.model import mode
 from conformance.model.contract import Contract
 from conformance.run import cleanup, context
@@ -54,7 +54,7 @@ class Asked:
 def asked(removed: list[str], monkeypatch: pytest.MonkeyPatch) -> type[Asked]:
     """What is asked of the host's KVM; it cannot be used."""
     one = type("One", (Asked,), {})
-    monkeypatch.setattr(context, "Asking", one)
+    monkeypatch.setattr(context, "KvmProbe", one)
     monkeypatch.setattr(media, "probe", lambda _progress: None)
     return one
 
@@ -107,7 +107,7 @@ def test_a_mode_that_differs_by_apparmor_alone_needs_a_host_that_has_it(
     monkeypatch.setattr(context.Run, "_relay", None)
     ready = prepare(contract, tmp_path)
     confined = dataclasses.replace(ready, fingerprint=dataclasses.replace(ready.fingerprint, security=("apparmor",)))
-    twin, other = (mode.of(contract, f"unprivileged-{name}") for name in ("unconfined", "macvtap"))
+    twin, other = (mode.from_contract(contract, f"unprivileged-{name}") for name in ("unconfined", "macvtap"))
 
     with pytest.raises(Unsupported, match="no AppArmor"):
         ready.container(twin, network="")
@@ -118,7 +118,7 @@ def test_a_mode_that_differs_by_apparmor_alone_needs_a_host_that_has_it(
 
 @pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize(
-    ("outer", "choice", "hopeless"),
+    ("outer", "choice", "unbootable_reason"),
     [
         ("emulation (TCG), QEMU 7.2.22, mended", "auto", True),
         ("emulation (TCG), QEMU 7.2.22, mended", "tcg", False),
@@ -127,12 +127,18 @@ def test_a_mode_that_differs_by_apparmor_alone_needs_a_host_that_has_it(
     ],
 )
 def test_an_emulated_machine_is_not_asked_to_emulate(
-    contract: Contract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outer: str, choice: str, *, hopeless: bool
+    contract: Contract,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    outer: str,
+    choice: str,
+    *,
+    unbootable_reason: bool,
 ) -> None:
     monkeypatch.setattr(context.Run, "_relay", None)
     ready = dataclasses.replace(prepare(contract, tmp_path, choice), host_facts={"outer": outer} if outer else {})
-    container = ready.container(mode.of(contract, "required-only"), network="")
-    assert bool(ready.hopeless_in(container)) is hopeless
+    container = ready.container(mode.from_contract(contract, "required-only"), network="")
+    assert bool(ready.unbootable_reason_in(container)) is unbootable_reason
 
 
 @pytest.mark.usefixtures("asked")
@@ -141,18 +147,18 @@ def test_pci_devices_are_bound_for_the_modes_that_expose_them_only(
 ) -> None:
     calls: list[str] = []
 
-    def bind(_self: Spare) -> tuple[str, ...]:
+    def bind(_self: PciPool) -> tuple[str, ...]:
         calls.append("bind")
         return ("/dev/vfio/7",)
 
     monkeypatch.setattr(context.Run, "_relay", None)
-    monkeypatch.setattr(Spare, "bind", bind)
-    monkeypatch.setattr(Spare, "give_back", lambda _self: calls.append("give back"))
+    monkeypatch.setattr(PciPool, "bind", bind)
+    monkeypatch.setattr(PciPool, "give_back", lambda _self: calls.append("give back"))
     ready = prepare(contract, tmp_path)
 
-    bound = ready.container(mode.of(contract, "unprivileged-passthrough"), network="")
+    bound = ready.container(mode.from_contract(contract, "unprivileged-passthrough"), network="")
     assert (calls, bound.mode.groups) == (["bind"], ("/dev/vfio/7",))
-    assert ready.container(mode.of(contract, "privileged-passthrough"), network="").mode.groups == ()
+    assert ready.container(mode.from_contract(contract, "privileged-passthrough"), network="").mode.groups == ()
     assert calls == ["bind", "give back"]
     ready.close()
     assert removed == [ready.id]  # which gives back whatever the engine remembers as bound
@@ -161,7 +167,7 @@ def test_pci_devices_are_bound_for_the_modes_that_expose_them_only(
 @pytest.mark.usefixtures("asked")
 def test_a_mode_that_exposes_pci_devices_cannot_be_asked_without_an_iommu(contract: Contract, tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="no IOMMU"):
-        prepare(contract, tmp_path).container(mode.of(contract, "unprivileged-passthrough"), network="")
+        prepare(contract, tmp_path).container(mode.from_contract(contract, "unprivileged-passthrough"), network="")
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "-x", "a b"])
@@ -207,4 +213,4 @@ def test_an_image_that_wants_to_know_who_comes_cannot_be_asked(
 ) -> None:
     claims = contract.model_copy(update={"image": contract.image.model_copy(update={"auth": "sasl"})})
     with pytest.raises(Unsupported, match="SASL"):
-        prepare(claims, tmp_path).container(mode.of(claims, "unprivileged"), network="bridge")
+        prepare(claims, tmp_path).container(mode.from_contract(claims, "unprivileged"), network="bridge")

@@ -235,7 +235,7 @@ def test_a_feature_alone_means_its_essential_checks(nothing: Change) -> None:
 
 
 def test_the_engine_is_told_something_else_than_the_mode_says(contract: Contract) -> None:
-    plain = mode.of(contract, "unprivileged")
+    plain = mode.from_contract(contract, "unprivileged")
     misled = seeding._MisledMode(**seeding._fields(plain), call={"HostConfig": {"CapAdd": ["KILL"]}, "Env": None})
     before, after = (one.engine_call("libvirt:1", network="n") for one in (plain, misled))
 
@@ -280,8 +280,8 @@ class FakeRun:
     host: Host = HOST
     kvm: Any = None
     disposable: bool = False
-    beyond: str = "192.168.128.2"
-    thrifty: bool = False
+    peer_network: str = "192.168.128.2"
+    minimise_boots: bool = False
 
     def close(self) -> None:
         pass

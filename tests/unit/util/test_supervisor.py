@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from conformance.util import supervisor
-from conformance.util.supervisor import Kept
+from conformance.util.supervisor import SupervisedProcess
 from conformance.util.wait import wait_for
 
 PROGRAM = ["sh", "-c", "echo $$ >&2; exec sleep 1000"]
 
 SCRIPT = f"""
 import os, signal, time
-from conformance.util.supervisor import Kept
-kept = Kept(lambda folder: {PROGRAM!r})
+from conformance.util.supervisor import SupervisedProcess
+kept = SupervisedProcess(lambda folder: {PROGRAM!r})
 while not kept.log:
     time.sleep(0.01)
 print(kept.path, kept.log, flush=True)
@@ -52,7 +52,7 @@ def test_nothing_is_left(end: str) -> None:
 
 
 def test_ctrl_c_of_a_terminal_reaches_neither_program_nor_keeper() -> None:
-    kept = Kept(lambda _folder: PROGRAM)
+    kept = SupervisedProcess(lambda _folder: PROGRAM)
     wait_for("the program", lambda: bool(kept.log), seconds=20)
     assert os.getpgid(int(kept.log)) != os.getpgid(0)
     assert os.getsid(int(kept.log)) != os.getsid(0)
@@ -60,7 +60,7 @@ def test_ctrl_c_of_a_terminal_reaches_neither_program_nor_keeper() -> None:
 
 
 def test_a_folder_is_its_users_alone_and_two_are_two() -> None:
-    one, other = Kept(), Kept()
+    one, other = SupervisedProcess(), SupervisedProcess()
     try:
         assert one.path != other.path
         assert stat.S_IMODE(one.path.stat().st_mode) == 0o700
@@ -74,7 +74,7 @@ def test_a_folder_is_its_users_alone_and_two_are_two() -> None:
 
 
 def test_a_program_that_ends_is_noticed_and_its_words_are_kept_until_the_end() -> None:
-    kept = Kept(lambda _folder: ["sh", "-c", "echo no such host >&2; exit 3"])
+    kept = SupervisedProcess(lambda _folder: ["sh", "-c", "echo no such host >&2; exit 3"])
     wait_for("the end", lambda: not kept.alive, seconds=20)
     assert kept.log == "no such host\n"
     kept.close()
@@ -82,7 +82,7 @@ def test_a_program_that_ends_is_noticed_and_its_words_are_kept_until_the_end() -
 
 
 def test_a_keeper_that_is_told_to_end_takes_everything_along() -> None:
-    kept = Kept(lambda _folder: PROGRAM)
+    kept = SupervisedProcess(lambda _folder: PROGRAM)
     wait_for("the program", lambda: bool(kept.log), seconds=20)
     process = int(kept.log)
     kept._keeper.send_signal(signal.SIGTERM)
@@ -91,7 +91,7 @@ def test_a_keeper_that_is_told_to_end_takes_everything_along() -> None:
 
 
 def test_a_program_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Kept(lambda _folder: ["sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.1; done"])
+    kept = SupervisedProcess(lambda _folder: ["sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.1; done"])
     wait_for("the program", lambda: bool(kept.log), seconds=20)
     process = int(kept.log)
     kept.close()
@@ -102,6 +102,6 @@ def test_a_socket_fits_wherever_temporary_files_are_wanted(tmp_path: Path, monke
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
-    kept = Kept()
+    kept = SupervisedProcess()
     assert len(os.fsencode(f"{kept.path}{supervisor.LONGEST_NAME}")) <= supervisor.SOCKET_PATH_BYTES
     kept.close()

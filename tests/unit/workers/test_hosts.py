@@ -16,16 +16,16 @@ from conformance.model.verdict import Verdict
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.workers import hosts
-from conformance.workers.hosts import Place, Spread
-from conformance.workers.pool import Part, Shared
+from conformance.workers.hosts import EngineTarget, Spread
+from conformance.workers.pool import Shared, Task
 from conformance.workers.selection import Selection
 
 Make = Callable[..., Record]
 
 FINGERPRINT = HostFingerprint("6.1", 2, ("seccomp",), "docker 26.1.5", "Debian", "x86_64", "CPU", 2)
 
-HERE = Place("unix:///here.sock")
-LAB = Place("unix:///lab.sock", "lab-1", {"outer": "TCG"}, ("--ready-seconds=240",))
+HERE = EngineTarget("unix:///here.sock")
+LAB = EngineTarget("unix:///lab.sock", "lab-1", {"outer": "TCG"}, ("--ready-seconds=240",))
 
 
 class Engine:
@@ -52,12 +52,12 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def led(monkeypatch: pytest.MonkeyPatch, make_record: Make, tmp_path: Path) -> list[tuple[list[Part], Shared]]:
+def led(monkeypatch: pytest.MonkeyPatch, make_record: Make, tmp_path: Path) -> list[tuple[list[Task], Shared]]:
     """What was led; each part records that it works, unless a test says otherwise by `verdicts`."""
-    done: list[tuple[list[Part], Shared]] = []
+    done: list[tuple[list[Task], Shared]] = []
 
     class Parts:
-        def __init__(self, parts: Sequence[Part], shared: Shared, *_: Any) -> None:
+        def __init__(self, parts: Sequence[Task], shared: Shared, *_: Any) -> None:
             done.append((list(parts), shared))
 
         def ask(self) -> int:
@@ -69,7 +69,7 @@ def led(monkeypatch: pytest.MonkeyPatch, make_record: Make, tmp_path: Path) -> l
                 Recorder(tmp_path, part.host.name, shared.run).append(record)
             return statuses.pop() if statuses else 0
 
-    monkeypatch.setattr(hosts, "Parts", Parts)
+    monkeypatch.setattr(hosts, "WorkerPool", Parts)
     return done
 
 
@@ -96,7 +96,7 @@ Ready = Callable[..., Spread]
 def ready(built: list[str], led: object, said: list[str], tmp_path: Path) -> Ready:
     """Makes a spread that is ready on some places."""
 
-    def ready(*places: Place, words: tuple[str, ...] = (), at_once: int = 2, **changes: Any) -> Spread:
+    def ready(*places: EngineTarget, words: tuple[str, ...] = (), at_once: int = 2, **changes: Any) -> Spread:
         given: dict[str, Any] = {
             "questions": {("api", "unprivileged"), ("api", "least")},
             "modes": ("unprivileged", "least"),
@@ -119,7 +119,7 @@ def ready(built: list[str], led: object, said: list[str], tmp_path: Path) -> Rea
 
 
 def test_each_mode_on_each_host_is_a_part_and_all_are_one_run(
-    ready: Ready, led: list[tuple[list[Part], Shared]], said: list[str]
+    ready: Ready, led: list[tuple[list[Task], Shared]], said: list[str]
 ) -> None:
     status, records = ready(HERE, LAB, words=("-m", "api"), at_once=3).ask()
     ((parts, shared),) = led
@@ -136,12 +136,12 @@ def test_each_mode_on_each_host_is_a_part_and_all_are_one_run(
     assert "lab-1: libvirt:1" in said[0]
 
 
-def test_a_mode_in_which_nothing_is_asked_has_no_session(ready: Ready, led: list[tuple[list[Part], Shared]]) -> None:
+def test_a_mode_in_which_nothing_is_asked_has_no_session(ready: Ready, led: list[tuple[list[Task], Shared]]) -> None:
     ready(HERE, questions={("api", "least")}).ask()
     assert [part.mode for part in led[0][0]] == ["least"]
 
 
-def test_a_host_has_its_own_options_and_its_name(ready: Ready, led: list[tuple[list[Part], Shared]]) -> None:
+def test_a_host_has_its_own_options_and_its_name(ready: Ready, led: list[tuple[list[Task], Shared]]) -> None:
     ready(HERE).ask()
     ready(HERE, host_name="mine").ask()
     ready(HERE, LAB).ask()
@@ -167,11 +167,11 @@ NETWORK, DEVICES = frozenset({"the host's network"}), frozenset({"the host's dev
     ],
 )
 def test_the_hosts_network_and_its_spare_devices_are_had_alone(
-    ready: Ready, led: list[tuple[list[Part], Shared]], asked: str, named: tuple[str, ...], alone: frozenset[str]
+    ready: Ready, led: list[tuple[list[Task], Shared]], asked: str, named: tuple[str, ...], alone: frozenset[str]
 ) -> None:
     asks = {"questions": {("api", asked)}, "modes": (asked,), "giving": {"unprivileged-hostnet"}}
     ready(HERE, pci_devices=named, **asks).ask()
-    lab = Place("unix:///lab.sock", "lab-1", {}, tuple(f"--pci-device={address}" for address in named))
+    lab = EngineTarget("unix:///lab.sock", "lab-1", {}, tuple(f"--pci-device={address}" for address in named))
     ready(lab, **asks).ask()
     assert [part.alone for parts, _ in led for part in parts] == [alone, alone]
 
@@ -193,7 +193,7 @@ def test_a_host_on_which_nothing_can_be_made_is_told_at_once(ready: Ready, monke
         ready(HERE)
 
 
-def test_only_the_first_failure_ends_all(ready: Ready, led: list[tuple[list[Part], Shared]]) -> None:
+def test_only_the_first_failure_ends_all(ready: Ready, led: list[tuple[list[Task], Shared]]) -> None:
     for failures in (0, 1, 2):
         ready(HERE, failures=failures).ask()
     assert [shared.failing_ends for _, shared in led] == [False, True, False]

@@ -14,7 +14,7 @@ from conformance.errors import HarnessError
 from conformance.util.progress import Progress
 from conformance.util.wait import wait_for
 from conformance.workers import pool
-from conformance.workers.pool import Host, Part, Parts, Shared
+from conformance.workers.pool import Host, Shared, Task, WorkerPool
 
 HERE = Host("docker-1", "unix:///here.sock")
 THERE = Host("lab-1", "unix:///there.sock")
@@ -31,8 +31,8 @@ def ends_cleanly(*, marks: str = "cleaned", then: str = "touch ready") -> str:
     return f"trap 'say \"cleaning up\"; touch {marks}; exit 2' TERM; {then}; until_there never"
 
 
-def part(mode: str, host: Host = HERE) -> Part:
-    return Part(host, mode, frozenset({"the host's network"} if mode.endswith("hostnet") else ()))
+def part(mode: str, host: Host = HERE) -> Task:
+    return Task(host, mode, frozenset({"the host's network"} if mode.endswith("hostnet") else ()))
 
 
 class Told(Progress):
@@ -66,7 +66,7 @@ def lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: list[str]) -> L
     monkeypatch.chdir(tmp_path)
 
     def lead(
-        scripts: dict[Part, str],
+        scripts: dict[Task, str],
         *,
         at_once: int = 2,
         progress: Progress | None = None,
@@ -74,11 +74,11 @@ def lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: list[str]) -> L
         failing_ends: bool = False,
         junit: Path | None = None,
     ) -> int:
-        def made(asked: Part, _shared: Shared, file: Path) -> Sequence[str]:
+        def made(asked: Task, _shared: Shared, file: Path) -> Sequence[str]:
             return ["sh", "-c", SHELL + scripts[asked], "sh", str(file)]
 
         shared = Shared("run", (), at_once, failing_ends=failing_ends, junit=junit)
-        return Parts(list(scripts), shared, progress or Told(), show, made).ask()
+        return WorkerPool(list(scripts), shared, progress or Told(), show, made).ask()
 
     return lead
 
@@ -111,7 +111,7 @@ def test_what_two_modes_both_need_for_themselves_they_have_one_after_the_other()
     assert pool.startable([other], [one], 3) is None
     assert pool.startable([other, part("least")], [one], 3) == part("least")
     assert pool.startable([other, there], [one], 3) == there
-    devices = Part(HERE, "privileged-passthrough", frozenset({"the host's devices"}))
+    devices = Task(HERE, "privileged-passthrough", frozenset({"the host's devices"}))
     assert pool.startable([devices], [one], 3) == devices
 
 
@@ -260,9 +260,9 @@ from pathlib import Path
 from conformance.util.progress import Progress
 from conformance.workers import pool
 
-one = pool.Part(pool.Host("docker-1", ""), "least")
+one = pool.Task(pool.Host("docker-1", ""), "least")
 made = lambda _part, _shared, file: ["sh", "-c", sys.argv[1], "sh", str(file)]
-pool.Parts([one], pool.Shared("run", (), 1), Progress(), print, made).ask()
+pool.WorkerPool([one], pool.Shared("run", (), 1), Progress(), print, made).ask()
 """
 
 
