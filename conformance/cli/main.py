@@ -17,17 +17,19 @@ from typer.core import TyperCommand
 
 from conformance.bench import measure
 from conformance.ci import gitlab, workflow
+from conformance.cli import lab as commands
 from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
 from conformance.container.container import READY_SECONDS
 from conformance.doctor import examination
+from conformance.doctor import terminal as doctor_terminal
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, HarnessError, ImageFailure
-from conformance.lab import commands, definition, machine
+from conformance.lab import definition, machine
 from conformance.model import contract, mode, record
 from conformance.plugin.plugin import EXIT_CANNOT_RUN
 from conformance.privileges import command, configuration, render
 from conformance.privileges.claims import measured
-from conformance.report import diff, html, markdown, merge, terminal
+from conformance.report import diff, html, markdown, merge
 from conformance.run.context import OUTER
 from conformance.selfcheck import change, outcome, trust
 from conformance.selfcheck import command as selfchecking
@@ -540,7 +542,7 @@ def doctor_(
     if as_json:
         _echo_json([dataclasses.asdict(one) for one in report.findings])
     else:
-        terminal.show(report)
+        doctor_terminal.show(report)
     if report.nothing_runs:
         raise typer.Exit(EXIT_CANNOT_RUN)
     if not report.everything_runs:

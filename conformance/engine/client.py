@@ -17,6 +17,7 @@ from docker.utils import kwargs_from_env
 
 from conformance.engine import one_shot, ssh_tunnel
 from conformance.errors import EngineError, EngineGone
+from conformance.model.fingerprint import HostFingerprint
 from conformance.util.wait import DeadlineExpired, within
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -32,23 +33,6 @@ REMEDY = "look at the engine's own log, start it again, and run again"
 
 class NoEngineError(EngineError):
     """Nothing answers at the engine's address; another engine could be started without fighting this one."""
-
-
-@dataclass(frozen=True)
-class HostFingerprint:
-    """What makes a host different from another one, as far as the image is concerned."""
-
-    kernel: str
-    cgroup_version: int
-    """0 where the engine does not say."""
-    security: tuple[str, ...]
-    """What the engine confines containers with: ``apparmor``, ``seccomp``, ``selinux``, ``rootless`` and so on."""
-    engine: str
-    os: str
-    arch: str
-    cpu: str
-    """The CPU's model name, empty if it could not be asked."""
-    cpus: int
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from conformance.engine.client import HostFingerprint
 from conformance.errors import ContractError
 from conformance.model import matrix
 from conformance.model.contract import Contract, Feature
+from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Record
 from conformance.model.verdict import Verdict
 

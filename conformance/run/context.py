@@ -16,7 +16,7 @@ from conformance import media
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import client as engine
 from conformance.engine import image, labels, one_shot
-from conformance.engine.client import Engine, HostFingerprint, engine_errors
+from conformance.engine.client import Engine, engine_errors
 from conformance.engine.port_relay import Relay
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guests.guest import Accel
@@ -30,6 +30,7 @@ from conformance.media import Probe
 from conformance.model import mode as modes
 from conformance.model import record
 from conformance.model.contract import UNCONFINED, Contract
+from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder
 from conformance.run import cleanup

@@ -9,10 +9,11 @@ import pytest
 
 from conformance import media
 from conformance.engine import client, image, labels
-from conformance.engine.client import HostFingerprint, engine_errors
+from conformance.engine.client import engine_errors
 from conformance.guests.peer_network import peer_image
 from conformance.model import contract, mode, record, requirements
 from conformance.model.contract import Contract
+from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Record
 from conformance.run import context as runs

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conformance.cli import main
-from conformance.doctor import diagnosis, examination
+from conformance.doctor import diagnosis, examination, terminal
 from conformance.doctor.finding import Finding, Inspection, Report
 from conformance.doctor.survey import Survey
 from conformance.engine import local_daemon
@@ -21,7 +21,6 @@ from conformance.host import kvm as accel
 from conformance.host.kvm import HostKvm
 from conformance.model.contract import Contract
 from conformance.plugin.plugin import EXIT_CANNOT_RUN
-from conformance.report import terminal
 from conformance.util import apt
 
 WELL = Survey(

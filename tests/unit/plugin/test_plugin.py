@@ -13,10 +13,11 @@ import pytest
 import requests
 
 from conformance.engine import one_shot
-from conformance.engine.client import Engine, HostFingerprint
+from conformance.engine.client import Engine
 from conformance.errors import EngineError, HarnessError
 from conformance.host.kvm import HostKvm, KvmProbe
 from conformance.model import contract as contracts
+from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Image, Recorder
 from conformance.model.verdict import CRASH, EMULATIONS_FAULT
 from conformance.plugin import plugin

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from conformance.bench import measure
-from conformance.engine.client import HostFingerprint
 from conformance.errors import ContractError, EngineError, HarnessError
 from conformance.model import contract as contracts
 from conformance.model import mode
 from conformance.model.contract import Contract
+from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Host, Image, Record, append
 from conformance.model.verdict import EMULATIONS_FAULT, Verdict
 from conformance.privileges import claims, command, configuration, render

@@ -9,8 +9,8 @@ import pytest
 from conformance import media
 from conformance.engine import client as engine
 from conformance.engine import image
-from conformance.engine.client import HostFingerprint
 from conformance.errors import HarnessError
+from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Host, Record, Recorder
 from conformance.model.verdict import Verdict
 from conformance.util import paths
