@@ -1,1 +1,1 @@
-"""The suites use the fixtures of the ``conformance`` plugin; see conformance/plugin/plugin.py."""
+"""The suites use the fixtures of the ``conformance`` plugin; see conformance/plugin/."""

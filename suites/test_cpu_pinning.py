@@ -7,7 +7,7 @@ import pytest
 from conformance.checks import processors
 from conformance.container.container import Container
 from conformance.guests.guest import Tuning
-from conformance.plugin.plugin import Tuned
+from conformance.plugin.fixtures import Tuned
 
 pytestmark = pytest.mark.cpu_pinning
 

@@ -8,7 +8,7 @@ from conformance.checks import hugepages
 from conformance.container.container import Container
 from conformance.guests.factory import TUNED_MIB
 from conformance.guests.guest import Tuning
-from conformance.plugin.plugin import Tuned
+from conformance.plugin.fixtures import Tuned
 
 pytestmark = pytest.mark.hugepages
 

@@ -9,7 +9,7 @@ from conformance.guests.factory import Installation
 from conformance.guests.guest import Firmware
 from conformance.guests.install_watch import INSTALL_SECONDS, START_SECONDS
 from conformance.guests.peer_network import PeerNetwork
-from conformance.plugin.plugin import Install
+from conformance.plugin.fixtures import Install
 
 pytestmark = [
     pytest.mark.install_debian,

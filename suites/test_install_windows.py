@@ -10,7 +10,7 @@ from conformance.errors import Unsupported
 from conformance.guests.install_watch import INSTALL_SECONDS, START_SECONDS
 from conformance.guests.peer_network import PeerNetwork
 from conformance.installers.windows.user_iso import Windows
-from conformance.plugin.plugin import Install
+from conformance.plugin.fixtures import Install
 from conformance.run.context import Run
 
 pytestmark = [

@@ -7,7 +7,7 @@ import pytest
 from conformance.guests.guest import Firmware
 from conformance.installers.user_iso import UserIso
 from conformance.media.third_party import others
-from conformance.plugin.plugin import Boot, Medium
+from conformance.plugin.fixtures import Boot, Medium
 from conformance.run.context import Run
 
 pytestmark = pytest.mark.iso

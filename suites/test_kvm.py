@@ -2,7 +2,7 @@
 
 import pytest
 
-from conformance.plugin.plugin import Boot
+from conformance.plugin.fixtures import Boot
 
 pytestmark = pytest.mark.kvm
 

@@ -9,7 +9,7 @@ from conformance.checks.libvirt_objects import Kind, kinds, swept
 from conformance.container.container import Container
 from conformance.guests.factory import Guests
 from conformance.guests.guest import MEMORY_MIB
-from conformance.plugin.plugin import Live
+from conformance.plugin.fixtures import Live
 
 pytestmark = pytest.mark.lifecycle
 

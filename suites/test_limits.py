@@ -6,7 +6,7 @@ import pytest
 
 from conformance.checks import control_groups
 from conformance.container.container import Container
-from conformance.plugin.plugin import Live
+from conformance.plugin.fixtures import Live
 
 pytestmark = pytest.mark.limits
 

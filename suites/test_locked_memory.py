@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from conformance.guests.guest import Tuning
-from conformance.plugin.plugin import Tuned
+from conformance.plugin.fixtures import Tuned
 
 pytestmark = pytest.mark.locked_memory
 

@@ -10,7 +10,7 @@ from conformance.guests.factory import Guests
 from conformance.guests.guest import Direct
 from conformance.guests.peer_network import PeerNetwork
 from conformance.model.mode import Mode
-from conformance.plugin.plugin import Boot
+from conformance.plugin.fixtures import Boot
 
 pytestmark = pytest.mark.macvlan
 

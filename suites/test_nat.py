@@ -10,7 +10,7 @@ from conformance.container.container import Container
 from conformance.guests.factory import require_started
 from conformance.guests.peer_network import PeerNetwork
 from conformance.host import network as host_network
-from conformance.plugin.plugin import Boot, Live
+from conformance.plugin.fixtures import Boot, Live
 from conformance.run.context import Run
 
 pytestmark = pytest.mark.nat

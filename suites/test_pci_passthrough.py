@@ -6,7 +6,7 @@ import pytest
 
 from conformance.host.pci import PciPool
 from conformance.media import disk_pattern
-from conformance.plugin.plugin import PciGuest
+from conformance.plugin.fixtures import PciGuest
 
 pytestmark = pytest.mark.pci_passthrough
 

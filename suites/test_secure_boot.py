@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from conformance.plugin.plugin import Boot, Medium
+from conformance.plugin.fixtures import Boot, Medium
 from conformance.run.context import Run
 
 pytestmark = pytest.mark.secure_boot

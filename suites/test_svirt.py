@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from conformance.container.container import Container
-from conformance.plugin.plugin import Live
+from conformance.plugin.fixtures import Live
 
 pytestmark = pytest.mark.svirt
 

@@ -7,7 +7,7 @@ from testinfra.host import Host
 
 from conformance.container.container import Container
 from conformance.guests.factory import Guests
-from conformance.plugin.plugin import Boot
+from conformance.plugin.fixtures import Boot
 
 pytestmark = pytest.mark.uefi
 

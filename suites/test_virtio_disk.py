@@ -5,7 +5,7 @@ import pytest
 
 from conformance.guests.factory import DISK_BYTES, Guests
 from conformance.media import DISK_OFFSET, disk_pattern
-from conformance.plugin.plugin import Boot, Live
+from conformance.plugin.fixtures import Boot, Live
 
 pytestmark = pytest.mark.virtio_disk
 

@@ -26,7 +26,7 @@ from conformance.engine import local_daemon
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.lab import definition, machine
 from conformance.model import contract, mode, record
-from conformance.plugin.plugin import EXIT_CANNOT_RUN
+from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.privileges import command, configuration, render
 from conformance.privileges.claims import measured
 from conformance.report import diff, html, markdown, merge

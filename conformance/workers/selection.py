@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from conformance.errors import HarnessError
-from conformance.plugin.plugin import MODES, QUESTION
+from conformance.plugin.state import MODES, QUESTION
 from conformance.util import paths
 
 SECONDS = 300

@@ -9,7 +9,7 @@ import pytest
 from conformance.errors import HarnessError
 from conformance.model.contract import Contract
 from conformance.model.record import Record
-from conformance.plugin.plugin import GIVEN_RUN, QUESTION, RUN
+from conformance.plugin.state import GIVEN_RUN, QUESTION, RUN
 from conformance.report import terminal
 from conformance.run.check import Check
 from conformance.run.context import Run

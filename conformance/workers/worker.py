@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.plugin.plugin import ASSIGNMENT, WorkerContext
+from conformance.plugin.state import ASSIGNMENT, WorkerContext
 from conformance.util import signals
 
 

@@ -35,7 +35,7 @@ from conformance.host import network, network_leftovers, network_lock
 from conformance.model import contract as contracts
 from conformance.model import mode, record
 from conformance.model.verdict import Verdict, blames_image, gravest
-from conformance.plugin.plugin import EXIT_CANNOT_RUN
+from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.run import cleanup
 from conformance.util import paths
 from conformance.util.wait import wait_for

@@ -9,7 +9,7 @@ import pytest
 from conformance.engine import client, image
 from conformance.model import record
 from conformance.model.verdict import Verdict
-from conformance.plugin.plugin import EXIT_NOTHING_DECIDED
+from conformance.plugin.state import EXIT_NOTHING_DECIDED
 from conformance.util import paths
 
 FOLDER = Path(__file__).parent / "modular"

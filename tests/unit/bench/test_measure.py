@@ -159,7 +159,7 @@ def test_cost_counts_what_was_not_seen_as_the_harness(make_record: Callable[...,
     account = {
         "began": 101.0,
         "seconds": {"guest": 60.0, "engine": 20.0, "rest": 8.0},
-        "rest": {"conformance.plugin.plugin.prepare": 8.0},
+        "rest": {"conformance.plugin.collection.prepare": 8.0},
         "first_container": 104.0,
         "before_first": {"engine": 2.0},
         "domains": {"probe-1": 1, "probe-2": 2},

@@ -13,7 +13,7 @@ from conformance.cli import main
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, LabError
 from conformance.lab import definition, disk, machine, packages, pins
-from conformance.plugin.plugin import EXIT_CANNOT_RUN
+from conformance.plugin.state import EXIT_CANNOT_RUN
 
 runner = CliRunner()
 

@@ -19,8 +19,8 @@ from conformance.errors import ContractError, EngineError, HarnessError, ImageLa
 from conformance.lab import definition
 from conformance.model import contract as contracts
 from conformance.model.record import Record
-from conformance.plugin import plugin
-from conformance.plugin.plugin import EXIT_CANNOT_RUN
+from conformance.plugin import options
+from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.privileges import command as privileges_command
 from conformance.selfcheck import command as selfcheck_command
 from conformance.util import paths
@@ -231,7 +231,7 @@ def test_every_option_of_ours_that_is_a_path_is_known_as_one() -> None:
         def getgroup(self, *_: str) -> Any:
             return type("Group", (), {"addoption": staticmethod(group.add_argument)})
 
-    plugin.pytest_addoption(Parser())  # type: ignore[arg-type]
+    options.pytest_addoption(Parser())  # type: ignore[arg-type]
     ours = {name for action in group._actions if action.type is Path for name in action.option_strings}
     assert ours
     assert ours <= set(main.PATHS)

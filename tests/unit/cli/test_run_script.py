@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.plugin.plugin import EXIT_CANNOT_RUN as CANNOT_RUN
+from conformance.plugin.state import EXIT_CANNOT_RUN as CANNOT_RUN
 from conformance.util import paths
 
 TOOLS = (

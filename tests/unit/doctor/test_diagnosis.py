@@ -20,7 +20,7 @@ from conformance.errors import EngineError
 from conformance.host import kvm as accel
 from conformance.host.kvm import HostKvm
 from conformance.model.contract import Contract
-from conformance.plugin.plugin import EXIT_CANNOT_RUN
+from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.util import apt
 
 WELL = Survey(

@@ -20,7 +20,7 @@ from conformance.model import contract as contracts
 from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Image, Recorder
 from conformance.model.verdict import CRASH, EMULATIONS_FAULT
-from conformance.plugin import plugin
+from conformance.plugin import collection, state
 from conformance.run.context import Run
 from conformance.workers.worker import WorkerPlugin
 
@@ -91,7 +91,7 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             pci_devices=given["pci_devices"],
         )
 
-    monkeypatch.setattr(plugin, "prepare", prepare)
+    monkeypatch.setattr(collection, "prepare", prepare)
     monkeypatch.setattr(one_shot, "output", lambda *_, **__: "")
 
     def ask(
@@ -193,7 +193,7 @@ def test_a_host_that_cannot_be_asked_is_unsupported_and_decides_nothing(ask: Ask
     assert outcome.verdicts == {"test_it": "unsupported"}
     assert outcome.records[0]["reason"] == "no KVM"
     outcome.result.assert_outcomes(skipped=1)
-    assert outcome.result.ret == plugin.EXIT_NOTHING_DECIDED
+    assert outcome.result.ret == state.EXIT_NOTHING_DECIDED
     outcome.result.stdout.fnmatch_lines(["nothing was decided"])
 
 
@@ -386,7 +386,7 @@ def test_an_unknown_feature_is_a_usage_error_before_any_work(
     ask: Ask, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytester.makepyprojecttoml("[tool.pytest]\nstrict = true\n")
-    monkeypatch.setattr(plugin, "prepare", None)
+    monkeypatch.setattr(collection, "prepare", None)
     outcome = ask("def test_it(mode): pass", "-m", "kvmm")
     assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
     assert "kvmm" in str(outcome.result.stderr)
@@ -394,7 +394,7 @@ def test_an_unknown_feature_is_a_usage_error_before_any_work(
 
 
 def test_nothing_is_prepared_for_a_suite_that_cannot_be_read(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "prepare", None)
+    monkeypatch.setattr(collection, "prepare", None)
     outcome = ask("def test_it(mode): pass\nimport no_such_module")
     assert outcome.result.ret == pytest.ExitCode.INTERRUPTED
     outcome.result.stdout.fnmatch_lines(["*no_such_module*"])
@@ -406,9 +406,9 @@ def test_a_machine_that_cannot_run_anything_is_told_at_once(
     def prepare(*_: Any, **__: Any) -> Run:
         raise HarnessError("nothing answers", "start an engine")
 
-    monkeypatch.setattr(plugin, "prepare", prepare)
+    monkeypatch.setattr(collection, "prepare", prepare)
     outcome = ask("def test_it(mode): pass")
-    assert outcome.result.ret == plugin.EXIT_CANNOT_RUN
+    assert outcome.result.ret == state.EXIT_CANNOT_RUN
     text = outcome.result.stdout.str() + outcome.result.stderr.str()
     assert "nothing answers" in text
     assert "start an engine" in text
@@ -416,7 +416,7 @@ def test_a_machine_that_cannot_run_anything_is_told_at_once(
 
 
 def test_a_session_without_questions_needs_nothing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "prepare", None)
+    monkeypatch.setattr(collection, "prepare", None)
     pytester.makepyfile("def test_plain(): pass")
     pytester.runpytest_inprocess().assert_outcomes(passed=1)
 
@@ -466,7 +466,7 @@ def test_a_full_disk_under_the_records_ends_the_session_and_keeps_what_is_there(
         "def test_three(mode): pass"
     )
     assert outcome.verdicts == {"test_one": "works"}
-    assert outcome.result.ret == plugin.EXIT_CANNOT_RUN
+    assert outcome.result.ret == state.EXIT_CANNOT_RUN
     assert "File too large" in str(outcome.result.stdout) + str(outcome.result.stderr)
 
 
@@ -586,7 +586,7 @@ def part() -> Callable[[str], tuple[io.StringIO, list[object]]]:
 
     def part(mode: str) -> tuple[io.StringIO, list[object]]:
         progress = io.StringIO()
-        return progress, [WorkerPlugin(plugin.WorkerContext("whole", mode, progress))]
+        return progress, [WorkerPlugin(state.WorkerContext("whole", mode, progress))]
 
     return part
 
@@ -594,7 +594,7 @@ def part() -> Callable[[str], tuple[io.StringIO, list[object]]]:
 SAYS = """
 @pytest.fixture
 def say(request):
-    from conformance.plugin.plugin import PROGRESS
+    from conformance.plugin.state import PROGRESS
     return request.config.stash[PROGRESS]
 def test_it(mode, say): say(f"looking into {mode.id}")
 """
@@ -661,7 +661,7 @@ def test_what_an_image_does_not_promise_is_not_asked(ask: Ask, tmp_path: Path) -
     assert outcome.verdicts == {"test_it": "works"}
     outcome.result.assert_outcomes(passed=1, deselected=1)
     assert "NAT network" not in str(outcome.result.stdout)
-    assert ask(body, f"--contract={contract}", "-m", "nat").result.ret == plugin.EXIT_NOTHING_DECIDED
+    assert ask(body, f"--contract={contract}", "-m", "nat").result.ret == state.EXIT_NOTHING_DECIDED
 
 
 def test_what_an_image_does_not_promise_cannot_be_required(ask: Ask, tmp_path: Path) -> None:

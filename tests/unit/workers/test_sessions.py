@@ -6,7 +6,7 @@ import pytest
 from conformance.model.contract import Contract
 from conformance.model.record import Record
 from conformance.model.verdict import Verdict
-from conformance.plugin.plugin import RUN
+from conformance.plugin.state import RUN
 from conformance.workers import sessions
 
 Make = Callable[..., Record]

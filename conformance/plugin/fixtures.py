@@ -1,0 +1,353 @@
+"""The fixtures of the suites."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import libvirt
+import pytest
+
+from conformance.container.container import Container
+from conformance.errors import (
+    EngineError,
+    ImageFailure,
+    Unsupported,
+)
+from conformance.guests.factory import ONE_FOR_ALL, SHARED, Guests, Installation, Need, Part
+from conformance.guests.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, RunningGuest, Tuning
+from conformance.guests.install_watch import Watch
+from conformance.guests.peer_network import PeerNetwork
+from conformance.host import network, network_leftovers, network_lock
+from conformance.host.pci import Device, PciPool
+from conformance.installers import debian_mirror
+from conformance.installers.user_iso import UserIso
+from conformance.installers.windows import user_iso as windows_
+from conformance.installers.windows.user_iso import Windows
+from conformance.media import debian as debian_
+from conformance.model.mode import Mode
+from conformance.plugin.state import GIVEN, JUDGED, PROGRESS, QUESTION, RUN, WINDOWS
+from conformance.run import cleanup
+from conformance.run.check import Check
+from conformance.run.context import Run
+
+if TYPE_CHECKING:
+    from testinfra.host import Host as Inside
+
+
+class Boot(Protocol):
+    """Boots a guest for some needs, or returns one that was asked for them already."""
+
+    def __call__(self, *needs: Need, firmware: Firmware = "bios") -> Guest:
+        """Return the guest; raises what :meth:`Guests.boot` raises."""
+        ...
+
+
+class Live(Protocol):
+    """Gives a running guest that has what is needed."""
+
+    def __call__(self, *needs: Part, beside: RunningGuest | None = None) -> RunningGuest:
+        """Return the guest; raises what :meth:`Guests.running` raises."""
+        ...
+
+
+class PciGuest(Protocol):
+    """Starts a guest that drives a PCI device of the host."""
+
+    def __call__(self, device: Device) -> contextlib.AbstractContextManager[RunningGuest]:
+        """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.pci_guest` raises."""
+        ...
+
+
+class Tuned(Protocol):
+    """Starts a guest that is bound to parts of its host."""
+
+    def __call__(self, tuning: Tuning) -> contextlib.AbstractContextManager[RunningGuest]:
+        """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.tuned` raises."""
+        ...
+
+
+class Medium(Protocol):
+    """Starts a guest with a screen from a medium."""
+
+    def __call__(
+        self, path: Path, *, firmware: Firmware, memory_mib: int = MEMORY_MIB
+    ) -> contextlib.AbstractContextManager[RunningGuest]:
+        """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.medium` raises."""
+        ...
+
+
+class Install(Protocol):
+    """Starts an installation."""
+
+    def __call__(self, what: Installation, *, firmware: Firmware) -> contextlib.AbstractContextManager[Watch]:
+        """Return what it is watched by, for as long as this lasts; raises what :meth:`Guests.installing` raises."""
+        ...
+
+
+@pytest.fixture(scope="session")
+def run(request: pytest.FixtureRequest) -> Run:
+    """What this run has."""
+    return request.config.stash[RUN]
+
+
+@pytest.fixture(scope="session")
+def user_iso(request: pytest.FixtureRequest) -> UserIso:
+    """The medium that the user gave; for tests that are marked ``user_iso``."""
+    medium = request.config.stash[GIVEN]
+    assert medium  # noqa: S101  - without one the test is not asked
+    return medium
+
+
+@pytest.fixture(scope="session")
+def macvtap_link(request: pytest.FixtureRequest) -> str:
+    """The link that the user named; for tests that are marked ``macvtap_link``."""
+    return str(request.config.getoption("macvtap_link"))
+
+
+@pytest.fixture(scope="session")
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """The mode that is asked about."""
+    chosen: Mode = request.param
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def peer_network(run: Run) -> PeerNetwork:
+    """A server beyond the NAT."""
+    return run.peer_network
+
+
+@pytest.fixture(scope="session")
+def _alone(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[None]:
+    """In the host's network, no other run is there as well."""
+    if not mode.host_network:
+        yield
+        return
+    progress = request.config.stash[PROGRESS]
+    with network_lock.held(lambda text: progress(f"{mode.id}: {text}"), address=network_lock.address(run.engine.info)):
+        cleanup.sweep(run.engine.client, alone=True)  # whoever was waited for may have been killed
+        yield
+
+
+@pytest.fixture(scope="session")
+def host_before(request: pytest.FixtureRequest, run: Run, mode: Mode, _alone: None) -> Iterator[frozenset[str]]:
+    """The host's links, routes and firewall rules before the mode's container; only in the host's network."""
+    if not mode.host_network:
+        yield frozenset()
+        return
+    client = run.engine.client
+    network_leftovers.remember(client, run.image.id, run.id)
+    yield network.snapshot(client, run.image.id, run.id)
+    progress = request.config.stash[PROGRESS]
+    with contextlib.suppress(EngineError):  # what is left then, the end of the session says once
+        for line in cleanup.give_back(client, run.id):
+            progress(f"{mode.id}: removed what a killed container had left {line}")
+
+
+@pytest.fixture(scope="session")
+def _container(
+    request: pytest.FixtureRequest,
+    run: Run,
+    mode: Mode,
+    peer_network: PeerNetwork,
+    host_before: frozenset[str],  # noqa: ARG001  - must be taken before
+) -> Iterator[Container]:
+    progress = request.config.stash[PROGRESS]
+    container = run.container(mode, network=peer_network.network)
+    request.config.stash[JUDGED] = container
+    try:
+        progress(f"{mode.id}: starting the container, waiting for libvirt to answer")
+        container.start()
+        container.wait_until_ready()
+        run.verify(container)
+        yield container
+    finally:
+        run.warnings[mode.id] = container.warnings
+        progress(f"{mode.id}: stopping the container")
+        with contextlib.suppress(EngineError):
+            container.stop()
+            container.remove()
+        progress.clear()
+
+
+@pytest.fixture
+def container(_container: Container) -> Iterator[Container]:
+    """The image under test, running in the mode; a test that ends it by anything but a clean stop has failed."""
+    _container.revive()
+    _container.mark()
+    yield _container
+    if not _container.running and _container.exit_status != 0:
+        raise ImageFailure(f"the container ended during this test\n{_container.describe()}")
+
+
+@pytest.fixture
+def connection(container: Container) -> "libvirt.virConnect":
+    """libvirt, over TCP on the published port."""
+    return container.connection
+
+
+@pytest.fixture
+def container_host(container: Container) -> "Inside":
+    """The container seen from inside."""
+    # testinfra is a pytest plugin as well: imported any earlier, pytest could not rewrite its assertions.
+    from conformance.container.testinfra_backend import look_into
+
+    return look_into(container)
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What the record keeps beside the guests' reports."""
+    return request.node.stash[QUESTION].evidence  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def guests(
+    request: pytest.FixtureRequest, run: Run, _container: Container, peer_network: PeerNetwork
+) -> Iterator[Guests]:
+    """The guests of the mode's container."""
+    shared = ONE_FOR_ALL if run.minimise_boots else SHARED
+    made = Guests(
+        _container,
+        run.probe,
+        peer_network,
+        run.accel_in(_container),
+        request.config.stash[PROGRESS],
+        shared=shared,
+        unbootable_reason=run.unbootable_reason_in(_container),
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def _kvm_guests(request: pytest.FixtureRequest, run: Run, guests: Guests, peer_network: PeerNetwork) -> Guests:
+    if run.accel == "tcg":
+        pytest.skip("KVM was not asked: --accel tcg")
+    if not run.kvm.usable:
+        raise Unsupported(run.kvm.seen)
+    if guests.accel == "kvm":
+        return guests
+    return Guests(guests.container, run.probe, peer_network, "kvm", request.config.stash[PROGRESS])
+
+
+@pytest.fixture
+def boot(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Boot:  # noqa: ARG001  - must be running
+    """Boots a guest for some needs; one boot may answer several tests."""
+    return _noting(request, guests)
+
+
+@pytest.fixture
+def running(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Live:  # noqa: ARG001  - must be running
+    """Gives a guest that stays to be asked; one may serve several tests."""
+    question: Check = request.node.stash[QUESTION]
+
+    def running(*needs: Part, beside: RunningGuest | None = None) -> RunningGuest:
+        guest = guests.running(*needs, beside=beside)
+        question.boots.append(guest.guest)
+        return guest
+
+    return running
+
+
+@pytest.fixture(scope="session")
+def pci_pool(run: Run) -> PciPool:
+    """The spare PCI devices of the host; one that has none to give cannot be asked."""
+    _ = run.pci_pool.devices
+    return run.pci_pool
+
+
+@pytest.fixture
+def pci_guest(request: pytest.FixtureRequest, guests: Guests, container: Container) -> PciGuest:  # noqa: ARG001  - must be running
+    """Starts a guest that drives a PCI device of the host."""
+    question: Check = request.node.stash[QUESTION]
+
+    @contextlib.contextmanager
+    def pci_guest(device: Device) -> Iterator[RunningGuest]:
+        with guests.pci_guest(device) as guest:
+            question.boots.append(guest.guest)
+            yield guest
+
+    return pci_guest
+
+
+@pytest.fixture
+def tuned(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Tuned:  # noqa: ARG001  - must be running
+    """Starts a guest that is bound to parts of its host."""
+    question: Check = request.node.stash[QUESTION]
+
+    @contextlib.contextmanager
+    def tuned(tuning: Tuning) -> Iterator[RunningGuest]:
+        with guests.tuned(tuning) as guest:
+            question.boots.append(guest.guest)
+            yield guest
+
+    return tuned
+
+
+@pytest.fixture
+def medium(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Medium:  # noqa: ARG001  - must be running
+    """Starts a guest with a screen from a medium that need not be the probe's."""
+    question: Check = request.node.stash[QUESTION]
+
+    @contextlib.contextmanager
+    def medium(path: Path, *, firmware: Firmware, memory_mib: int = MEMORY_MIB) -> Iterator[RunningGuest]:
+        with guests.medium(path, firmware=firmware, memory_mib=memory_mib) as guest:
+            question.boots.append(guest.guest)
+            yield guest
+
+    return medium
+
+
+@pytest.fixture(scope="session")
+def debian(request: pytest.FixtureRequest, peer_network: PeerNetwork) -> Installation:
+    """Debian's installer, and the mirror that it installs from."""
+    medium = debian_.debian(request.config.stash[PROGRESS])
+    source = debian_mirror.chosen(request.config.getoption("install_mirror"))
+    debian_mirror.require(source, medium.suite, peer_network)
+    return Installation(medium.iso, {"mirror": source})
+
+
+@pytest.fixture(scope="session")
+def windows(request: pytest.FixtureRequest) -> Windows:
+    """What the user wants to be installed; without a medium nothing is asked."""
+    wanted = request.config.stash[WINDOWS]
+    if wanted is None:
+        pytest.skip(windows_.NEEDS)
+    return wanted
+
+
+@pytest.fixture
+def install(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Install:  # noqa: ARG001  - must be running
+    """Starts an installation, which can be watched."""
+    question: Check = request.node.stash[QUESTION]
+
+    @contextlib.contextmanager
+    def install(what: Installation, *, firmware: Firmware) -> Iterator[Watch]:
+        with guests.installing(what, firmware=firmware) as watch:
+            question.boots.append(watch.guest)
+            yield watch
+
+    return install
+
+
+@pytest.fixture
+def boot_under_kvm(request: pytest.FixtureRequest, _kvm_guests: Guests, container: Container) -> Boot:  # noqa: ARG001  - must be running
+    """The same, under KVM in any mode; a host without a usable KVM cannot be asked."""
+    return _noting(request, _kvm_guests)
+
+
+def _noting(request: pytest.FixtureRequest, guests: Guests) -> Boot:
+    question: Check = request.node.stash[QUESTION]
+
+    def boot(*needs: Need, firmware: Firmware = "bios") -> Guest:
+        try:
+            guest = guests.boot(*needs, firmware=firmware)
+        except GuestFailure as failure:
+            question.boots.append(failure.guest)
+            raise
+        question.boots.append(guest)
+        return guest
+
+    return boot
