@@ -148,7 +148,7 @@ def matrix(
     if {"-h", "--help"} & set(words):
         typer.echo(context.get_help())
         typer.echo('\npytest\'s options, those of the matrix under "libvirt in a container":\n')
-        raise typer.Exit(pytest.main(["suites", "--help"]))
+        raise typer.Exit(pytest.main([*paths.TESTS, "--help"]))
     hosts = dict.fromkeys(definition.named(one) for one in host or [definition.HERE])
     only_lists = bool({"--collect-only", "--co"} & set(words))
     in_parts = (at_once > 1 or len(hosts) > 1) and not only_lists
