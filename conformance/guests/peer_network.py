@@ -12,7 +12,7 @@ import docker.types
 
 from conformance.container.container import Container
 from conformance.engine import labels, one_shot
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError
 from conformance.media import PEER_COMMAND, PEER_PORT, Probe
 from conformance.model.mode import Mode

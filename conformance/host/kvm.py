@@ -20,7 +20,7 @@ import docker.errors
 
 from conformance.container.container import NO_DEVICE
 from conformance.engine import one_shot
-from conformance.engine.client import REMEDY, engine_errors
+from conformance.engine.api_errors import REMEDY, engine_errors
 from conformance.errors import EngineGone
 from conformance.media import CMDLINE, Probe
 from conformance.media.probe_report import MARK

@@ -19,7 +19,7 @@ import docker
 
 from conformance.container.container import CANNOT_GRANT
 from conformance.engine import labels, one_shot
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.media import DISK_LENGTH, DISK_OFFSET
 from conformance.model.mode import BINDING

@@ -16,7 +16,8 @@ from conformance import media
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import client as engine
 from conformance.engine import image, labels, one_shot
-from conformance.engine.client import Engine, engine_errors
+from conformance.engine.api_errors import engine_errors
+from conformance.engine.client import Engine
 from conformance.engine.port_relay import Relay
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guests.guest import Accel

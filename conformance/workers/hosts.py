@@ -9,7 +9,7 @@ import pytest
 
 from conformance import media
 from conformance.engine import client, image, labels
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.guests.peer_network import peer_image
 from conformance.model import contract, mode, record, requirements
 from conformance.model.contract import Contract
