@@ -26,12 +26,12 @@ import libvirt
 import libvirt_qemu
 import pytest
 
+from conformance import media
 from conformance.container import container
 from conformance.container.container import Container
 from conformance.engine import image
 from conformance.guests import guest
 from conformance.host import kvm
-from conformance.media import probe as probe_media
 from conformance.util import paths, wait
 
 INTERVAL_SECONDS = 0.01
@@ -52,7 +52,7 @@ def call(function: Callable[..., Any]) -> Call:
 KINDS: tuple[tuple[str, ModuleType | Callable[..., Any]], ...] = (
     (REST, importlib._bootstrap),  # importing docker-py is not calling the engine
     ("build", image),
-    ("build", probe_media),
+    ("build", media),
     ("guest", guest.RunningGuest._wait),
     ("guest", guest._Console.drain),
     ("guest", kvm),
