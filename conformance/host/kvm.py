@@ -22,7 +22,7 @@ from conformance.container.container import NO_DEVICE
 from conformance.engine import one_shot
 from conformance.engine.api_errors import REMEDY, engine_errors
 from conformance.errors import EngineGone
-from conformance.media import CMDLINE, Probe
+from conformance.media.probe import CMDLINE, Probe
 from conformance.media.probe_report import MARK
 from conformance.util.wait import DeadlineExpired, wait_for
 
