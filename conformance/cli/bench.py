@@ -53,6 +53,7 @@ def bench_(
     after the other and side by side. A lab: its starts, its disk, its memory, and what it takes while it is idle.
     Leave the machine alone meanwhile. Where no engine answers, a private one is started, and stopped at the end.
     """
+    paths.require_checkout("bench")
     if not render:
         progress = Progress()
         with local_daemon.engine(progress) as host:
