@@ -8,7 +8,7 @@ import libvirt
 
 from conformance.container.container import Container
 from conformance.engine import one_shot
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import HarnessError
 from conformance.host import char_devices
 from conformance.run.context import Run

@@ -13,7 +13,8 @@ import docker.errors
 from conformance.container import effective_state
 from conformance.container.container import CANNOT_GRANT, NO_DEVICE
 from conformance.engine import one_shot
-from conformance.engine.client import Engine, engine_errors
+from conformance.engine.api_errors import engine_errors
+from conformance.engine.client import Engine
 
 DEVICES = ("/dev/kvm", "/dev/net/tun")
 

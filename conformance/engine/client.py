@@ -1,6 +1,5 @@
 """The container engine: reached within a deadline, or refused with a reason."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -12,10 +11,11 @@ from typing import Any
 
 import docker
 import requests
-from docker.errors import DockerException, NotFound
+from docker.errors import DockerException
 from docker.utils import kwargs_from_env
 
 from conformance.engine import one_shot, ssh_tunnel
+from conformance.engine.api_errors import REMEDY
 from conformance.errors import EngineError, EngineGone
 from conformance.model.fingerprint import HostFingerprint
 from conformance.util.wait import DeadlineExpired, within
@@ -26,9 +26,6 @@ API_NEEDED = (1, 41)
 
 CONNECT_SECONDS = 15
 CALL_SECONDS = 120
-
-
-REMEDY = "look at the engine's own log, start it again, and run again"
 
 
 class NoEngineError(EngineError):
@@ -299,16 +296,3 @@ def _model_name(cpuinfo: str) -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return ""
-
-
-@contextlib.contextmanager
-def engine_errors() -> Iterator[None]:
-    """Turn the errors of the engine's API into the harness's own."""
-    try:
-        yield
-    except NotFound as error:
-        raise EngineError("the container or network is gone: someone else removed it") from error
-    except DockerException as error:
-        raise EngineError(f"the engine refused: {error}") from error
-    except (requests.exceptions.RequestException, ConnectionError) as error:
-        raise EngineGone(f"the engine went away: {error}", REMEDY) from error

@@ -12,9 +12,9 @@ import docker.types
 
 from conformance.container.container import Container
 from conformance.engine import labels, one_shot
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError
-from conformance.media import PEER_COMMAND, PEER_PORT, Probe
+from conformance.media.probe import PEER_COMMAND, PEER_PORT, Probe
 from conformance.model.mode import Mode
 
 OWN_RIGHTS = ["label=disable"]

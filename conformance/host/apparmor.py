@@ -9,7 +9,7 @@ from typing import Any
 import docker
 
 from conformance.engine import labels, one_shot
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import Unsupported
 from conformance.util import paths
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import docker
 
 from conformance.engine import labels, one_shot
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError
 
 MOUNT = r"""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import docker
 
 from conformance.engine import one_shot
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import Unsupported
 
 SCRIPT = """

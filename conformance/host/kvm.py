@@ -20,9 +20,9 @@ import docker.errors
 
 from conformance.container.container import NO_DEVICE
 from conformance.engine import one_shot
-from conformance.engine.client import REMEDY, engine_errors
+from conformance.engine.api_errors import REMEDY, engine_errors
 from conformance.errors import EngineGone
-from conformance.media import CMDLINE, Probe
+from conformance.media.probe import CMDLINE, Probe
 from conformance.media.probe_report import MARK
 from conformance.util.wait import DeadlineExpired, wait_for
 

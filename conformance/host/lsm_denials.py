@@ -11,7 +11,7 @@ from datetime import datetime
 import docker
 
 from conformance.engine import one_shot
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 
 ENGINES_OWN = "docker-default"
 """The profile by which Docker confines a container that asks for no other."""

@@ -5,7 +5,7 @@ import re
 import docker
 
 from conformance.engine import one_shot
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 
 SCRIPT = r"""
 ip -o link | sed 's/^[0-9]*: //; s/ mtu .*//'

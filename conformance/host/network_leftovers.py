@@ -15,7 +15,7 @@ from typing import Any
 import docker
 
 from conformance.engine import labels, one_shot, residue
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.engine.residue import Firewall
 from conformance.errors import EngineError
 

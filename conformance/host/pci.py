@@ -19,9 +19,9 @@ import docker
 
 from conformance.container.container import CANNOT_GRANT
 from conformance.engine import labels, one_shot
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError, HarnessError, Unsupported
-from conformance.media import DISK_LENGTH, DISK_OFFSET
+from conformance.media.probe import DISK_LENGTH, DISK_OFFSET
 from conformance.model.mode import BINDING
 
 ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")

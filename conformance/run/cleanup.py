@@ -9,7 +9,7 @@ import docker
 import docker.errors
 
 from conformance.engine import labels
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError
 from conformance.host import apparmor, cgroup_options, network_leftovers, network_lock, pci
 from conformance.host.network_lock import HostBusy

@@ -12,11 +12,11 @@ from typing import Literal
 
 import docker.errors
 
-from conformance import media
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import client as engine
 from conformance.engine import image, labels, one_shot
-from conformance.engine.client import Engine, engine_errors
+from conformance.engine.api_errors import engine_errors
+from conformance.engine.client import Engine
 from conformance.engine.port_relay import Relay
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.guests.guest import Accel
@@ -26,7 +26,8 @@ from conformance.host.cgroup_options import Delegation
 from conformance.host.kvm import HostKvm, KvmProbe
 from conformance.host.pci import PciPool
 from conformance.lab.emulator import EMULATION
-from conformance.media import Probe
+from conformance.media import probe as probe_media
+from conformance.media.probe import Probe
 from conformance.model import mode as modes
 from conformance.model import record
 from conformance.model.contract import UNCONFINED, Contract
@@ -348,7 +349,7 @@ def _prepare(
     recorded_as: str,
 ) -> Run:
     judged = _image(where, tag, run, progress)
-    probe = media.probe(progress)
+    probe = probe_media.ensure(progress)
     fingerprint = where.fingerprint(judged.id, run)
     name = host_name or named(fingerprint)
     return Run(

@@ -13,9 +13,9 @@ from typing import Any
 import docker
 import pytest
 
-from conformance import media
 from conformance.engine import client as engine
 from conformance.engine import labels
+from conformance.media import probe as probe_media
 from conformance.media.third_party import others
 from conformance.model import record
 from conformance.model.verdict import Verdict
@@ -222,7 +222,7 @@ def test_a_medium_is_judged_by_its_screen(tmp_path: Path) -> None:
 
 
 def test_a_medium_that_shows_something_else_fails_and_what_it_shows_is_told(tmp_path: Path) -> None:
-    own = ["--iso", str(media.probe().iso), "--iso-expect", "something else"]
+    own = ["--iso", str(probe_media.ensure().iso), "--iso-expect", "something else"]
     status, output = Run("-m", "user_iso", "--results", str(tmp_path), *own).end()
 
     assert status == 1, output
