@@ -241,6 +241,24 @@ class ModeClaims(_Data):
     """Switches of the image."""
 
 
+class Recommendation(_Data):
+    """The mode to use on one kind of host."""
+
+    host: str
+    """The kind of host, for readers."""
+    security: str
+    """The security module that the host's engine reports; empty for every host."""
+    mode: str
+
+    def fits(self, security: str) -> bool:
+        """Return whether a host is of this kind.
+
+        Args:
+            security: the security options of the host's engine, as records hold them.
+        """
+        return self.security in security
+
+
 class Cause(_Data):
     """Why something fails, and how that reason is recognised."""
 
@@ -293,6 +311,8 @@ class Contract(_Data):
     dangers: tuple[str, ...] = ()
     """Exposures that one would rather do without, the worst first; a search for less tries them in this order."""
     modes: tuple[ModeClaims, ...]
+    recommendations: tuple[Recommendation, ...] = ()
+    """The mode to use by kind of host; the first one that fits a host counts."""
     causes: tuple[Cause, ...] = ()
     known_failures: tuple[KnownFailure, ...] = Field(default=(), alias="known-failures")
 
@@ -318,6 +338,8 @@ class Contract(_Data):
             _known("switch", mode.switched_off, switches, f"mode {mode.id!r}")
         for power in self.powers:
             _known("mode", power.modes, modes, f"power {power.id!r}")
+        for one in self.recommendations:
+            _known("mode", [one.mode], modes, f"recommendation for {one.host!r}")
         for failure in self.known_failures:
             where = f"known failure of {failure.feature!r}"
             _known("feature", [failure.feature], features, where)
@@ -349,6 +371,10 @@ class Contract(_Data):
     def power(self, power_id: str) -> HostAccess:
         """Return a power; raises ContractError that lists the known ones."""
         return _find("power", power_id, self.powers)
+
+    def recommendation(self, security: str) -> Recommendation | None:
+        """Return the recommendation for a host, by the security options of its engine."""
+        return next((one for one in self.recommendations if one.fits(security)), None)
 
     def exposures_of(self, mode: ModeClaims) -> tuple[Exposure, ...]:
         """Return the exposures of a mode, in the contract's order."""
