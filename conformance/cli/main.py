@@ -33,7 +33,7 @@ from conformance.report import diff, html, markdown, merge
 from conformance.run.context import OUTER
 from conformance.selfcheck import change, outcome, trust
 from conformance.selfcheck import command as selfchecking
-from conformance.util import paths, signals
+from conformance.util import logs, paths, signals
 from conformance.util.progress import Progress
 from conformance.workers import pool, sessions
 from conformance.workers import selection as asked
@@ -73,6 +73,15 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="show the log's debug lines on stderr")] = False,
+) -> None:
+    if verbose:
+        logs.show(Progress())
+
 
 app.add_typer(commands.app, name="lab")
 
@@ -751,6 +760,7 @@ def _write(document: Path, text: str) -> None:
 
 def main() -> None:
     """Run the command line; an error is one message that says what to do, and SIGTERM ends it as ctrl-C does."""
+    end = logs.begin()
     try:
         with signals.as_ctrl_c():
             app()
@@ -763,8 +773,11 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
+    finally:
+        end()
 
 
 def _say(error: Exception, status: int) -> int:
-    typer.echo(f"error: {error}", err=True)
+    footer = "" if status == EXIT_USAGE else logs.footer()
+    typer.echo(f"error: {error}{footer}", err=True)
     return status

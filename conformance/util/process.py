@@ -1,15 +1,20 @@
 """Running a program that takes minutes: its output in a file, its last lines in the error."""
 
 import contextlib
+import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from conformance.errors import LabError
 from conformance.util import signals
+
+LOG = logging.getLogger(__name__)
 
 TERMINATE_SECONDS = 30
 """For a program that is ended to remove its temporary files."""
@@ -59,6 +64,8 @@ def run(
     variables = {**os.environ, **(environment or {})}
     if shutil.which(command[0], path=variables.get("PATH")) is None:
         raise LabError(f"{command[0]} is not installed", "./run lab installs what a lab needs")
+    LOG.debug("running %s (output: %s)", shlex.join(command), log)
+    began = time.monotonic()
     process: subprocess.Popen[bytes] | None = None
     try:
         with log.open("ab") as output, signals.deferred():
@@ -78,6 +85,7 @@ def run(
         if process and process.poll() is None:
             with signals.undisturbed():
                 _end(process)
+    LOG.debug("%s: status %d after %.1f s", command[0], status, time.monotonic() - began)
     if status != 0:
         raise LabError(f"{command[0]} failed with status {status}; its last words:\n{tail(log)}", remedy(log))
 
