@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -97,6 +98,21 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError):  # nobody is left of the group
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def peak_memory(pid: int) -> int:
+    """Return the most memory that a process ever had resident, in bytes (VmHWM; proc(5)).
+
+    Parsed by hand: psutil has no peak on Linux, and getrusage(2) counts the program before exec as well.
+
+    Raises:
+        LabError: the process has ended.
+    """
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+        if peak := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):  # a zombie has none
+            return int(peak[1]) * 1024
+    raise LabError(f"cannot read the peak memory of process {pid}: the process has ended", "run it again")
 
 
 def sweep(folder: Path, pattern: str) -> None:
