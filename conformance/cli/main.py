@@ -15,7 +15,8 @@ import pytest
 import typer
 from typer.core import TyperCommand
 
-from conformance.bench import measure
+from conformance.bench import measure, table
+from conformance.bench import result as benchmark
 from conformance.ci import gitlab, workflow
 from conformance.cli import lab as commands
 from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
@@ -440,9 +441,9 @@ def bench_(
             )
         progress.clear()
         typer.echo(f"recorded {measured.write(results).name}")
-    measurements = measure.read(results)
-    _replace(document, lambda before: measure.render(before, measurements))
-    typer.echo(measure.performance(measurements))
+    measurements = benchmark.read(results)
+    _replace(document, lambda before: table.render(before, measurements))
+    typer.echo(table.performance(measurements))
 
 
 @app.command(
