@@ -18,8 +18,8 @@ from conformance.engine import image, labels, one_shot
 from conformance.engine.client import Engine, engine_errors
 from conformance.engine.port_relay import Relay
 from conformance.errors import EngineError, HarnessError, Unsupported
-from conformance.guests.guest import Accel
 from conformance.guests.peer_network import PeerNetwork, peer_image
+from conformance.guests.spec import Accel
 from conformance.host import apparmor, char_devices, lsm_denials
 from conformance.host.cgroup_options import Delegation
 from conformance.host.kvm import HostKvm, KvmProbe
