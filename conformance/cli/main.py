@@ -26,6 +26,7 @@ from conformance.engine import local_daemon
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.lab import definition, machine
 from conformance.model import contract, mode, record
+from conformance.plugin.entry import SETTINGS
 from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.privileges import command, configuration, render
 from conformance.privileges.claims import measured
@@ -93,7 +94,7 @@ def _apart(word: str) -> tuple[str, ...]:
 
 
 PATHS = (
-    *("--contract", "--iso", "--results", "--virtio-win-iso", "--windows-iso"),
+    *(name for one in SETTINGS.values() if one.parse is Path for name in one.options),
     *("--basetemp", "--junit-xml", "--junitxml", "--log-file"),
 )
 """The options of the matrix, ours and pytest's, that name a file or a folder."""
@@ -163,7 +164,7 @@ def matrix(
             os.environ["DOCKER_HOST"] = places[0].address
             status = _sessions([*places[0].words, *words], selection, repeat)
     # Records that went elsewhere, as the benchmark's do, are not what the README's tables are made from.
-    if not only_lists and not any(word.startswith("--results") for word in words):
+    if not only_lists and not any(word.startswith(SETTINGS["results"].options) for word in words):
         _write_tables(check=False)
     raise typer.Exit(status)
 

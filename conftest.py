@@ -1,1 +1,0 @@
-"""The suites use the fixtures of the ``conformance`` plugin; see conformance/plugin/."""
