@@ -111,8 +111,8 @@ PYARGS = ("-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "conformance.sui
 def installed(package: Path) -> Path:
     """Return the package with its suites and contract."""
     shutil.copytree(paths.SUITES, package / "conformance" / "suites", ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "conformance" / "suites" / "__init__.py").touch()
-    shutil.copy(paths.CONTRACT, package)
+    (package / "conformance" / "data").mkdir()
+    shutil.copy(paths.CONTRACT, package / "conformance" / "data")
     return package
 
 
@@ -133,7 +133,7 @@ def test_the_suites_are_a_package_whose_options_are_known(installed: Path, tmp_p
 
 
 def test_the_suites_need_a_contract(installed: Path, tmp_path: Path) -> None:
-    (installed / "contract.toml").unlink()
+    (installed / "conformance" / "data" / "contract.toml").unlink()
     done = run(installed, tmp_path, *PYARGS)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "contract.toml" in done.stderr
