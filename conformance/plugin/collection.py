@@ -14,6 +14,7 @@ from conformance.plugin.options import Options
 from conformance.plugin.state import CHECK, EXIT_CANNOT_RUN, INSTALL, OPTIONS, SESSION
 from conformance.run.check import Check, digest
 from conformance.run.context import prepare
+from conformance.util import logs
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -172,6 +173,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if state.shared_run:
         state.run = state.shared_run
         return
+    config.add_cleanup(logs.begin())
+    if state.worker is None and (config.getoption("verbose") > 0 or logs.shown()):
+        config.add_cleanup(logs.show(state.progress))
     try:
         state.run = prepare(
             options.contract,
@@ -186,6 +190,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             recorded_as=state.worker.run if state.worker else None,
         )
     except HarnessError as error:
-        pytest.exit(f"error: {error}", returncode=EXIT_CANNOT_RUN)
+        pytest.exit(f"error: {error}{logs.footer()}", returncode=EXIT_CANNOT_RUN)
     finally:
         state.progress.clear()
