@@ -35,7 +35,7 @@ from conformance.guests.factory import POOL, Guests
 from conformance.guests.guest import BOOT_SECONDS, MEMORY_MIB, Accel, GuestSpec
 from conformance.guests.peer_network import PeerNetwork
 from conformance.lab import definition
-from conformance.media import CMDLINE, Probe
+from conformance.media.probe import CMDLINE, Probe
 from conformance.media.probe_report import Report
 from conformance.model import contract, mode, record
 from conformance.model.verdict import Verdict

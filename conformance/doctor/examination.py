@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from conformance import media
 from conformance.doctor import diagnosis, survey
 from conformance.doctor.finding import Inspection, Report
 from conformance.doctor.survey import Survey
@@ -14,6 +13,7 @@ from conformance.engine.client import Engine, NoEngineError, address, connect
 from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError
 from conformance.host import kvm as accel
+from conformance.media import probe as probe_media
 from conformance.model.contract import Contract
 
 KERNEL_SECONDS = 20
@@ -60,7 +60,7 @@ def _survey(
 
 def _boot(engine: Engine | None, found: image.ImageInfo | None, run: str) -> accel.HostKvm | None:
     """Boot a kernel under bare KVM with what is there already; None where too little is."""
-    probe = media.cached()
+    probe = probe_media.cached()
     if engine and found and found.tag == image.TAG and probe:
         asking = accel.KvmProbe(HostShell(engine.client, found.id, run), probe)
         asking.begin()

@@ -15,7 +15,7 @@ from conformance.engine import labels
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError
-from conformance.media import PEER_COMMAND, PEER_PORT, Probe
+from conformance.media.probe import PEER_COMMAND, PEER_PORT, Probe
 from conformance.model.mode import Mode
 
 OWN_RIGHTS = ["label=disable"]

@@ -21,7 +21,7 @@ from conformance.container.container import NO_DEVICE
 from conformance.engine.api_errors import REMEDY, engine_errors
 from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineGone
-from conformance.media import CMDLINE, Probe
+from conformance.media.probe import CMDLINE, Probe
 from conformance.media.probe_report import MARK
 from conformance.util.wait import DeadlineExpired, wait_for
 

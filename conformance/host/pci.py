@@ -18,7 +18,7 @@ from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError, HarnessError, Unsupported
 from conformance.host import vfio
 from conformance.host.change import forget
-from conformance.media import DISK_LENGTH, DISK_OFFSET
+from conformance.media.probe import DISK_LENGTH, DISK_OFFSET
 
 ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 """Domain, bus, slot and function, as in /sys/bus/pci/devices."""

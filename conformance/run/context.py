@@ -10,7 +10,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from conformance import media
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import client as engine
 from conformance.engine import image, labels
@@ -26,7 +25,8 @@ from conformance.host.cgroup_options import CgroupOptions
 from conformance.host.kvm import HostKvm, KvmProbe
 from conformance.host.pci import PciPool
 from conformance.lab.emulator import EMULATION
-from conformance.media import Probe
+from conformance.media import probe as probe_media
+from conformance.media.probe import Probe
 from conformance.model import mode as modes
 from conformance.model import record
 from conformance.model.contract import UNCONFINED, Contract
@@ -354,7 +354,7 @@ def _prepare(
     recorded_as: str,
 ) -> Run:
     judged = _image(where, tag, run, progress)
-    probe = media.probe(progress)
+    probe = probe_media.ensure(progress)
     shell = HostShell(where.client, judged.id, run)
     fingerprint = where.fingerprint(shell)
     name = host_name or named(fingerprint)

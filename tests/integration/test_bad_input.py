@@ -24,7 +24,6 @@ import docker
 import libvirt
 import pytest
 
-from conformance import media
 from conformance.container import libvirt_connection
 from conformance.container.container import Container
 from conformance.engine import client as engine
@@ -33,6 +32,7 @@ from conformance.engine.host_shell import HostShell
 from conformance.errors import ImageFailure, ImageLate
 from conformance.guests.factory import Guests
 from conformance.host import network, network_leftovers, network_lock
+from conformance.media import probe as probe_media
 from conformance.model import contract as contracts
 from conformance.model import mode, record
 from conformance.model.verdict import Verdict, blames_image, gravest
@@ -305,7 +305,7 @@ class OnFullDisk(Container):
 
 def test_a_full_disk_is_not_blamed_on_the_image(where: engine.Engine, tag: str) -> None:
     container = OnFullDisk(where.client, mode.from_contract(contracts.load(), "required-only"), tag, run=RUN)
-    probe = media.probe(lambda _text: None)
+    probe = probe_media.ensure(lambda _text: None)
     try:
         container.start().wait_until_ready()
         guests = Guests(container, probe, None, "tcg", lambda _text: None)  # type: ignore[arg-type]

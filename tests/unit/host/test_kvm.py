@@ -10,7 +10,7 @@ from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineGone
 from conformance.host import kvm
 from conformance.host.kvm import KvmProbe
-from conformance.media import Probe
+from conformance.media.probe import Probe
 
 BOOTED = '@probe {"nonce":"kvm","seq":0,"event":"boot","cpuid_signature":"KVMKVMKVM"}'
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from conformance import media
 from conformance.engine import client, image
 from conformance.engine.client import Engine
 from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError, EngineGone, HarnessError, MediaError, Unsupported
 from conformance.host.kvm import HostKvm
 from conformance.host.pci import PciPool
+from conformance.media import probe as probe_media
 from conformance.model import mode
 from conformance.model.contract import Contract
 from conformance.run import cleanup, context
@@ -56,7 +56,7 @@ def asked(removed: list[str], monkeypatch: pytest.MonkeyPatch) -> type[Asked]:
     """What is asked of the host's KVM; it cannot be used."""
     one = type("One", (Asked,), {})
     monkeypatch.setattr(context, "KvmProbe", one)
-    monkeypatch.setattr(media, "probe", lambda _progress: None)
+    monkeypatch.setattr(probe_media, "ensure", lambda _progress: None)
     return one
 
 
@@ -187,7 +187,7 @@ def test_what_was_made_is_removed(
     def stop(_progress: object) -> None:
         raise end
 
-    monkeypatch.setattr(media, "probe", stop)
+    monkeypatch.setattr(probe_media, "ensure", stop)
     with pytest.raises(type(end)):
         prepare(contract, tmp_path)
     assert len(removed) == 1
@@ -203,7 +203,7 @@ def test_a_clean_up_that_fails_does_not_hide_what_went_wrong(
     def gone(_client: object, _run: str) -> None:
         raise EngineGone("the engine went away")
 
-    monkeypatch.setattr(media, "probe", stop)
+    monkeypatch.setattr(probe_media, "ensure", stop)
     monkeypatch.setattr(cleanup, "remove", gone)
     with pytest.raises(MediaError):
         prepare(contract, tmp_path)
