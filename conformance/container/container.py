@@ -15,7 +15,7 @@ import docker.errors
 import libvirt
 
 from conformance.container import effective_state, libvirt_connection
-from conformance.engine import exec_stream, labels
+from conformance.engine import exec_stream, labels, names
 from conformance.engine.api_errors import REMEDY, engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
 from conformance.model.contract import Device
@@ -128,6 +128,7 @@ class Container:
         """What the image said at its last start of what the mode does not allow."""
         self.id = ""
         self._connection: libvirt.virConnect | None = None
+        self._run = run
         self._labels = {labels.RUN: run}
         self._volumes: dict[str, str] = {}
         self._network = network
@@ -177,7 +178,7 @@ class Container:
         mode = dataclasses.replace(self.mode, exposures=exposures)
         if not self._volumes:
             # Volumes of a known name and label: a new container can be put on them, and they are found again.
-            self._volumes = {self._make_volume(): path for path in self.mode.volumes.values()}
+            self._volumes = {self._make_volume(name): path for name, path in self.mode.volumes.items()}
         body = mode.engine_call(
             self.image,
             environment={self.mode.image.port_variable: str(self.port)} if self.port != self.mode.port else {},
@@ -188,12 +189,14 @@ class Container:
             port=self.port,
             health_seconds=self._health_seconds,
         )
-        created = self.client.api.create_container_from_config(body)  # type: ignore[no-untyped-call]
+        name = names.new(self._run, self.mode.id)
+        created = self.client.api.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
         self.id = str(created["Id"])
         self.marked = str(self.inspect().get("Created", ""))
 
-    def _make_volume(self) -> str:
-        return str(self.client.api.create_volume(labels=self._labels)["Name"])
+    def _make_volume(self, purpose: str) -> str:
+        name = names.new(self._run, f"{self.mode.id}-{purpose}", longest=names.VOLUME)
+        return str(self.client.api.create_volume(name, labels=self._labels)["Name"])
 
     def wait_until_ready(self, seconds: float | None = None) -> "libvirt.virConnect":
         """Wait until libvirt answers on the published port.

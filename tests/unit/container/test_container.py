@@ -11,7 +11,7 @@ import requests
 from conformance.container import container as containers
 from conformance.container import effective_state, libvirt_connection
 from conformance.container.container import Container
-from conformance.engine import exec_stream
+from conformance.engine import exec_stream, names
 from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
 from conformance.model import mode
@@ -33,21 +33,24 @@ class FakeApi:
         self.refusals = list(refusals)
         self.status = status
         self.created: list[dict[str, Any]] = []
+        self.names: list[str] = []
         self.removed: list[str] = []
         self.volumes: set[str] = set()
         self.running = False
         self.output = ""
         self.killed = 0
 
-    def create_volume(self, labels: dict[str, str]) -> dict[str, str]:
+    def create_volume(self, name: str, labels: dict[str, str]) -> dict[str, str]:
         assert labels
-        self.volumes.add(f"volume-{len(self.volumes)}")
-        return {"Name": f"volume-{len(self.volumes) - 1}"}
+        assert name not in self.volumes
+        self.volumes.add(name)
+        return {"Name": name}
 
     def remove_volume(self, name: str, force: bool) -> None:
         self.volumes.discard(name)
 
-    def create_container_from_config(self, body: dict[str, Any]) -> dict[str, str]:
+    def create_container_from_config(self, body: dict[str, Any], name: str) -> dict[str, str]:
+        self.names.append(name)
         self.created.append(body)
         return {"Id": f"id-{len(self.created)}"}
 
@@ -95,6 +98,11 @@ def _output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exec_stream, "output", lambda client, command: client.api.exec_start(command))
 
 
+@pytest.fixture(autouse=True)
+def _no_name_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "_used", set())
+
+
 def of(api: Any, contract: Contract, name: str = "unprivileged") -> Container:
     class Client:
         pass
@@ -108,15 +116,21 @@ def test_a_container_is_on_volumes_that_can_be_found_again_and_takes_them_along(
     api = FakeApi()
     container = of(api, contract).start()
     binds = api.created[0]["HostConfig"]["Binds"]
-    assert {
-        f"{volume}:{path}"
-        for volume, path in zip(
-            sorted(api.volumes), mode.from_contract(contract, "privileged").volumes.values(), strict=True
-        )
-    } <= set(binds)
+    kept = {
+        f"conformance-run-unprivileged-{name}:{path}"
+        for name, path in mode.from_contract(contract, "privileged").volumes.items()
+    }
+    assert kept <= set(binds)
     container.remove()
     assert not api.volumes
     assert api.removed == ["id-1"]
+
+
+def test_a_container_is_named_after_its_mode_and_a_second_one_gets_a_number(contract: Contract) -> None:
+    api = FakeApi()
+    of(api, contract).start()
+    of(api, contract).start()
+    assert api.names == ["conformance-run-unprivileged", "conformance-run-unprivileged-2"]
 
 
 def test_a_device_that_the_host_lacks_is_left_out_and_noted(contract: Contract) -> None:
