@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from conformance.bench import measure
+from conformance.bench import measure, result, table
 from conformance.cli import documents
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.engine import local_daemon
@@ -69,6 +69,6 @@ def bench_(
             )
         progress.clear()
         typer.echo(f"recorded {measured.write(results).name}")
-    measurements = measure.read(results)
-    documents.update(document, lambda before: measure.render(before, measurements))
-    typer.echo(measure.performance(measurements))
+    measurements = result.read(results)
+    documents.update(document, lambda before: table.render(before, measurements))
+    typer.echo(table.performance(measurements))

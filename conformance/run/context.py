@@ -34,6 +34,7 @@ from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder
 from conformance.run import cleanup
+from conformance.util import logs
 
 OUTER = "outer"
 """The fact of a host that it has only as a lab: how the virtual machine itself runs."""
@@ -276,6 +277,7 @@ def prepare(
     for gone in cleanup.sweep(where.client):
         progress(f"removed what a dead run had left: {gone}")
     run = labels.new_run()
+    logs.write_to(run)
     with contextlib.ExitStack() as undo:
         undo.callback(_remove, where, run)  # nobody else knows the run's id yet
         ready = _prepare(
