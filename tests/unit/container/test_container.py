@@ -9,8 +9,9 @@ import pytest
 import requests
 
 from conformance.container import container as containers
-from conformance.container import effective_state, libvirt_connection
+from conformance.container import effective_state, engine_container, libvirt_connection
 from conformance.container.container import Container
+from conformance.container.health import run_health_check
 from conformance.engine import exec_stream, names
 from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
@@ -197,13 +198,13 @@ def test_less_than_declared_is_unsupported_and_more_is_an_error(contract: Contra
     api.output = state_output
     container = of(api, contract).start()
     with pytest.raises(Unsupported, match="capability NET_ADMIN was not granted"):
-        container.verify(cgroup_version=2, security=())
+        effective_state.verify(container, cgroup_version=2, security=())
 
     known = effective_state.CAPABILITIES
     everything = f"{(1 << len(known)) - 1:016x}"
     api.output = state_output.replace("00000000a82425fb", everything)
     with pytest.raises(EngineError, match="granted unasked"):
-        of(api, contract).start().verify(cgroup_version=2, security=())
+        effective_state.verify(of(api, contract).start(), cgroup_version=2, security=())
 
 
 def test_a_device_that_the_host_lacks_is_no_difference(
@@ -215,7 +216,7 @@ def test_a_device_that_the_host_lacks_is_no_difference(
     container.absent = ["/dev/net/tun"]
     lacking = [effective_state.Difference("/dev/net/tun", "device /dev/net/tun is not in the container", True)]
     monkeypatch.setattr(effective_state, "compare", lambda *_, **__: lacking)
-    container.verify(cgroup_version=2, security=())
+    effective_state.verify(container, cgroup_version=2, security=())
 
 
 def test_a_container_that_is_gone_is_told(contract: Contract) -> None:
@@ -345,7 +346,7 @@ def test_an_engine_that_does_not_end_a_command_is_gone(contract: Contract, monke
     api = FakeApi()
     release = threading.Event()
     monkeypatch.setattr(api, "exec_start", lambda _id: release.wait(60))
-    monkeypatch.setattr(containers, "ENGINE_SECONDS", 0)
+    monkeypatch.setattr(engine_container, "ENGINE_SECONDS", 0)
     with pytest.raises(EngineGone, match="the engine to run a command"):
         of(api, contract).start().run("true", seconds=0)
     release.set()
@@ -385,9 +386,9 @@ def test_the_images_health_check_is_run_as_the_engine_does(
     monkeypatch.setattr(api, "inspect_container", lambda _container: inspected)
     monkeypatch.setattr(api, "exec_create", exec_create)
 
-    assert container.health_check(port=1).status == 1
+    assert run_health_check(container, port=1).status == 1
     assert asked[0][4:] == words
 
     inspected["Config"] = {"Healthcheck": {"Test": ["NONE"]}}
     with pytest.raises(ImageFailure, match="no health check"):
-        container.health_check()
+        run_health_check(container)

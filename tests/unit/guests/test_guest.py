@@ -11,7 +11,7 @@ import libvirt
 import pytest
 from PIL import Image
 
-from conformance.container.container import ExecResult
+from conformance.container.engine_container import ExecResult
 from conformance.errors import Unsupported
 from conformance.guests import guest as guests
 from conformance.guests import screen
