@@ -114,8 +114,8 @@ def test_two_machines_of_one_name_are_said(keep: Callable[..., Path], make_recor
     words = ["merge", str(tmp_path / "fetched"), "--into", str(tmp_path / "into")]
     done = CliRunner().invoke(main.app, words)
     assert done.exit_code == 0, done.output
-    assert f"2 new, 0 known in {tmp_path / 'into'}" in done.output
-    assert "more than one machine is called docker-1" in done.output
+    assert f"2 new runs in {tmp_path / 'into'}" in done.output
+    assert "machines have the name docker-1" in done.output
 
 
 def test_nothing_to_merge_is_a_mistake(tmp_path: Path) -> None:
