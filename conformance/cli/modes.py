@@ -65,4 +65,4 @@ def modes(
     else:
         typer.echo(f"{chosen.id}: {chosen.summary}")
         for exposure in chosen.exposures:
-            typer.echo(f"  {markdown.shown(exposure):<32}{exposure.function} ({exposure.documented})")
+            typer.echo(f"  {markdown.exposure_text(exposure):<32}{exposure.function} ({exposure.documented})")
