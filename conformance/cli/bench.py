@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from conformance.bench import measure
+from conformance.bench import measure, result, table
 from conformance.cli import documents
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.engine import local_daemon
@@ -61,6 +61,7 @@ def bench_(
     and idle load. Other work on the machine makes the numbers worse. If no
     engine answers, a private one starts, and stops at the end.
     """
+    paths.require_checkout("bench")
     if not render:
         progress = Progress()
         with local_daemon.engine(progress) as host:
@@ -76,6 +77,6 @@ def bench_(
             )
         progress.clear()
         typer.echo(f"recorded {measured.write(results).name}")
-    measurements = measure.read(results)
-    documents.update(document, lambda before: measure.render(before, measurements))
-    typer.echo(measure.performance(measurements))
+    measurements = result.read(results)
+    documents.update(document, lambda before: table.render(before, measurements))
+    typer.echo(table.performance(measurements))

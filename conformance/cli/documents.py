@@ -28,6 +28,12 @@ def write_tables(*, check: bool, readme: Path = paths.README, results: Path = pa
         update(paths.TRUST, lambda before: markdown.fill(before, seen), check=check)
 
 
+def refresh() -> None:
+    """Write the repository's tables after new records; an installation without the repository has no tables."""
+    if paths.CHECKOUT:
+        write_tables(check=False)
+
+
 def update(document: Path, made: Callable[[str], str], *, check: bool = False) -> None:
     """Regenerate a document's generated blocks, or only check that they are up to date."""
     try:

@@ -11,6 +11,7 @@ from conformance.ci import gitlab, workflow
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.cli.options import echo_json
 from conformance.model import contract
+from conformance.util import paths
 
 EXIT_NOT_COVERED = 1
 
@@ -43,6 +44,7 @@ def jobs_(
     ] = None,
 ) -> None:
     """List the nightly jobs, one for each mode on each host, or check that they test everything."""
+    paths.require_checkout("jobs")
     known = workflow.load()
     if check:
         wrong = workflow.check(contract.load(), known)

@@ -10,6 +10,7 @@ import typer
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.errors import LabError
 from conformance.lab import DEFINITIONS, definition, disk, machine, pins
+from conformance.util import paths
 from conformance.util.progress import Progress
 
 app = typer.Typer(
@@ -134,6 +135,7 @@ def rebuild(name: Name = definition.DEFAULT) -> None:
 @app.command()
 def pin(name: Name = definition.DEFAULT) -> None:
     """Pin a lab host's packages to Debian's current versions, for maintainers; commit the written file."""
+    paths.require_checkout("lab pin")
     progress = Progress()
     count = pins.renew(definition.load(name), progress)
     progress.clear()

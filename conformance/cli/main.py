@@ -1,6 +1,7 @@
 """The command line: ``conformance --help``."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -8,7 +9,8 @@ from conformance.cli import bench, doctor, engine, jobs, lab, matrix, modes, rec
 from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.plugin.state import EXIT_CANNOT_RUN
-from conformance.util import signals
+from conformance.util import logs, signals
+from conformance.util.progress import Progress
 
 EXIT_USAGE = 2
 
@@ -40,6 +42,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="show the log's debug lines on stderr")] = False,
+) -> None:
+    if verbose:
+        logs.show(Progress())
+
+
 for group in (matrix, searches, bench, engine, modes, doctor, jobs, records):
     app.add_typer(group.app)
 app.add_typer(lab.app, name="lab")
@@ -47,6 +58,7 @@ app.add_typer(lab.app, name="lab")
 
 def main() -> None:
     """Run the command line; report an error in one message with a remedy; handle SIGTERM like ctrl-C."""
+    end = logs.begin()
     try:
         with signals.as_ctrl_c():
             app()
@@ -64,9 +76,12 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
+    finally:
+        end()
 
 
 def _report(error: Exception, status: int) -> int:
-    """Print an error; returns the exit status."""
-    typer.echo(f"error: {error}", err=True)
+    """Print an error, with the log file where that helps; returns the exit status."""
+    footer = "" if status == EXIT_USAGE else logs.footer()
+    typer.echo(f"error: {error}{footer}", err=True)
     return status

@@ -16,6 +16,7 @@ from conformance.cli.options import PASS_ON
 from conformance.cli.target import engine_target
 from conformance.lab import definition
 from conformance.model import contract, record
+from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.workers import pool, sessions
 from conformance.workers import selection as selections
@@ -86,7 +87,7 @@ def matrix(
     if {"-h", "--help"} & set(words):
         typer.echo(context.get_help())
         typer.echo('\npytest\'s options, those of the matrix under "libvirt in a container":\n')
-        raise typer.Exit(pytest.main(["suites", "--help"]))
+        raise typer.Exit(pytest.main([*paths.TESTS, "--help"]))
     hosts = dict.fromkeys(definition.named(one) for one in host or [definition.HERE])
     only_lists = bool({"--collect-only", "--co"} & set(words))
     parallel = (at_once > 1 or len(hosts) > 1) and not only_lists
@@ -102,7 +103,7 @@ def matrix(
             status = _run_here([*places[0].words, *words], selection, repeat)
     # Records in another folder, such as the benchmark's, do not change the README's tables.
     if not only_lists and not any(word.startswith("--results") for word in words):
-        documents.write_tables(check=False)
+        documents.refresh()
     raise typer.Exit(status)
 
 

@@ -38,6 +38,7 @@ def tables_(
     results: Annotated[Path, typer.Option(help="the folder of the records")] = paths.RESULTS,
 ) -> None:
     """Write the generated blocks of README and docs/ from the contract and the records."""
+    paths.require_checkout("tables")
     documents.write_tables(check=check, readme=readme, results=results)
 
 

@@ -16,6 +16,7 @@ from conformance.model import contract
 from conformance.privileges import command, configuration
 from conformance.selfcheck import change, outcome
 from conformance.selfcheck import command as selfchecking
+from conformance.util import paths
 from conformance.util.progress import Progress
 
 EXIT_NOT_SEEN = 1
@@ -80,7 +81,7 @@ def privileges_(
         )
     typer.echo(command.summary(found, known))
     if results == configuration.FOLDER:
-        documents.write_tables(check=False)
+        documents.refresh()
 
 
 @app.command(
@@ -131,6 +132,7 @@ def selfcheck_(
     Defects are tested in parallel, each in a process of its own; on a
     virtual machine one after another.
     """
+    paths.require_checkout("selfcheck")
     results = results.absolute()
     checkout.enter()
     if host and (at_once or 1) > 1:
@@ -152,6 +154,6 @@ def selfcheck_(
         )
     typer.echo(selfchecking.summary(found))
     if results == outcome.FOLDER:
-        documents.write_tables(check=False)
+        documents.refresh()
     if not all(one.result.good for one in found):
         raise typer.Exit(EXIT_NOT_SEEN)

@@ -349,6 +349,8 @@ def _disk() -> Finding:
 
 
 def _packages(inspection: Inspection) -> Iterator[Finding]:
+    if paths.CHECKOUT is None:  # without ./run, which installs packages
+        return
     for command, title, vital in (("matrix", "Debian packages", True), ("lab", "Debian packages of the lab", False)):
         found = Finding(f"packages-{command}", title, "yes", "all are installed")
         missing = _missing(command)

@@ -9,13 +9,10 @@ import re
 import subprocess
 from dataclasses import dataclass
 
-import docker.errors
-
 from conformance.container import effective_state
 from conformance.container.container import CANNOT_GRANT, NO_DEVICE
-from conformance.engine import one_shot
-from conformance.engine.api_errors import engine_errors
-from conformance.engine.client import Engine
+from conformance.engine.host_shell import HostShell
+from conformance.errors import EngineError
 
 DEVICES = ("/dev/kvm", "/dev/net/tun")
 
@@ -104,63 +101,46 @@ def _run(command: list[str], *, own_network: bool = False) -> str:
     return done.stdout
 
 
-def through(engine: Engine, image: str, run: str) -> Survey:
+def through(shell: HostShell) -> Survey:
     """Survey an engine's machine from temporary containers.
 
     Args:
-        engine: the engine.
-        image: an image on it that has a shell; without ``ip`` in it, links are not tried.
-        run: the run's id, for the label.
+        shell: runs scripts on that machine; if its image lacks ``ip``, links are not tried.
 
     Raises:
         EngineError: the engine refused or is gone.
     """
-    with engine_errors():
-        seen = one_shot.output(
-            engine.client,
-            image,
-            ["sh", "-c", LOOK],
-            run=run,
-            seconds=SECONDS,
-            network_mode="host",
-            pid_mode="host",
-            cap_add=["SYS_PTRACE"],
-            security_opt=["apparmor=unconfined"],  # docker-default hides other processes' namespaces
-        )
-        seen += _privileged(engine, image, run)
-        return parse(seen, _attempt(engine, image, run))
+    seen = shell.run(
+        LOOK,
+        seconds=SECONDS,
+        network_mode="host",
+        pid_mode="host",
+        cap_add=["SYS_PTRACE"],
+        security_opt=["apparmor=unconfined"],  # docker-default hides other processes' namespaces
+    )
+    seen += _privileged(shell)
+    return parse(seen, _attempt(shell))
 
 
-def _privileged(engine: Engine, image: str, run: str) -> str:
+def _privileged(shell: HostShell) -> str:
     """Return a line as from LOOK with the capabilities of --privileged, or the line ``refused``."""
     command = ["sed", "-n", r"s/^CapBnd:[[:space:]]*/granted /p", "/proc/self/status"]
     try:
-        return one_shot.output(
-            engine.client, image, command, run=run, seconds=SECONDS, privileged=True, network_mode="none"
-        )
-    except docker.errors.APIError as error:
-        if CANNOT_GRANT.search(error.explanation or ""):
+        return shell.output(command, seconds=SECONDS, privileged=True)
+    except EngineError as error:
+        if CANNOT_GRANT.search(error.message):
             return "refused\n"
         raise
 
 
-def _attempt(engine: Engine, image: str, run: str) -> str:
+def _attempt(shell: HostShell) -> str:
     absent: list[str] = []
     while True:
         devices = [f"{node}:{node}:rwm" for node in DEVICES if node not in absent]
         try:
-            return one_shot.output(
-                engine.client,
-                image,
-                ["sh", "-c", TRY],
-                run=run,
-                seconds=SECONDS,
-                devices=devices,
-                cap_add=["NET_ADMIN"],
-                network_mode="none",
-            )
-        except docker.errors.APIError as error:
-            missing = NO_DEVICE.search(error.explanation or "")
+            return shell.run(TRY, seconds=SECONDS, devices=devices, cap_add=["NET_ADMIN"])
+        except EngineError as error:
+            missing = NO_DEVICE.search(error.message)
             if not missing or missing["path"] in absent:
                 raise
             absent.append(missing["path"])

@@ -17,7 +17,9 @@ def engine_errors() -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        raise EngineError("the container or network is gone: someone else removed it") from error
+        raise EngineError(
+            f"the container, network or image is gone: someone else removed it ({error.explanation})", "run again"
+        ) from error
     except DockerException as error:
         raise EngineError(f"the engine refused: {error}") from error
     except (requests.exceptions.RequestException, ConnectionError) as error:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from conformance.container.container import free_port
 from conformance.engine import image
 from conformance.engine.client import connect
@@ -192,10 +194,10 @@ class Machine:
 def _is_qemu(pid: int, folder: Path) -> bool:
     """Say whether a process is the QEMU of a machine, and not a later one that got its number, or a dead one."""
     try:
-        words = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
-    except OSError:
+        words = psutil.Process(pid).cmdline()
+    except psutil.Error:  # it has ended, or is a zombie
         return False
-    return any(str(folder).encode() in word for word in words)
+    return any(str(folder) in word for word in words)
 
 
 # ------------------------------------------------------------------------------------------------- all of them
@@ -229,9 +231,11 @@ def running(cache: Path | None = None) -> list[Machine]:
 
 def _being_started(folder: Path) -> bool:
     """Say whether the process that has made a machine's folder may still be starting what belongs into it."""
-    with contextlib.suppress(OSError, IndexError):  # removed meanwhile, or nothing that this module has made
+    with contextlib.suppress(
+        OSError, IndexError, ValueError
+    ):  # removed meanwhile, or nothing that this module has made
         maker = folder.name.rsplit("-", 2)[1]
-        return Path("/proc", maker, "cmdline").exists() and time.time() - folder.stat().st_mtime < COLD_SECONDS
+        return psutil.pid_exists(int(maker)) and time.time() - folder.stat().st_mtime < COLD_SECONDS
     return False
 
 

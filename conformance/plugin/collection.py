@@ -27,6 +27,7 @@ from conformance.plugin.state import (
 )
 from conformance.run.check import Check, digest
 from conformance.run.context import prepare
+from conformance.util import logs
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -177,6 +178,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         config.stash[RUN] = config.stash[GIVEN_RUN]
         return
     part = config.stash.get(ASSIGNMENT, None)
+    config.add_cleanup(logs.begin())
+    if part is None and (config.getoption("verbose") > 0 or logs.shown()):
+        config.add_cleanup(logs.show(progress))
     try:
         config.stash[RUN] = prepare(
             contract_of(config.getoption("contract")),
@@ -191,6 +195,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             recorded_as=part.run if part else None,
         )
     except HarnessError as error:
-        pytest.exit(f"error: {error}", returncode=EXIT_CANNOT_RUN)
+        pytest.exit(f"error: {error}{logs.footer()}", returncode=EXIT_CANNOT_RUN)
     finally:
         progress.clear()

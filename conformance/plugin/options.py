@@ -15,7 +15,7 @@ from conformance.errors import (
     ContractError,
     MediaError,
 )
-from conformance.guests.guest import Firmware
+from conformance.guests.devices import Firmware
 from conformance.host import pci
 from conformance.installers import user_iso as given_
 from conformance.installers.windows import user_iso as windows_

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import requests
 
-from conformance.engine import one_shot
 from conformance.engine.client import Engine
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError, HarnessError
 from conformance.host.kvm import HostKvm, KvmProbe
 from conformance.model import contract as contracts
@@ -75,7 +75,7 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     def prepare(contract: contracts.Contract, _progress: object, *, results: Path, **given: Any) -> Run:
         engine = Engine(NoEngine(), "unix:///engine.sock", {}, "docker 26.1")  # type: ignore[arg-type]
-        asking = KvmProbe(engine.client, "sha256:0", None, "run")  # type: ignore[arg-type]
+        asking = KvmProbe(HostShell(engine.client, "sha256:0", "run"), None)  # type: ignore[arg-type]
         monkeypatch.setattr(asking, "answer", lambda: HostKvm(False, "no KVM"))
         return Run(
             id="run",
@@ -92,7 +92,7 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         )
 
     monkeypatch.setattr(collection, "prepare", prepare)
-    monkeypatch.setattr(one_shot, "output", lambda *_, **__: "")
+    monkeypatch.setattr(HostShell, "output", lambda *_, **__: "")
 
     def ask(
         body: str, *options: str, marker: str = "api", mode: str = "unprivileged", plugins: Sequence[object] = ()
