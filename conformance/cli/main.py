@@ -25,7 +25,7 @@ from conformance.doctor import examination
 from conformance.doctor import terminal as doctor_terminal
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, HarnessError, ImageFailure
-from conformance.lab import definition, machine
+from conformance.lab import definition, machine, qemu_command, startup
 from conformance.model import contract, mode, record
 from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.privileges import command, configuration, render
@@ -203,8 +203,8 @@ def _enter_checkout() -> None:
 
 def _of_lab() -> tuple[str, ...]:
     """Return the options that fit any lab."""
-    pci_pool = (f"--pci-device={address}" for address in machine.SPARE)
-    return f"--macvtap-link={machine.BEYOND}", *pci_pool, f"--ready-seconds={machine.READY_SECONDS}"
+    pci_pool = (f"--pci-device={address}" for address in qemu_command.SPARE)
+    return f"--macvtap-link={qemu_command.BEYOND}", *pci_pool, f"--ready-seconds={machine.READY_SECONDS}"
 
 
 def _sessions(words: list[str], selection: asked.Selection | None, repeat: int) -> int:
@@ -245,7 +245,7 @@ def _engine(host: definition.Host | None) -> Iterator[EngineTarget]:
         with local_daemon.engine(Progress()) as address:
             yield EngineTarget(address)
         return
-    with machine.engine(host, Progress()) as (lab, tunnel):
+    with startup.engine(host, Progress()) as (lab, tunnel):
         yield EngineTarget(f"unix://{tunnel.socket}", f"lab-{host.name}", {OUTER: lab.accel}, _of_lab())
         lab.check()
 
@@ -379,7 +379,7 @@ def selfcheck_(
             host_name=place.name,
             host_facts=place.facts,
             ready_seconds=machine.READY_SECONDS if definition_ else READY_SECONDS,
-            pci_devices=machine.SPARE if definition_ else (),
+            pci_devices=qemu_command.SPARE if definition_ else (),
             at_once=1 if definition_ else at_once or len(os.sched_getaffinity(0)),
         )
     typer.echo(selfchecking.summary(found))
