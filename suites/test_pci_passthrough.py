@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from conformance.host.pci import PciPool
-from conformance.media import disk_pattern
+from conformance.media.probe import disk_pattern
 from conformance.plugin.fixtures import PciGuest
 
 pytestmark = pytest.mark.pci_passthrough

@@ -4,7 +4,7 @@ import libvirt
 import pytest
 
 from conformance.guests.factory import DISK_BYTES, Guests
-from conformance.media import DISK_OFFSET, disk_pattern
+from conformance.media.probe import DISK_OFFSET, disk_pattern
 from conformance.plugin.fixtures import Boot, Live
 
 pytestmark = pytest.mark.virtio_disk

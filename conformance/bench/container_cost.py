@@ -17,7 +17,7 @@ from conformance.guests import guest
 from conformance.guests.factory import POOL, Guests
 from conformance.guests.guest import BOOT_SECONDS, MEMORY_MIB, Accel, GuestSpec
 from conformance.guests.peer_network import PeerNetwork
-from conformance.media import CMDLINE, Probe
+from conformance.media.probe import CMDLINE, Probe
 from conformance.media.probe_report import Report
 from conformance.model import mode
 from conformance.run.context import Run

@@ -13,7 +13,7 @@ from conformance.guests.guest import Firmware, Guest
 from conformance.guests.peer_network import PeerNetwork
 from conformance.lab import startup
 from conformance.lab.definition import Host
-from conformance.media import Probe
+from conformance.media.probe import Probe
 from conformance.model import contract, mode
 from conformance.run.context import prepare
 

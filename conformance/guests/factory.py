@@ -30,7 +30,7 @@ from conformance.guests.guest import (
 from conformance.guests.install_watch import STALL_SECONDS, Watch
 from conformance.guests.peer_network import PeerNetwork
 from conformance.host.pci import Device
-from conformance.media import Probe
+from conformance.media.probe import Probe
 
 Need = Literal["iso", "disk", "network", "macvtap", "tpm"]
 """What a boot can be asked for."""

@@ -20,7 +20,7 @@ import libvirt_qemu
 from conformance.container.container import Container
 from conformance.errors import ImageFailure, Unsupported
 from conformance.guests.screen import Reading, Screen, save, small_png
-from conformance.media import CMDLINE
+from conformance.media.probe import CMDLINE
 from conformance.media.probe_report import Event, Report
 from conformance.model.verdict import FULL_DISK
 from conformance.util import paths

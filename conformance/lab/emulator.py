@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from conformance.errors import LabError
 from conformance.host import kvm
 from conformance.lab import DEFINITIONS, packages
-from conformance.media import CMDLINE, Probe, download, store
+from conformance.media import download, store
+from conformance.media.probe import CMDLINE, Probe
 from conformance.media.probe_report import MARK
 from conformance.media.recipe import Pinned
 from conformance.util import apt, paths, process

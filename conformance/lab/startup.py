@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from conformance import media
 from conformance.container.container import free_port
 from conformance.engine import image
 from conformance.engine.client import connect
@@ -27,6 +26,7 @@ from conformance.lab.emulator import Emulator
 from conformance.lab.machine import COLD_SECONDS, COMMAND_SECONDS, END_SECONDS, Machine, running, runs_folder
 from conformance.lab.monitor import monitor
 from conformance.lab.qemu_command import command
+from conformance.media import probe as probe_media
 from conformance.media import store
 from conformance.util import process as program
 from conformance.util import signals
@@ -98,7 +98,7 @@ def start(host: Host, progress: Progress, *, keep: bool = False, saved: bool = T
         HarnessError: it cannot build the image, where no engine of this machine could.
     """
     require(host)
-    qemu = emulator.ensure(media.probe(progress), progress)
+    qemu = emulator.ensure(probe_media.ensure(progress), progress)
     made = disk.ensure(host, progress)
     if made.without_image.exists():
         with store.locked(made.folder / "state.lock", progress, f"the image of the lab {host.name}"):

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from conformance import media
 from conformance.container.container import Container
 from conformance.engine import image
 from conformance.errors import ContractError, HarnessError
-from conformance.media import Probe
+from conformance.media import probe as probe_media
+from conformance.media.probe import Probe
 from conformance.model import contract as contracts
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder
@@ -107,13 +107,13 @@ def _fields(one: Any) -> dict[str, Any]:
 def _media(before: Probe, change: Change, scratch: Path) -> Probe:
     """Build the probe's media from a changed recipe, beside those that are kept."""
     recipe, cache = scratch / "recipe", scratch / "cache"
-    shutil.copytree(media.RECIPE, recipe)
+    shutil.copytree(probe_media.RECIPE, recipe)
     edit(recipe, change.medium)
     downloads = paths.cache() / "downloads"
     downloads.mkdir(exist_ok=True)
     cache.mkdir()
     (cache / downloads.name).symlink_to(downloads)
-    made = media.probe(folder=recipe, cache=cache)
+    made = probe_media.ensure(folder=recipe, cache=cache)
     return dataclasses.replace(made, recipe=before.recipe) if change.stale else made
 
 

@@ -7,10 +7,10 @@ from os import environ
 
 import pytest
 
-from conformance import media
 from conformance.engine import client, image, labels
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.guests.peer_network import peer_image
+from conformance.media import probe as probe_media
 from conformance.model import contract, mode, record, requirements
 from conformance.model.contract import Contract
 from conformance.model.fingerprint import HostFingerprint
@@ -82,7 +82,7 @@ class Spread:
             if self.selection.image is None:
                 image.ensure_image(where, self.progress)
             with engine_errors():
-                peer_image(where.client, media.probe(self.progress))
+                peer_image(where.client, probe_media.ensure(self.progress))
             fingerprint = where.fingerprint()
             name = self.selection.host_name or place.name or runs.named(fingerprint)
             # JUnit has no place for a host but the suite's name.

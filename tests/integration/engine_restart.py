@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conformance import media
 from conformance.checks.libvirt_objects import keep, kept
 from conformance.container.container import Container
 from conformance.engine import labels
@@ -19,6 +18,7 @@ from conformance.engine.client import connect
 from conformance.engine.local_daemon import PrivateEngine
 from conformance.guests.factory import Guests
 from conformance.guests.peer_network import PeerNetwork
+from conformance.media import probe as probe_media
 from conformance.model import contract, mode
 
 
@@ -33,7 +33,7 @@ def main(folder: Path, archive: Path, how: str) -> dict[str, Any]:
         client = connect(engine.host).client
         with archive.open("rb") as tar:
             image = str(client.images.load(tar)[0].id)
-        probe = media.probe(say)
+        probe = probe_media.ensure(say)
         run = labels.new_run()
         container = Container(client, mode.from_contract(contract.load(), "unprivileged"), image, run=run)
         container.start()

@@ -13,9 +13,9 @@ from typing import Any
 import docker
 import pytest
 
-from conformance import media
 from conformance.engine import client as engine
 from conformance.engine import labels
+from conformance.media import probe as probe_media
 from conformance.media.third_party import others
 from conformance.model import record
 from conformance.model.verdict import Verdict
@@ -98,7 +98,7 @@ def test_guests_answer_and_their_answers_are_recorded(client: docker.DockerClien
 
 def test_asked_again_is_a_run_of_its_own_and_asks_the_same(tmp_path: Path) -> None:
     words = ["--repeat", "2", "-k", "published_port", "--mode", "unprivileged", "--results", str(tmp_path)]
-    command = [sys.executable, "-m", "conformance.cli.main", "matrix", *words]
+    command = [sys.executable, "-m", "conformance.cli", "matrix", *words]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400, check=False
     )
@@ -167,7 +167,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_and_keeps_what_was_recorded(
 SIDE_BY_SIDE = [
     sys.executable,
     "-m",
-    "conformance.cli.main",
+    "conformance.cli",
     "matrix",
     "-n",
     "2",
@@ -222,7 +222,7 @@ def test_a_medium_is_judged_by_its_screen(tmp_path: Path) -> None:
 
 
 def test_a_medium_that_shows_something_else_fails_and_what_it_shows_is_told(tmp_path: Path) -> None:
-    own = ["--iso", str(media.probe().iso), "--iso-expect", "something else"]
+    own = ["--iso", str(probe_media.ensure().iso), "--iso-expect", "something else"]
     status, output = Run("-m", "user_iso", "--results", str(tmp_path), *own).end()
 
     assert status == 1, output

@@ -13,7 +13,7 @@ from conformance.bench import lab_boots
 from conformance.errors import EngineError, HarnessError, ImageFailure, LabError
 from conformance.guests.guest import Firmware, Guest, GuestSpec
 from conformance.lab import definition, startup
-from conformance.media import Probe
+from conformance.media.probe import Probe
 from conformance.media.probe_report import Event
 
 PROBE = Probe(Path("iso"), Path("signed"), Path("kernel"), Path("initrd"), Path("peer"), "recipe-1")

@@ -16,7 +16,6 @@ from docker.api.build import BuildApiMixin
 from docker.api.container import ContainerApiMixin
 from typer.testing import CliRunner
 
-from conformance import media
 from conformance.bench import accounting, container_cost, lab_cost, matrix_cost, result, table
 from conformance.bench import measure as bench
 from conformance.bench.accounting import Account, kind_of
@@ -30,6 +29,7 @@ from conformance.guests import guest, peer_network
 from conformance.guests.guest import GuestSpec, domain_xml
 from conformance.host.kvm import HostKvm
 from conformance.lab import definition
+from conformance.media import probe as probe_media
 from conformance.media import store
 from conformance.model.record import Host, Image, Record, Recorder
 from conformance.model.verdict import Verdict
@@ -76,7 +76,7 @@ ENSURE_IMAGE = accounting.call(image.ensure_image)
         ([MAIN, accounting.call(Container.stop), accounting.call(ContainerApiMixin.stop)], "container"),
         ([MAIN, accounting.call(peer_network.PeerNetwork.start), accounting.call(ContainerApiMixin.start)], "engine"),
         ([MAIN, ENSURE_IMAGE, accounting.call(BuildApiMixin.build)], "build"),
-        ([MAIN, accounting.call(media.probe), accounting.call(store.intact)], "build"),
+        ([MAIN, accounting.call(probe_media.ensure), accounting.call(store.intact)], "build"),
         ([MAIN, (docker_build.__name__, "<module>")], "engine"),
         ([MAIN, ("dockerfile", "parse")], "rest"),
     ],

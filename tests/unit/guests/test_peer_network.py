@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from conformance.guests import peer_network
-from conformance.media import PEER_COMMAND
+from conformance.media.probe import PEER_COMMAND
 from conformance.model import mode
 from conformance.model.contract import Contract
 

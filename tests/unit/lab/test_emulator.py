@@ -11,7 +11,8 @@ import pytest
 
 from conformance.errors import LabError
 from conformance.lab import emulator, packages
-from conformance.media import Probe, download
+from conformance.media import download
+from conformance.media.probe import Probe
 from conformance.media.recipe import Pinned
 from conformance.util import apt
 

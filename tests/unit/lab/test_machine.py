@@ -255,7 +255,7 @@ Start = Callable[..., Machine]
 @pytest.fixture
 def start(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Start a lab as :func:`startup.start` does, with QEMU and disk made already; it ends with the test."""
-    monkeypatch.setattr("conformance.media.probe", lambda _: None)
+    monkeypatch.setattr("conformance.media.probe.ensure", lambda _: None)
     monkeypatch.setattr(packages, "require", lambda *_: None)
     monkeypatch.setattr(emulator, "ensure", lambda *_: tools.qemu)
     monkeypatch.setattr(disk, "ensure", lambda *_: tools.made)
@@ -452,7 +452,7 @@ def test_what_is_missing_is_named_before_anything_is_made(tools: Tools, monkeypa
         raise LabError("not installed")
 
     monkeypatch.setattr(packages, "require", require)
-    monkeypatch.setattr("conformance.media.probe", pytest.fail)
+    monkeypatch.setattr("conformance.media.probe.ensure", pytest.fail)
     monkeypatch.setattr(emulator, "ensure", pytest.fail)
     monkeypatch.setattr(disk, "ensure", pytest.fail)
     for made, builds, user in ((True, False, 0), (False, True, 0), (False, True, 1000)):
@@ -472,10 +472,10 @@ import sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from conformance import media
 from conformance.lab import definition, disk, emulator, packages, startup
+from conformance.media import probe as probe_media
 from conformance.util import signals
-media.probe = lambda _: None
+probe_media.ensure = lambda _: None
 made = disk.Disk(Path(sys.argv[1]))
 emulator.ensure = lambda *_: emulator.Emulator(sys.argv[2], "tcg", "0, pretended")
 packages.require = lambda *_: None

@@ -21,11 +21,11 @@ from pathlib import Path
 import pycdlib
 import pytest
 
-from conformance import media
 from conformance.errors import MediaError
 from conformance.guests.guest import LOADER_BYTES
 from conformance.installers.windows import standin
 from conformance.media import build, debian, download, formats, packages, recipe, store, third_party
+from conformance.media import probe as probe_media
 from conformance.util.apt import MIRROR_VARIABLE, Mirror
 
 MODULES = "usr/lib/modules/1.0"
@@ -120,7 +120,7 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
 def folder(tmp_path: Path) -> Path:
     """A recipe of tiny packages, with the probe's own files."""
     made = tmp_path / "recipe"
-    shutil.copytree(media.RECIPE, made)
+    shutil.copytree(probe_media.RECIPE, made)
     write_recipe(made)
     return made
 
@@ -169,11 +169,11 @@ def stored(cache: Path) -> list[str]:
 
 
 def test_media_are_built_once_and_then_need_no_network(archive: Archive, folder: Path, cache: Path) -> None:
-    first = media.probe(folder=folder, cache=cache)
+    first = probe_media.ensure(folder=folder, cache=cache)
     archive.files.clear()
     said: list[str] = []
 
-    assert media.probe(said.append, folder=folder, cache=cache) == first
+    assert probe_media.ensure(said.append, folder=folder, cache=cache) == first
     assert said == []
     assert first.kernel.read_bytes() == b"a kernel"
     assert first.recipe == recipe.fingerprint(folder)
@@ -183,7 +183,7 @@ def test_the_same_recipe_gives_the_same_bytes_anywhere_and_at_any_time(
     archive: Archive, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sums(name: str) -> str:
-        made = media.probe(folder=folder, cache=tmp_path / name)
+        made = probe_media.ensure(folder=folder, cache=tmp_path / name)
         return (made.iso.parent / store.CHECKSUMS).read_text()
 
     (tmp_path / "one").mkdir()
@@ -228,7 +228,7 @@ def opened(iso: Path) -> Iterator[tuple[pycdlib.PyCdlib, Callable[[str], bytes]]
 
 
 def test_the_iso_boots_by_both_firmwares_and_names_its_recipe(archive: Archive, folder: Path, cache: Path) -> None:
-    made = media.probe(folder=folder, cache=cache)
+    made = probe_media.ensure(folder=folder, cache=cache)
     with opened(made.iso) as (image, read):
         catalog = image.eltorito_boot_catalog
         assert catalog is not None
@@ -281,7 +281,7 @@ def test_loaders_too_large_for_the_efi_image_are_refused() -> None:
 
 
 def test_only_the_signed_medium_carries_the_signed_chain(archive: Archive, folder: Path, cache: Path) -> None:
-    made = media.probe(folder=folder, cache=cache)
+    made = probe_media.ensure(folder=folder, cache=cache)
     assert b"shimshim" in made.signed_iso.read_bytes()
     assert b"signed grub" in made.signed_iso.read_bytes()
     assert b"shimshim" not in made.iso.read_bytes()
@@ -314,25 +314,25 @@ def test_the_initramfs_has_parents_before_children_and_executables() -> None:
 
 
 def test_the_peer_is_a_root_file_system_that_can_run_its_page(archive: Archive, folder: Path, cache: Path) -> None:
-    made = media.probe(folder=folder, cache=cache)
+    made = probe_media.ensure(folder=folder, cache=cache)
     with tarfile.open(made.peer) as peer:
         modes = {entry.name: entry.mode for entry in peer}
         assert peer.getmember("bin/sh").linkname == "busybox"
 
     assert modes["bin/busybox"] == modes["www/cgi-bin/whoami"] == 0o755
-    assert media.PEER_COMMAND[0] == "/bin/busybox"
+    assert probe_media.PEER_COMMAND[0] == "/bin/busybox"
 
 
 # The guest's own programs -----------------------------------------------------------------------------
 
 
 def test_the_pattern_is_what_the_guest_writes() -> None:
-    done = subprocess.run(["sh", media.RECIPE / "init", "pattern", "0123abcd"], capture_output=True, check=True)
+    done = subprocess.run(["sh", probe_media.RECIPE / "init", "pattern", "0123abcd"], capture_output=True, check=True)
 
-    assert done.stdout == media.disk_pattern("0123abcd")
-    assert len(done.stdout) == media.DISK_LENGTH
-    assert f"\nDISK_OFFSET={media.DISK_OFFSET} " in (media.RECIPE / "init").read_text()
-    assert media.disk_pattern("ab") != media.disk_pattern("cd")
+    assert done.stdout == probe_media.disk_pattern("0123abcd")
+    assert len(done.stdout) == probe_media.DISK_LENGTH
+    assert f"\nDISK_OFFSET={probe_media.DISK_OFFSET} " in (probe_media.RECIPE / "init").read_text()
+    assert probe_media.disk_pattern("ab") != probe_media.disk_pattern("cd")
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_the_pattern_is_what_the_guest_writes() -> None:
 )
 def test_the_peer_tells_whom_it_sees(address: str, client: str) -> None:
     done = subprocess.run(
-        ["sh", media.RECIPE / "whoami"],
+        ["sh", probe_media.RECIPE / "whoami"],
         env={"PATH": "/usr/bin:/bin", "REMOTE_ADDR": address, "QUERY_STRING": 'ab"\n\\cd'},
         capture_output=True,
         text=True,
@@ -353,11 +353,11 @@ def test_the_peer_tells_whom_it_sees(address: str, client: str) -> None:
 
 def test_every_boot_has_the_same_command_line() -> None:
     for file in ("grub.cfg", "isolinux.cfg"):
-        assert re.search(rf"(vmlinuz|APPEND) {media.CMDLINE}\n", (media.RECIPE / file).read_text())
+        assert re.search(rf"(vmlinuz|APPEND) {probe_media.CMDLINE}\n", (probe_media.RECIPE / file).read_text())
 
 
 def test_the_projects_recipe_is_one() -> None:
-    assert recipe.load(media.RECIPE).inputs
+    assert recipe.load(probe_media.RECIPE).inputs
 
 
 # Fetching ---------------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_the_projects_recipe_is_one() -> None:
 def test_a_wrong_file_is_neither_used_nor_kept(archive: Archive, folder: Path, cache: Path) -> None:
     archive.files["/pool/t.deb"] += b"!"
     with pytest.raises(MediaError, match=r"has SHA-256 .* where the recipe pins") as caught:
-        media.probe(folder=folder, cache=cache)
+        probe_media.ensure(folder=folder, cache=cache)
 
     assert "correct the pin" in caught.value.remedy
     assert stored(cache) == [f"{hashlib.sha256(KERNEL).hexdigest()}.deb"]
@@ -375,7 +375,7 @@ def test_a_wrong_file_is_neither_used_nor_kept(archive: Archive, folder: Path, c
 def test_a_superseded_package_is_said_to_be_one(archive: Archive, folder: Path, cache: Path) -> None:
     del archive.files["/pool/k.deb"]
     with pytest.raises(MediaError, match=r"kernel 1\.0 .*404") as caught:
-        media.probe(folder=folder, cache=cache)
+        probe_media.ensure(folder=folder, cache=cache)
 
     assert "superseded" in caught.value.remedy
 
@@ -384,19 +384,19 @@ def test_a_superseded_package_comes_from_where_old_ones_are_kept(archive: Archiv
     archive.files["/old/pool/k.deb"] = archive.files.pop("/pool/k.deb")
     write_recipe(folder, fallback=f"{archive.url}old/")
 
-    assert media.probe(folder=folder, cache=cache).kernel.exists()
+    assert probe_media.ensure(folder=folder, cache=cache).kernel.exists()
     assert archive.asked == ["/pool/k.deb", "/old/pool/k.deb", "/pool/t.deb"]
 
 
 def test_a_download_that_breaks_off_leaves_nothing(archive: Archive, folder: Path, cache: Path) -> None:
     archive.cut = 10
     with pytest.raises(MediaError, match=r"broke off after \d+ of \d+ bytes") as caught:
-        media.probe(folder=folder, cache=cache)
+        probe_media.ensure(folder=folder, cache=cache)
     assert "check the network" in caught.value.remedy
     assert stored(cache) == []
 
     archive.cut = 0
-    assert media.probe(folder=folder, cache=cache).iso.exists()
+    assert probe_media.ensure(folder=folder, cache=cache).iso.exists()
 
 
 def test_without_a_network_the_remedy_is_the_network(
@@ -406,7 +406,7 @@ def test_without_a_network_the_remedy_is_the_network(
         closed = port.getsockname()[1]
     monkeypatch.setenv(MIRROR_VARIABLE, f"http://127.0.0.1:{closed}")
     with pytest.raises(MediaError, match="refused") as caught:
-        media.probe(folder=folder, cache=cache)
+        probe_media.ensure(folder=folder, cache=cache)
 
     assert "check the network" in caught.value.remedy
 
@@ -416,7 +416,7 @@ def test_a_silent_server_is_given_up(folder: Path, cache: Path, monkeypatch: pyt
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv(MIRROR_VARIABLE, f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(MediaError, match="timed out"):
-            media.probe(folder=folder, cache=cache)
+            probe_media.ensure(folder=folder, cache=cache)
 
 
 def test_a_damaged_download_is_fetched_again(archive: Archive, folder: Path, cache: Path) -> None:
@@ -424,15 +424,15 @@ def test_a_damaged_download_is_fetched_again(archive: Archive, folder: Path, cac
     (cache / "downloads" / f"{hashlib.sha256(KERNEL).hexdigest()}.deb").write_bytes(b"half")
     said: list[str] = []
 
-    assert media.probe(said.append, folder=folder, cache=cache).kernel.exists()
+    assert probe_media.ensure(said.append, folder=folder, cache=cache).kernel.exists()
     assert "the stored kernel 1.0 is damaged: fetching it again" in said
 
 
 def test_downloads_outlive_a_changed_recipe(archive: Archive, folder: Path, cache: Path) -> None:
-    media.probe(folder=folder, cache=cache)
+    probe_media.ensure(folder=folder, cache=cache)
     with (folder / "init").open("a") as init:
         init.write("# changed\n")
-    media.probe(folder=folder, cache=cache)
+    probe_media.ensure(folder=folder, cache=cache)
 
     assert archive.asked == ["/pool/k.deb", "/pool/t.deb"]
 
@@ -443,7 +443,7 @@ def test_a_machine_that_knows_no_archive_is_told_how_to_name_one(
     monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", str(folder))  # no apt-get there
     with pytest.raises(MediaError, match="no Debian archive is known") as caught:
-        media.probe(folder=folder, cache=cache)
+        probe_media.ensure(folder=folder, cache=cache)
 
     assert MIRROR_VARIABLE in caught.value.remedy
 
@@ -461,23 +461,23 @@ def test_the_security_archive_has_a_pool_of_its_own(archive: Archive, folder: Pa
 
 @pytest.mark.parametrize("file", ["probe.iso", "initrd", store.CHECKSUMS])
 def test_damaged_media_are_built_again(archive: Archive, folder: Path, cache: Path, file: str) -> None:
-    made = media.probe(folder=folder, cache=cache)
+    made = probe_media.ensure(folder=folder, cache=cache)
     good = made.iso.read_bytes()
     (made.iso.parent / file).write_bytes(b"damaged")
 
-    assert media.probe(folder=folder, cache=cache).iso.read_bytes() == good
+    assert probe_media.ensure(folder=folder, cache=cache).iso.read_bytes() == good
 
 
 def test_missing_media_are_built_again(archive: Archive, folder: Path, cache: Path) -> None:
-    made = media.probe(folder=folder, cache=cache)
+    made = probe_media.ensure(folder=folder, cache=cache)
     made.initrd.unlink()
 
-    assert media.probe(folder=folder, cache=cache).initrd.exists()
+    assert probe_media.ensure(folder=folder, cache=cache).initrd.exists()
 
 
 def test_many_at_once_build_once(archive: Archive, folder: Path, cache: Path) -> None:
     with ThreadPoolExecutor() as pool:
-        made = list(pool.map(lambda _: media.probe(folder=folder, cache=cache), range(4)))
+        made = list(pool.map(lambda _: probe_media.ensure(folder=folder, cache=cache), range(4)))
 
     assert len(set(made)) == 1
     assert archive.asked == ["/pool/k.deb", "/pool/t.deb"]
@@ -490,7 +490,7 @@ def test_a_lock_held_for_too_long_is_an_error(
     monkeypatch.setattr(store, "BUILD_SECONDS", 0.1)
     said: list[str] = []
     with store.locked(cache / "media.lock", said.append), pytest.raises(MediaError, match="another process") as caught:
-        media.probe(said.append, folder=folder, cache=cache)
+        probe_media.ensure(said.append, folder=folder, cache=cache)
 
     assert said == ["waiting for another process that builds the boot media"]
     assert "media.lock" in caught.value.remedy
@@ -504,7 +504,7 @@ def test_a_full_disk_is_said_to_be_full(
 
     monkeypatch.setattr(store, "put", full)
     with pytest.raises(MediaError, match="no space is left") as caught:
-        media.probe(folder=folder, cache=cache)
+        probe_media.ensure(folder=folder, cache=cache)
 
     assert "CONFORMANCE_CACHE" in caught.value.remedy
 
@@ -519,7 +519,7 @@ def test_a_full_disk_during_a_download_is_no_network_error(archive: Archive, fol
 def test_a_cache_that_cannot_be_written_is_named(archive: Archive, folder: Path, cache: Path) -> None:
     (cache / "media").write_text("in the way")
     with pytest.raises(MediaError, match="cannot be used for boot media"):
-        media.probe(folder=folder, cache=cache)
+        probe_media.ensure(folder=folder, cache=cache)
 
 
 # Recipes and packages ---------------------------------------------------------------------------------
@@ -541,7 +541,7 @@ def test_modules_come_with_all_they_need_in_an_order_that_loads() -> None:
 def test_an_unknown_module_is_named(archive: Archive, folder: Path, cache: Path) -> None:
     write_recipe(folder, load="'ext2'")
     with pytest.raises(MediaError, match="no module ext2"):
-        media.probe(folder=folder, cache=cache)
+        probe_media.ensure(folder=folder, cache=cache)
 
 
 def test_a_package_without_what_is_taken_from_it_is_named(archive: Archive, folder: Path, cache: Path) -> None:
@@ -549,7 +549,7 @@ def test_a_package_without_what_is_taken_from_it_is_named(archive: Archive, fold
     archive.files["/pool/k.deb"] = kernel
     write_recipe(folder, kernel=kernel)
     with pytest.raises(MediaError, match=r"kernel 1\.0 has no file boot/vmlinuz-1\.0"):
-        media.probe(folder=folder, cache=cache)
+        probe_media.ensure(folder=folder, cache=cache)
 
 
 @pytest.mark.parametrize("content", [b"", b"!<arch>\n", b"something else entirely", KERNEL[:400]])

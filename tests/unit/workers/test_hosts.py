@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from conformance import media
 from conformance.engine import client as engine
 from conformance.engine import image
 from conformance.errors import HarnessError
+from conformance.media import probe as probe_media
 from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Host, Record, Recorder
 from conformance.model.verdict import Verdict
@@ -46,7 +46,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     monkeypatch.setattr(engine, "connect", Engine)
     monkeypatch.setattr(image, "ensure_image", lambda where, _progress: done.append(where.address))
-    monkeypatch.setattr(media, "probe", lambda _progress: None)
+    monkeypatch.setattr(probe_media, "ensure", lambda _progress: None)
     monkeypatch.setattr(hosts, "peer_image", lambda _client, _probe: "peer")
     return done
 
