@@ -923,7 +923,8 @@ def test_a_new_container_names_the_state_that_is_lost_and_the_same_one_is_quiet(
 
     second = start(least, volumes=volumes)
     assert _lost(second) == sorted(
-        f"{what}, and it is lost: the container is a new one, and {folder} is not on a volume; mount one there to keep it"
+        f"{what}, and it is lost: the container is a new one,"
+        f" and {folder} is not on a volume; mount one there to keep it"
         for what, folder in LOST.items()
     )
     second.kill()
