@@ -1,4 +1,4 @@
-"""A lab that runs: started, asked, saved, and gone without a trace."""
+"""A running lab: its state, commands in it, and its end."""
 
 import contextlib
 import json
@@ -26,33 +26,33 @@ from conformance.util.wait import DeadlineExpired, wait_for
 LOG = logging.getLogger(__name__)
 
 COLD_SECONDS = 600
-"""From QEMU's start to an engine that answers; an emulated machine of two cores takes 45 s when nothing else runs."""
+"""Deadline from QEMU's start to a reachable engine; emulation on two idle cores takes 45 s."""
 
 READY_SECONDS = 240
-"""For a container in a lab to answer: 10 s, and beside load on the machine outside so many times more."""
+"""Deadline for libvirt in a lab's container: it takes 10 s, many times more on a loaded machine."""
 
 COMMAND_SECONDS = 30
 END_SECONDS = 10
 
 CONSOLE_LINES = 25
-"""So much of the console stands beside an error."""
+"""Lines of the console in an error message."""
 
 ENGINE = "/var/run/docker.sock"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A lab that runs.
+    """A running lab.
 
     Attributes:
         host: its definition.
-        disk: what it was booted from, and the keys that open it.
+        disk: its disk, and the SSH keys.
         folder: its own files.
-        pid: QEMU's process.
-        port: of the loopback address, where its sshd answers.
-        kept: it stays when the process that started it ends.
-        accel: how it runs, for records.
-        process: QEMU where it is this process's own. Held, because ctrl-C is lost in the end of a forgotten Popen.
+        pid: QEMU's process ID.
+        port: the port of its sshd on the loopback address.
+        kept: whether it stays after the end of the process that started it.
+        accel: its accelerator, as records name it.
+        process: QEMU if it is a child of this process. Kept, because the destructor of a Popen may swallow ctrl-C.
     """
 
     host: Host
@@ -66,16 +66,16 @@ class Machine:
 
     @property
     def console(self) -> Path:
-        """Return the file that holds all that it wrote on its serial console."""
+        """Return the file with the output of its serial console."""
         return self.folder / "console.log"
 
     @property
     def alive(self) -> bool:
-        """Say whether its QEMU still runs."""
+        """Whether its QEMU runs."""
         return _is_qemu(self.pid, self.folder)
 
     def state(self) -> str:
-        """Say in a word how it is: what QEMU says of it, ``ended``, or ``hung`` where QEMU does not answer."""
+        """Return its state: QEMU's own word, ``ended``, or ``hung`` if QEMU does not answer."""
         if not self.alive:
             return "ended"
         try:
@@ -89,10 +89,10 @@ class Machine:
         return ["ssh", *self.disk.ssh(self.port), "root@127.0.0.1", *command]
 
     def run(self, command: str, seconds: float = COMMAND_SECONDS) -> str:
-        """Run a shell command in it, and return what that wrote.
+        """Run a shell command in it, and return the output.
 
         Raises:
-            LabError: it failed, or did not end in time.
+            LabError: the command failed, or did not end in time.
         """
         words = self.ssh(command)
         try:
@@ -100,41 +100,41 @@ class Machine:
                 words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False
             )
         except subprocess.TimeoutExpired as error:
-            raise self.failed(f"did not do {command!r} within {seconds:g} s") from error
+            raise self.failed(f"did not finish {command!r} within {seconds:g} s") from error
         if done.returncode != 0:
-            raise self.failed(f"did not do {command!r}: {done.stderr.strip() or f'status {done.returncode}'}")
+            raise self.failed(f"failed to run {command!r}: {done.stderr.strip() or f'status {done.returncode}'}")
         return done.stdout
 
     def tunnel(self) -> Tunnel:
-        """Open a way to its engine, for as long as this process lives; raises EngineError."""
+        """Open a tunnel to its engine, until the end of this process; raises EngineError."""
         return Tunnel(f"ssh://root@127.0.0.1:{self.port}{ENGINE}", self.disk.ssh(self.port)[2:])
 
     def failed(self, what: str) -> LabError:
-        """Return an error that shows the console; that is kept in artefacts/, since the lab's own files go."""
+        """Return an error with the end of the console; copy the whole console to artefacts/."""
         state = self.state()
-        words = f"; QEMU said:\n{program.tail(self.folder / 'qemu.log', 5)}" if state == "ended" else ""
+        words = f"; QEMU wrote:\n{program.tail(self.folder / 'qemu.log', 5)}" if state == "ended" else ""
         paths.ARTEFACTS.mkdir(exist_ok=True)
         kept = paths.ARTEFACTS / f"lab-{self.folder.name}.console.log"
         with contextlib.suppress(OSError):
             shutil.copyfile(self.console, kept)
         remedy = {
             "ended": "start it again: conformance lab up",
-            "io-error": "make room on the disk of the cache: the lab stopped when it could not write",
-        }.get(state, f"read {kept.relative_to(paths.PROJECT)}; conformance lab rebuild makes everything anew")
+            "io-error": "make room on the disk of the cache, which is full",
+        }.get(state, f"read {kept.relative_to(paths.PROJECT)}; if it fails again, run conformance lab rebuild")
         return LabError(
-            f"the lab {self.host.name} {what}; it is: {state}{words}\n"
+            f"the lab {self.host.name} {what}; its state: {state}{words}\n"
             f"its console ends with:\n{program.tail(self.console, CONSOLE_LINES)}",
             remedy,
         )
 
     def check(self) -> None:
-        """Raise LabError unless it runs and its engine's host answers."""
+        """Raise LabError unless it runs and answers."""
         if self.state() != "running":
             raise self.failed("no longer runs")
         self.run("true")
 
     def stop(self) -> None:
-        """End it, and remove its files; its disk is thrown away. Ctrl-C does not come in between."""
+        """End it, and remove its files and its disk; ctrl-C is ignored meanwhile."""
         LOG.debug("lab %s: ending process %d and removing %s", self.host.name, self.pid, self.folder)
         with signals.undisturbed():
             if self.alive:
@@ -147,7 +147,7 @@ class Machine:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def await_end(self, seconds: float) -> None:
-        """Wait until its QEMU has ended; raises LabError if that still runs after ``seconds``."""
+        """Wait until its QEMU has ended; raises LabError after ``seconds``."""
         try:
             wait_for("the lab's end", lambda: not self._there(), seconds=seconds)
         except DeadlineExpired as error:
@@ -159,7 +159,7 @@ class Machine:
         return self.alive
 
     def remember(self) -> None:
-        """Write down what another process needs to find it."""
+        """Write the file by which other processes find it."""
         facts = {"host": self.host.name, "disk": str(self.disk.folder), "pid": self.pid, "port": self.port}
         (self.folder / "machine.json").write_text(
             json.dumps({**facts, "kept": self.kept, "accel": self.accel}), encoding="utf-8"
@@ -167,7 +167,7 @@ class Machine:
 
 
 def _is_qemu(pid: int, folder: Path) -> bool:
-    """Say whether a process is the QEMU of a machine, and not a later one that got its number, or a dead one."""
+    """Return whether a process is the QEMU of a machine: process IDs are used again."""
     try:
         words = psutil.Process(pid).cmdline()
     except psutil.Error:  # it has ended, or is a zombie
@@ -176,7 +176,7 @@ def _is_qemu(pid: int, folder: Path) -> bool:
 
 
 def running(cache: Path | None = None) -> list[Machine]:
-    """Return the labs that run or were to stay and have ended; what other dead ones left is removed."""
+    """Return the running labs, and ended ones that were meant to stay; remove the files of all other dead ones."""
     found = []
     for folder in sorted(runs_folder(cache).iterdir()):
         try:
@@ -202,7 +202,7 @@ def running(cache: Path | None = None) -> list[Machine]:
 
 
 def _being_started(folder: Path) -> bool:
-    """Say whether the process that has made a machine's folder may still be starting what belongs into it."""
+    """Return whether the process that made a machine's folder may still be starting the machine."""
     with contextlib.suppress(
         OSError, IndexError, ValueError
     ):  # removed meanwhile, or nothing that this module has made

@@ -8,24 +8,24 @@ from conformance.lab.disk import Disk
 from conformance.lab.emulator import Emulator
 
 ALWAYS = "root=/dev/vda rw console=ttyS0 net.ifnames=0 intel_iommu=on iommu=pt panic=-1".split()
-"""Kernel arguments of each lab (Linux: kernel-parameters.txt)."""
+"""Kernel arguments of every lab (Linux: kernel-parameters.txt)."""
 
 EMULATED = ["no_timer_check", "mitigations=off"]
-"""Under emulation the timer is checked too impatiently, and there is no speculation to be mitigated."""
+"""Kernel arguments under emulation: its timer is too slow for the kernel's check, and it does not speculate."""
 
 BEYOND = "eth1"
 """The lab's link to a network with a DHCP server, on which the lab itself has no address."""
 
 SPARE = ("0000:00:04.0", "0000:00:05.0")
-"""The card and the disk controller for a passthrough: QEMU gives the slots of its bus in the order of the devices."""
+"""PCI addresses of the card and the disk controller for passthrough: QEMU assigns slots in the order of devices."""
 
 
 def command(host: Host, made: Disk, qemu: Emulator, folder: Path, root: Path, *, port: int) -> list[str]:
     """Return QEMU's command line.
 
-    Beside what boots there is what a passthrough takes, each in an IOMMU group of its own: a spare network card on a
-    network of its own, and a spare disk controller with a disk (:data:`SPARE`). The card :data:`BEYOND` is on a network
-    with a DHCP server, for guests on macvtap. Nothing listens but the forwarded port of sshd, on the loopback address.
+    Two spare devices are for passthrough, each in an IOMMU group of its own: a network card on its own network, and a
+    disk controller with a disk (:data:`SPARE`). The card :data:`BEYOND` is on a network with a DHCP server, for guests
+    on macvtap. Only the forwarded port of sshd listens, on the loopback address.
     """
     virtual = qemu.accel == "tcg"
     arguments = [*ALWAYS, *(EMULATED if virtual else []), *host.kernel_arguments]
@@ -42,7 +42,7 @@ def command(host: Host, made: Disk, qemu: Emulator, folder: Path, root: Path, *,
         *("-kernel", str(made.kernel), "-initrd", str(made.initrd), "-append", " ".join(arguments)),
         *("-serial", f"file:{folder / 'console.log'}"),
         *("-qmp", f"unix:{folder / 'monitor'},server=on,wait=off"),
-        # Thrown away with the lab: what the host's cache still holds when it ends is not missed.
+        # The disk is removed with the lab, so that unwritten cache does not matter.
         *("-drive", f"if=none,id=root,file={root},format=qcow2,cache=unsafe,discard=unmap"),
         *("-device", "virtio-blk-pci,drive=root"),
         *("-netdev", f"user,id=outside,hostfwd=tcp:127.0.0.1:{port}-:22"),

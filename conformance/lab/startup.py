@@ -37,10 +37,10 @@ LOG = logging.getLogger(__name__)
 Progress = Callable[[str], None]
 
 RESUME_SECONDS = 90
-"""From a saved state to an engine that answers."""
+"""Deadline from a saved state to a reachable engine."""
 
 SETTLE_SECONDS = 180
-"""For systemd to have started everything, before a state is saved."""
+"""Deadline for systemd to finish booting, before a state is saved."""
 
 SAVE_SECONDS = 120
 SHUTDOWN_SECONDS = 180
@@ -51,10 +51,10 @@ STATE = ("disk.qcow2", "memory")
 
 @contextlib.contextmanager
 def engine(host: Host, progress: Progress) -> Iterator[tuple[Machine, Tunnel]]:
-    """Have a lab and a way to its engine: one that is up already, else one for as long as this lasts.
+    """Yield a lab and a tunnel to its engine: a lab that is up already, else one that ends with the context.
 
     Raises:
-        LabError: it cannot be built or started.
+        LabError: the lab cannot be built or started.
     """
     up = next((one for one in running() if one.kept and one.host == host and one.state() == "running"), None)
     machine = up or start(host, progress)
@@ -73,38 +73,38 @@ def engine(host: Host, progress: Progress) -> Iterator[tuple[Machine, Tunnel]]:
 
 
 def require(host: Host, *, anew: bool = False) -> None:
-    """Name at once, before any work, what is missing for a host's start; ``anew``: with a disk made anew.
+    """Check, before any work, that the packages for a host's start are installed; ``anew``: with a new disk.
 
     Raises:
-        LabError: packages are missing, or this user may not do what it takes.
+        LabError: packages are missing, or this user may not use user namespaces.
     """
     packages.require("start", *disk.takes(host, anew=anew), *(("qemu",) if emulator.builds() else ()))
 
 
 def start(host: Host, progress: Progress, *, keep: bool = False, saved: bool = True) -> Machine:
-    """Start a lab and wait until its engine answers; everything it needs is made first, where it is not there.
+    """Start a lab and wait until its engine answers; build missing parts first.
 
-    Under emulation it goes on from a saved state, which is made at the first start; one that cannot be used is thrown
-    away, and the lab is booted.
+    Under emulation the lab resumes from a saved state, which the first start makes. An unusable state is removed, and
+    the lab boots.
 
     Args:
-        host: which.
-        progress: told what is being done.
-        keep: it outlives this process; otherwise it ends with it, however that ends.
-        saved: it may go on from a saved state.
+        host: the definition.
+        progress: gets each step.
+        keep: the lab outlives this process; otherwise it ends with the process, even if that is killed.
+        saved: the lab may resume from a saved state.
 
     Raises:
-        LabError: a package is missing, it cannot be built, or does not start.
-        HarnessError: it cannot build the image, where no engine of this machine could.
+        LabError: a package is missing, or the lab cannot be built or started.
+        HarnessError: neither an engine of this machine nor the lab can build the image.
     """
     require(host)
     qemu = emulator.ensure(probe_media.ensure(progress), progress)
     made = disk.ensure(host, progress)
     if made.without_image.exists():
         with store.locked(made.folder / "state.lock", progress, f"the image of the lab {host.name}"):
-            if made.without_image.exists():  # nobody else was quicker
+            if made.without_image.exists():  # no other process was faster
                 _build_image(host, made, qemu, progress)
-    if not saved or qemu.accel == "kvm":  # boots in seconds, and a state would hold what only this processor has
+    if not saved or qemu.accel == "kvm":  # it boots in seconds, and a state would depend on this processor
         return _boot(host, made, qemu, progress, keep=keep)
     state = made.folder / f"state-{_key(host, qemu)}"
     with store.locked(made.folder / "state.lock", progress, f"the saved state of the lab {host.name}"):
@@ -119,8 +119,8 @@ def start(host: Host, progress: Progress, *, keep: bool = False, saved: bool = T
 
 
 def _key(host: Host, qemu: Emulator) -> str:
-    """Return what a saved state depends on beside the disk: the program, and the machine that it emulates."""
-    # The folder's name is the hash of the program's recipe; where the cache lies does not matter.
+    """Return a hash of the saved state's dependencies beside the disk: QEMU's program and command line."""
+    # The folder's name is the hash of the program's recipe; the path of the cache does not matter.
     anywhere = dataclasses.replace(qemu, program="/".join(Path(qemu.program).parts[-2:]))
     words = command(host, Disk(Path("disk")), anywhere, Path("folder"), Path("root"), port=0)
     return hashlib.sha256(json.dumps([qemu.version, *words]).encode()).hexdigest()[:12]
@@ -142,13 +142,13 @@ def _resume(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progr
 
         def loaded() -> bool:
             if not machine.alive:
-                raise machine.failed("did not take its saved state")
+                raise machine.failed("ended while it loaded its saved state")
             return machine.state() == "paused"
 
         try:
             wait_for("the lab's memory to be loaded", loaded, seconds=RESUME_SECONDS, seen=machine.state)
         except DeadlineExpired as error:
-            raise machine.failed(f"did not take its saved state: {error.message}") from error
+            raise machine.failed(f"did not load its saved state: {error.message}") from error
         with monitor(machine.folder / "monitor") as asked:
             asked.ask("cont")
         _await_engine(machine, RESUME_SECONDS)
@@ -157,10 +157,10 @@ def _resume(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progr
 
 
 def _build_image(host: Host, made: Disk, qemu: Emulator, progress: Progress) -> None:
-    """Boot a lab, let its own engine build the image, and keep that on the disk, whole or not at all."""
+    """Boot a lab, build the image with its engine, and keep it on the disk, completely or not at all."""
     machine = _boot(host, made, qemu, progress, keep=False)
     try:
-        progress(f"the lab {host.name} builds the image by itself, once; where it is emulated, that takes ten minutes")
+        progress(f"the lab {host.name} builds the image, once; this takes ten minutes under emulation")
         tunnel = machine.tunnel()
         try:
             image.ensure_image(connect(f"unix://{tunnel.socket}"), progress)
@@ -180,7 +180,7 @@ def _build_image(host: Host, made: Disk, qemu: Emulator, progress: Progress) -> 
 
 
 def _save(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progress) -> None:
-    """Boot a lab and keep its state, whole or not at all."""
+    """Boot a lab and save its state, completely or not at all."""
     machine = _boot(host, made, qemu, progress, keep=False)
     try:
         progress(f"saving the state of the lab {host.name}, once")
@@ -196,7 +196,7 @@ def _save(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progres
             def written() -> bool:
                 status = asked.ask("query-migrate").get("status")
                 if status in ("failed", "cancelled"):
-                    raise LabError(f"QEMU could not save the lab's state: {status}")
+                    raise LabError(f"QEMU could not save the lab's state: {status}", "conformance lab rebuild")
                 return bool(status == "completed")
 
             try:
@@ -206,7 +206,7 @@ def _save(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progres
             asked.ask("quit")
         machine.await_end(END_SECONDS)
         (machine.folder / "disk.qcow2").rename(new / "disk.qcow2")
-        for state in made.folder.glob("state-*/"):  # of another QEMU or another machine: nobody comes back to them
+        for state in made.folder.glob("state-*/"):  # states of another QEMU or another machine are of no use
             shutil.rmtree(state, ignore_errors=True)
         new.rename(saved)
     finally:
@@ -216,7 +216,7 @@ def _save(host: Host, made: Disk, qemu: Emulator, saved: Path, progress: Progres
 def _launch(
     host: Host, made: Disk, qemu: Emulator, backing: Path, kind: str, *more: str, keep: bool, tries: int = 3
 ) -> Machine:
-    """Start QEMU on a disk of its own over one that stays as it is, named by where it really lies: links may go."""
+    """Start QEMU on an overlay over a read-only disk, named by its real path: links may be removed."""
     folder = runs_folder() / f"{host.name}-{os.getpid()}-{secrets.token_hex(3)}"
     machine: Machine | None = None
     try:
@@ -232,7 +232,7 @@ def _launch(
         program.run(["qemu-img", "create", "-q", str(folder / "spare.raw"), "64M"], log=folder / "qemu.log", seconds=60)
         port = free_port()
         words = command(host, made, qemu, folder, folder / "disk.qcow2", port=port)
-        # It must not outlive who cannot end it any more, killed or not (prctl(2), PR_SET_PDEATHSIG).
+        # It ends with this process, even if that is killed (prctl(2), PR_SET_PDEATHSIG).
         tied = [] if keep else ["setpriv", "--pdeathsig", "KILL", "--"]
         with (folder / "qemu.log").open("ab") as log, signals.deferred():
             process = subprocess.Popen(
@@ -241,7 +241,7 @@ def _launch(
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                start_new_session=True,  # a terminal's ctrl-C must not end it before the clean-up in it is done
+                start_new_session=True,  # ctrl-C in a terminal must not end it before the clean-up inside of it
             )
             machine = Machine(host, made, folder, process.pid, port, keep, qemu.described, process)
         LOG.debug("lab %s: process %d: %s", host.name, process.pid, shlex.join([*words, *more]))
@@ -257,7 +257,7 @@ def _launch(
             status = process.poll()
             if status is not None:
                 if b"hostfwd" in (folder / "qemu.log").read_bytes() and tries > 1:
-                    return True  # somebody else was quicker to take the port
+                    return True  # another process took the port first
                 raise machine.failed(f"did not start: QEMU ended with status {status}")
             return (folder / "monitor").exists()
 
@@ -281,17 +281,17 @@ def _ended_on_error(machine: Machine) -> Iterator[None]:
 
 
 def _await_engine(machine: Machine, seconds: float) -> None:
-    """Wait until the engine in it answers.
+    """Wait until a lab's engine answers.
 
     Raises:
-        LabError: it does not within ``seconds``, or QEMU ended.
+        LabError: the engine does not answer within ``seconds``, or QEMU ended.
     """
     said = ""
 
     def answers() -> bool:
         nonlocal said
         if not machine.alive:
-            raise machine.failed("ended while it was booted")
+            raise machine.failed("ended while it booted")
         try:
             done = subprocess.run(
                 machine.ssh("test -S /var/run/docker.sock && systemctl is-active --quiet docker"),
@@ -302,7 +302,7 @@ def _await_engine(machine: Machine, seconds: float) -> None:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            said = "ssh was not answered"
+            said = "no answer to ssh"
             return False
         said = done.stderr.strip()
         return done.returncode == 0
@@ -310,4 +310,4 @@ def _await_engine(machine: Machine, seconds: float) -> None:
     try:
         wait_for("the lab's engine", answers, seconds=seconds, interval=0.5, seen=lambda: said)
     except DeadlineExpired as error:
-        raise machine.failed(f"did not get to an engine that answers within {seconds:g} s ({said})") from error
+        raise machine.failed(f"has no engine that answers within {seconds:g} s ({said})") from error

@@ -259,7 +259,7 @@ def start(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setattr(packages, "require", lambda *_: None)
     monkeypatch.setattr(emulator, "ensure", lambda *_: tools.qemu)
     monkeypatch.setattr(disk, "ensure", lambda *_: tools.made)
-    monkeypatch.setattr(Machine, "failed", lambda self, what: LabError(f"the lab {what}; it is: {self.state()}"))
+    monkeypatch.setattr(Machine, "failed", lambda self, what: LabError(f"the lab {what}; its state: {self.state()}"))
     started: list[Machine] = []
 
     def start(said: list[str] | None = None, **more: bool) -> Machine:
@@ -352,7 +352,7 @@ def test_a_qemu_that_is_too_slow(
 def test_an_engine_that_never_answers(tools: Tools, start: Start, monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
     monkeypatch.setattr(startup, "COLD_SECONDS", 0.6)
     tools.program("ssh", "echo 'Connection refused' >&2; exit 255")
-    with pytest.raises(LabError, match=r"within 0\.6 s \(Connection refused\); it is: running"):
+    with pytest.raises(LabError, match=r"within 0\.6 s \(Connection refused\); its state: running"):
         start()
     assert not list(runs.iterdir())
 
@@ -380,7 +380,7 @@ def test_an_error_shows_the_console_and_keeps_it(
     monkeypatch.setattr(paths, "ARTEFACTS", tmp_path / "artefacts")
     lab.console.write_text("Linux version\x1b[2J\n" + "x\n" * 99 + "the end\n")
     error = lab.failed("did not do it")
-    assert "did not do it; it is: running" in error.message
+    assert "did not do it; its state: running" in error.message
     assert error.message.endswith("    the end")
     (kept,) = (tmp_path / "artefacts").iterdir()
     assert kept.read_text().startswith("Linux version")
@@ -389,7 +389,7 @@ def test_an_error_shows_the_console_and_keeps_it(
     wait_for("its end", lambda: not lab.alive, seconds=30)
     (lab.folder / "qemu.log").write_text("Aborted\n")
     error = lab.failed("no longer runs")
-    assert "it is: ended; QEMU said:\n    Aborted" in error.message
+    assert "its state: ended; QEMU wrote:\n    Aborted" in error.message
     assert "conformance lab up" in error.remedy
 
 
@@ -421,7 +421,7 @@ def test_where_no_engine_had_the_image_the_lab_builds_it_once(
     said: list[str] = []
     start(said)
     assert without_image == ["unix:///lab.sock"]
-    assert any("builds the image by itself" in line for line in said)
+    assert any("builds the image, once" in line for line in said)
     assert tools.made.root.read_text() == "image\n", "what qemu-img wrote"
     assert not tools.made.without_image.exists()
     assert not (tools.made.folder / "disk.new").exists()
@@ -437,7 +437,7 @@ def test_an_image_that_cannot_be_built_leaves_the_disk_as_it_was(
 
     tools.made.root.write_text("without")
     monkeypatch.setattr("conformance.engine.image.ensure_image", fail)
-    with pytest.raises(LabError, match="did not build the image: no mirror; it is: running"):
+    with pytest.raises(LabError, match="did not build the image: no mirror; its state: running"):
         start()
     assert (tools.made.root.read_text(), tools.made.without_image.exists()) == ("without", True)
     assert not list(runs.iterdir())
