@@ -128,6 +128,6 @@ def test_the_host_is_afterwards_what_it_was_before(
 
     container.stop()
 
-    after = host_network.snapshot(run.engine.client, run.image.id, run.id)
+    after = host_network.snapshot(run.shell)
     evidence |= {"added": sorted(after - host_before), "removed": sorted(host_before - after)}
     assert after == host_before

@@ -7,8 +7,6 @@ from xml.sax.saxutils import quoteattr
 import libvirt
 
 from conformance.container.container import Container
-from conformance.engine import one_shot
-from conformance.engine.client import engine_errors
 from conformance.errors import HarnessError
 from conformance.host import char_devices
 from conformance.run.context import Run
@@ -122,7 +120,7 @@ def _network(container: Container, _: Run) -> str:
 
 def _macvtap(container: Container, run: Run) -> str:
     """Open a device of macvtap, whose module the host has loaded by then: until it has, everything looks refused."""
-    found = char_devices.majors(run.engine.client, run.image.id, run.id, ["macvtap"])
+    found = char_devices.majors(run.shell, ["macvtap"])
     return _said(container, MACVTAP, "mknod", "mktemp", "grep", words=[str(found["macvtap"])])
 
 
@@ -184,15 +182,10 @@ def reached_under(run: Run, profile: str, power: str) -> str:
     Raises:
         EngineError: the engine refused.
     """
-    with engine_errors():
-        return one_shot.output(
-            run.engine.client,
-            run.image.id,
-            ["sh", "-c", REFUSED_BY_PROFILE[power]],
-            run=run.id,
-            network_mode="none",
-            binds=["/proc/sys:/host-procsys"],
-            cap_add=["SYS_ADMIN"],
-            device_cgroup_rules=["b *:* rwm"],
-            security_opt=[f"apparmor={profile}", "seccomp=unconfined"],
-        ).strip()
+    return run.shell.run(
+        REFUSED_BY_PROFILE[power],
+        binds=["/proc/sys:/host-procsys"],
+        cap_add=["SYS_ADMIN"],
+        device_cgroup_rules=["b *:* rwm"],
+        security_opt=[f"apparmor={profile}", "seccomp=unconfined"],
+    ).strip()

@@ -10,6 +10,7 @@ import typer
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.errors import LabError
 from conformance.lab import DEFINITIONS, definition, disk, machine, pins
+from conformance.util import paths
 from conformance.util.progress import Progress
 
 app = typer.Typer(
@@ -132,6 +133,7 @@ def rebuild(name: Name = definition.DEFAULT) -> None:
 @app.command()
 def pin(name: Name = definition.DEFAULT) -> None:
     """Pin a lab host's packages to what Debian has today, for maintainers; commit the file that it writes."""
+    paths.require_checkout("lab pin")
     progress = Progress()
     count = pins.renew(definition.load(name), progress)
     progress.clear()

@@ -16,7 +16,7 @@ import libvirt
 
 from conformance.container import effective_state, libvirt_connection
 from conformance.engine import exec_stream, labels
-from conformance.engine.client import REMEDY, engine_errors
+from conformance.engine.api_errors import REMEDY, engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
 from conformance.model.contract import Device
 from conformance.model.mode import STOP_TIMEOUT, Mode

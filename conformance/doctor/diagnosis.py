@@ -343,6 +343,8 @@ def _disk() -> Finding:
 
 
 def _packages(patient: Inspection) -> Iterator[Finding]:
+    if paths.CHECKOUT is None:  # ./run, which installs packages, is the repository's
+        return
     for command, title, vital in (("matrix", "Debian packages", True), ("lab", "Debian packages of the lab", False)):
         found = Finding(f"packages-{command}", title, "yes", "all are installed")
         missing = _missing(command)

@@ -10,6 +10,7 @@ from conformance.doctor.finding import Inspection, Report
 from conformance.doctor.survey import Survey
 from conformance.engine import image, labels, local_daemon
 from conformance.engine.client import Engine, NoEngineError, address, connect
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError
 from conformance.host import kvm as accel
 from conformance.media import probe as probe_media
@@ -52,7 +53,7 @@ def _survey(
     engine: Engine | None, refusal: EngineError | None, found: image.ImageInfo | None, run: str
 ) -> Survey | None:
     if engine and found:
-        return survey.through(engine, found.id, run)
+        return survey.through(HostShell(engine.client, found.id, run))
     here = engine.local if engine else isinstance(refusal, NoEngineError) and not address()[1]
     return survey.here() if here else None
 
@@ -61,7 +62,7 @@ def _boot(engine: Engine | None, found: image.ImageInfo | None, run: str) -> acc
     """Boot a kernel under bare KVM with what is there already; None where too little is."""
     probe = probe_media.cached()
     if engine and found and found.tag == image.TAG and probe:
-        asking = accel.KvmProbe(engine.client, found.id, probe, run)
+        asking = accel.KvmProbe(HostShell(engine.client, found.id, run), probe)
         asking.begin()
         try:
             return asking.answer()

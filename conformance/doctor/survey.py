@@ -8,12 +8,10 @@ import re
 import subprocess
 from dataclasses import dataclass
 
-import docker.errors
-
 from conformance.container import effective_state
 from conformance.container.container import CANNOT_GRANT, NO_DEVICE
-from conformance.engine import one_shot
-from conformance.engine.client import Engine, engine_errors
+from conformance.engine.host_shell import HostShell
+from conformance.errors import EngineError
 
 DEVICES = ("/dev/kvm", "/dev/net/tun")
 
@@ -102,63 +100,46 @@ def _run(command: list[str], *, own_network: bool = False) -> str:
     return done.stdout
 
 
-def through(engine: Engine, image: str, run: str) -> Survey:
+def through(shell: HostShell) -> Survey:
     """Look at an engine's machine from containers that are gone afterwards.
 
     Args:
-        engine: where.
-        image: an image that it has, with a shell; without ``ip`` links are not tried.
-        run: the run's id, for the label.
+        shell: on that machine; without ``ip`` links are not tried.
 
     Raises:
         EngineError: the engine refused or is gone.
     """
-    with engine_errors():
-        seen = one_shot.output(
-            engine.client,
-            image,
-            ["sh", "-c", LOOK],
-            run=run,
-            seconds=SECONDS,
-            network_mode="host",
-            pid_mode="host",
-            cap_add=["SYS_PTRACE"],
-            security_opt=["apparmor=unconfined"],  # its default profile does not let another's namespaces be seen
-        )
-        seen += _privileged(engine, image, run)
-        return parse(seen, _attempt(engine, image, run))
+    seen = shell.run(
+        LOOK,
+        seconds=SECONDS,
+        network_mode="host",
+        pid_mode="host",
+        cap_add=["SYS_PTRACE"],
+        security_opt=["apparmor=unconfined"],  # its default profile does not let another's namespaces be seen
+    )
+    seen += _privileged(shell)
+    return parse(seen, _attempt(shell))
 
 
-def _privileged(engine: Engine, image: str, run: str) -> str:
+def _privileged(shell: HostShell) -> str:
     """Return, as LOOK would, which capabilities --privileged gives; nothing where the engine does not start it."""
     command = ["sed", "-n", r"s/^CapBnd:[[:space:]]*/granted /p", "/proc/self/status"]
     try:
-        return one_shot.output(
-            engine.client, image, command, run=run, seconds=SECONDS, privileged=True, network_mode="none"
-        )
-    except docker.errors.APIError as error:
-        if CANNOT_GRANT.search(error.explanation or ""):
+        return shell.output(command, seconds=SECONDS, privileged=True)
+    except EngineError as error:
+        if CANNOT_GRANT.search(error.message):
             return "refused\n"
         raise
 
 
-def _attempt(engine: Engine, image: str, run: str) -> str:
+def _attempt(shell: HostShell) -> str:
     absent: list[str] = []
     while True:
         devices = [f"{node}:{node}:rwm" for node in DEVICES if node not in absent]
         try:
-            return one_shot.output(
-                engine.client,
-                image,
-                ["sh", "-c", TRY],
-                run=run,
-                seconds=SECONDS,
-                devices=devices,
-                cap_add=["NET_ADMIN"],
-                network_mode="none",
-            )
-        except docker.errors.APIError as error:
-            missing = NO_DEVICE.search(error.explanation or "")
+            return shell.run(TRY, seconds=SECONDS, devices=devices, cap_add=["NET_ADMIN"])
+        except EngineError as error:
+            missing = NO_DEVICE.search(error.message)
             if not missing or missing["path"] in absent:
                 raise
             absent.append(missing["path"])

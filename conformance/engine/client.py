@@ -1,6 +1,5 @@
 """The container engine: reached within a deadline, or refused with a reason."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -12,10 +11,12 @@ from typing import Any
 
 import docker
 import requests
-from docker.errors import DockerException, NotFound
+from docker.errors import DockerException
 from docker.utils import kwargs_from_env
 
-from conformance.engine import one_shot, ssh_tunnel
+from conformance.engine import ssh_tunnel
+from conformance.engine.api_errors import REMEDY
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError, EngineGone
 from conformance.model.fingerprint import HostFingerprint
 from conformance.util.wait import DeadlineExpired, within
@@ -26,9 +27,6 @@ API_NEEDED = (1, 41)
 
 CONNECT_SECONDS = 15
 CALL_SECONDS = 120
-
-
-REMEDY = "look at the engine's own log, start it again, and run again"
 
 
 class NoEngineError(EngineError):
@@ -59,13 +57,12 @@ class Engine:
             why = error.message if isinstance(error, DeadlineExpired) else error
             raise EngineGone(f"the engine went away: {why}", REMEDY) from error
 
-    def fingerprint(self, image: str | None = None, run: str = "") -> HostFingerprint:
+    def fingerprint(self, shell: HostShell | None = None) -> HostFingerprint:
         """Describe the engine's host.
 
         Args:
-            image: any image with a ``cat``; on a remote engine a throw-away container of it is asked for the
-                CPU's model, which the engine does not tell.
-            run: the run's id, for that container's label.
+            shell: on that host, with cat. It reads the CPU's model, which the engine's own description lacks; not
+                needed where the host is this machine.
         """
         return HostFingerprint(
             kernel=str(self.info.get("KernelVersion", "")),
@@ -74,7 +71,7 @@ class Engine:
             engine=self.name,
             os=str(self.info.get("OperatingSystem", "")),
             arch=str(self.info.get("Architecture", "")),
-            cpu=self._cpu(image, run),
+            cpu=self._cpu(shell),
             cpus=int(self.info.get("NCPU") or 0),
         )
 
@@ -83,16 +80,15 @@ class Engine:
         """Say whether the engine's host is this very machine; a forwarded socket alone proves nothing."""
         return self.host.startswith("unix:") and is_here(self.info)
 
-    def _cpu(self, image: str | None, run: str) -> str:
+    def _cpu(self, shell: HostShell | None) -> str:
         if self.local:
             return _model_name(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-        if image is None:
+        if shell is None:
             return ""
         try:
-            output = one_shot.output(self.client, image, ["cat", "/proc/cpuinfo"], run=run, network_mode="none")
-        except (DockerException, requests.RequestException):
-            return ""  # a nicety: not worth a run
-        return _model_name(output)
+            return _model_name(shell.output(["cat", "/proc/cpuinfo"]))
+        except EngineError:
+            return ""  # no verdict depends on it
 
 
 def is_here(info: Mapping[str, Any]) -> bool:
@@ -299,16 +295,3 @@ def _model_name(cpuinfo: str) -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return ""
-
-
-@contextlib.contextmanager
-def engine_errors() -> Iterator[None]:
-    """Turn the errors of the engine's API into the harness's own."""
-    try:
-        yield
-    except NotFound as error:
-        raise EngineError("the container or network is gone: someone else removed it") from error
-    except DockerException as error:
-        raise EngineError(f"the engine refused: {error}") from error
-    except (requests.exceptions.RequestException, ConnectionError) as error:
-        raise EngineGone(f"the engine went away: {error}", REMEDY) from error

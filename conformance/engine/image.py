@@ -20,7 +20,8 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from docker.utils import parse_repository_tag
 
 from conformance.engine import labels
-from conformance.engine.client import Engine, engine_errors
+from conformance.engine.api_errors import engine_errors
+from conformance.engine.client import Engine
 from conformance.errors import EngineError, HarnessError
 from conformance.util import apt, paths, signals
 

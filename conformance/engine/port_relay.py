@@ -19,7 +19,7 @@ import docker.errors
 import requests
 
 from conformance.engine import labels
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.engine.exec_stream import LATER, STDERR, STDOUT, Frames, Stream
 from conformance.errors import EngineError
 from conformance.util import signals

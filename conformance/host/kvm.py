@@ -15,12 +15,11 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 
-import docker
 import docker.errors
 
 from conformance.container.container import NO_DEVICE
-from conformance.engine import one_shot
-from conformance.engine.client import REMEDY, engine_errors
+from conformance.engine.api_errors import REMEDY, engine_errors
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineGone
 from conformance.media.probe import CMDLINE, Probe
 from conformance.media.probe_report import MARK
@@ -55,17 +54,14 @@ class KvmProbe:
     """The question, asked beside whatever else goes on; it is waited for only where its answer is needed.
 
     Args:
-        client: the engine.
-        image: an image with QEMU.
-        probe: whose kernel is booted.
-        run: the run's id, for the label.
+        shell: on the host, with QEMU.
+        probe: the media; QEMU boots their kernel.
     """
 
-    def __init__(self, client: docker.DockerClient, image: str, probe: Probe, run: str) -> None:
-        self._client = client
-        self._image = image
+    def __init__(self, shell: HostShell, probe: Probe) -> None:
+        self._shell = shell
+        self._client = shell.client
         self._probe = probe
-        self._run = run
         self._answer: Future[HostKvm] = Future()
         self._withdrawn = threading.Event()
         # A daemon: an engine that hangs must not keep the process.
@@ -114,9 +110,7 @@ class KvmProbe:
         device = ["/dev/kvm:/dev/kvm:rwm"]
         with engine_errors():
             self._go_on()
-            with one_shot.created(
-                self._client, self._image, words, run=self._run, devices=device, network_mode="none"
-            ) as container:
+            with self._shell.created(words, devices=device) as container:
                 self._go_on()
                 self._client.api.put_archive(container, "/", _media(self._probe))
                 self._go_on()

@@ -6,4 +6,4 @@ It runs under plain QEMU, built from pinned Debian packages and without root. To
 
 from conformance.util import paths
 
-DEFINITIONS = paths.PROJECT / "lab"
+DEFINITIONS = paths.LAB

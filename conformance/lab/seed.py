@@ -20,7 +20,7 @@ from typing import Any
 import docker
 import docker.errors
 
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import LabError
 from conformance.util import process
 

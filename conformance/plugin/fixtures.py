@@ -116,12 +116,11 @@ def host_before(request: pytest.FixtureRequest, run: Run, mode: Mode, _alone: No
     if not mode.host_network:
         yield frozenset()
         return
-    client = run.engine.client
-    network_leftovers.remember(client, run.image.id, run.id)
-    yield network.snapshot(client, run.image.id, run.id)
+    network_leftovers.remember(run.shell)
+    yield network.snapshot(run.shell)
     progress = request.config.stash[PROGRESS]
     with contextlib.suppress(EngineError):  # what is left then, the end of the session says once
-        for line in cleanup.give_back(client, run.id):
+        for line in cleanup.restore_network(run.engine.client, run.id):
             progress(f"{mode.id}: removed what a killed container had left {line}")
 
 

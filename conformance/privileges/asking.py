@@ -9,6 +9,7 @@ from conformance.model.record import Record
 from conformance.model.verdict import EMULATIONS_FAULT, Verdict, gravest
 from conformance.privileges.configuration import Answer, Configuration
 from conformance.run.context import Run
+from conformance.util import paths
 from conformance.workers import sessions
 
 TRIES = 2
@@ -61,7 +62,7 @@ class Asking:
     def _session(self, without: Sequence[str], features: Sequence[str]) -> list[Record]:
         markers = [self.run.contract.feature(one).marker for one in features]
         wanted = "essential" + (f" and ({' or '.join(markers)})" if markers else "")
-        words = ["suites", "-m", wanted, f"--mode={self.mode}", *(f"--without={one}" for one in without)]
+        words = [*paths.TESTS, "-m", wanted, f"--mode={self.mode}", *(f"--without={one}" for one in without)]
         for _ in range(TRIES):
             self.run.warnings.clear()
             records = sessions.within(self.run, words)

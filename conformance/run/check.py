@@ -25,6 +25,9 @@ REPORTING = frozenset("bench ci cli doctor lab privileges report selfcheck worke
 """Packages that select tests, run labs or show results: none of them can change an answer. Every other package counts,
 so that a new one cannot be forgotten."""
 
+INSTALLED = frozenset({"data", "suites"})
+"""Packages of a wheel that lie elsewhere in the repository; what they hold is counted by itself."""
+
 
 @functools.cache
 def digest(*files: Path) -> str:
@@ -42,7 +45,7 @@ def digest(*files: Path) -> str:
 
 @functools.cache
 def _harness() -> str:
-    modules = (path for path in paths.PACKAGE.rglob("*.py") if _part(path) not in REPORTING)
+    modules = (path for path in paths.PACKAGE.rglob("*.py") if _part(path) not in REPORTING | INSTALLED)
     media = (path for path in paths.ISOS.rglob("*") if path.is_file())
     made = hashlib.sha256()
     for path in (*sorted(modules), *sorted(media)):

@@ -9,11 +9,15 @@ import docker
 import docker.errors
 
 from conformance.engine import labels
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError
-from conformance.host import apparmor, cgroup_options, network_leftovers, network_lock, pci
+from conformance.host import apparmor, cgroup_options, network_leftovers, network_lock, vfio
+from conformance.host.change import HostChange
 from conformance.host.network_lock import HostBusy
 from conformance.util.wait import DeadlineExpired, wait_for
+
+CHANGES = (network_leftovers.CHANGE, apparmor.CHANGE, cgroup_options.CHANGE, vfio.CHANGE)
+"""Kinds of changes of the host that a run makes; clean-up undoes them in this order."""
 
 STOP_SECONDS = 20
 """For a container to end by itself, which it does at once where no guest has to be shut down."""
@@ -66,17 +70,14 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
             take(f"network {network['Name']}", partial(api.remove_network, network["Id"]))
         volumes = api.volumes(filters={"label": mark})["Volumes"] or []
         for volume in volumes:
-            # First the host: as long as it is not what it was, the volume remembers that.
-            given = [partial(_give_back, client, volume, gone, alone)] if labels.HOST_BEFORE in volume["Labels"] else []
-            given += [partial(_unload, client, volume, gone)] if labels.PROFILE in volume["Labels"] else []
-            given += (
-                [partial(cgroup_options.give_back, client, volume["Labels"])]
-                if labels.DELEGATION in volume["Labels"]
-                else []
-            )
-            given += [partial(_return_device, client, volume, gone)] if labels.PCI_DEVICE in volume["Labels"] else []
-            take(f"volume {volume['Name']}", *given, partial(api.remove_volume, volume["Name"], force=True))
-        # The image is what gives the host back what such a volume remembers.
+            # First the host: until it is restored, the volume remembers its state.
+            restored = [
+                partial(_restore, client, change, volume, gone, alone)
+                for change in CHANGES
+                if change.label in volume["Labels"]
+            ]
+            take(f"volume {volume['Name']}", *restored, partial(api.remove_volume, volume["Name"], force=True))
+        # Restoring the host takes the image that such a volume names.
         waits = [one for one in volumes if labels.IMAGE in one["Labels"] and f"volume {one['Name']}" not in gone]
         for image in [] if waits else api.images(filters={"label": mark}):
             take(f"image {image['Id']}", partial(api.remove_image, image["Id"], force=True, noprune=True))
@@ -109,39 +110,35 @@ def _insist(call: Callable[[], object]) -> None:
     wait_for("the engine to let go of it", ask, seconds=REMOVE_SECONDS, interval=0.5, seen=lambda: refusal)
 
 
-def give_back(client: docker.DockerClient, run: str) -> list[str]:
-    """Take away what a run's containers left in the host's network, which the caller has to itself.
+def restore_network(client: docker.DockerClient, run: str) -> list[str]:
+    """Remove leftovers of a run's containers from the host's network, which the caller has to itself.
 
     Returns:
-        What was taken away, one line each; empty where nothing was left.
+        The leftovers that were removed, one line each; empty where there were none.
 
     Raises:
-        EngineError: something is still there, or the engine refused.
+        EngineError: leftovers are still there, or the engine refused.
     """
+    change = network_leftovers.CHANGE
     done: list[str] = []
     with engine_errors():
-        volumes = client.api.volumes(filters={"label": [f"{labels.RUN}={run}", labels.HOST_BEFORE]})["Volumes"]
+        volumes = client.api.volumes(filters={"label": [f"{labels.RUN}={run}", change.label]})["Volumes"]
         for volume in volumes or []:
-            _give_back(client, volume, done, alone=True)
+            _restore(client, change, volume, done, alone=True)
             client.api.remove_volume(volume["Name"], force=True)
     return done
 
 
-def _give_back(client: docker.DockerClient, volume: dict[str, Any], done: list[str], alone: bool) -> None:
-    lock = network_lock.held(lambda _: None, seconds=0, address=network_lock.address(client.info()))
-    with contextlib.nullcontext() if alone else lock:
-        taken = network_leftovers.give_back(client, volume["Labels"])
-    done += [f"in the host's network: {taken}"] if taken else []
-
-
-def _unload(client: docker.DockerClient, volume: dict[str, Any], done: list[str]) -> None:
-    apparmor.unload(client, volume["Labels"])
-    done.append(f"AppArmor profile {volume['Labels'][labels.PROFILE]}")
-
-
-def _return_device(client: docker.DockerClient, volume: dict[str, Any], done: list[str]) -> None:
-    pci.give_back(client, volume["Labels"])
-    done.append(f"PCI device {volume['Labels'][labels.PCI_DEVICE].partition(' ')[0]}: given back to its driver")
+def _restore(
+    client: docker.DockerClient, change: HostChange, volume: dict[str, Any], done: list[str], alone: bool
+) -> None:
+    """Undo one change of the host; raises HostBusy while another run has the host's network and the change is there."""
+    lock: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if change.in_host_network and not alone:
+        lock = network_lock.held(lambda _: None, seconds=0, address=network_lock.address(client.info()))
+    with lock:
+        line = change.undo(client, volume)
+    done += [line] if line else []
 
 
 def sweep(client: docker.DockerClient, *, alone: bool = False) -> list[str]:

@@ -10,18 +10,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-import docker.errors
-
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import client as engine
-from conformance.engine import image, labels, one_shot
-from conformance.engine.client import Engine, engine_errors
+from conformance.engine import image, labels
+from conformance.engine.api_errors import engine_errors
+from conformance.engine.client import Engine
+from conformance.engine.host_shell import HostShell
 from conformance.engine.port_relay import Relay
-from conformance.errors import EngineError, HarnessError, Unsupported
+from conformance.errors import EngineError, EngineGone, HarnessError, Unsupported
 from conformance.guests.peer_network import PeerNetwork, peer_image
 from conformance.guests.spec import Accel
 from conformance.host import apparmor, char_devices, lsm_denials
-from conformance.host.cgroup_options import Delegation
+from conformance.host.cgroup_options import CgroupOptions
 from conformance.host.kvm import HostKvm, KvmProbe
 from conformance.host.pci import PciPool
 from conformance.lab.emulator import EMULATION
@@ -45,6 +45,8 @@ HOPELESS = (
 RARELY = 3600.0
 """Seconds between two runs of the image's health check by the engine in a thrifty run. Each is a program that is
 started in the container, which an emulated host feels: two to six of every twelve seconds (measured on debian-12)."""
+
+VERSIONS = "libvirtd --version || virtqemud --version; qemu-system-x86_64 --version"
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
 
@@ -149,20 +151,19 @@ class Run:
         for module, title in modes.MODULES.items():
             if module not in self.fingerprint.security and (equal := modes.without_module(self.contract, mode, module)):
                 raise Unsupported(f"the engine has no {title}: there the mode is {equal}")
-        client = self.engine.client
         if "apparmor" in self.fingerprint.security and mode.profile:
-            apparmor.load(client, self.image.id, self.id, mode.profile)
+            apparmor.load(self.shell, mode.profile)
         if not mode.vfio:
-            self.pci_pool.give_back()
+            self.pci_pool.restore()
         if mode.cgroup_namespace == "host":
-            self.delegation.note()
+            self.cgroup_options.remember()
         else:
-            self.delegation.give_back()
+            self.cgroup_options.restore()
         return Container(
-            client,
+            self.engine.client,
             dataclasses.replace(
                 mode,
-                majors=char_devices.majors(client, self.image.id, self.id, mode.drivers),
+                majors=char_devices.majors(self.shell, mode.drivers),
                 groups=self.pci_pool.bind() if mode.vfio else (),
             ),
             self.image.id,
@@ -187,7 +188,7 @@ class Run:
             who = lsm_denials.CONTAINERS
         else:
             return []
-        return lsm_denials.since(self.engine.client, self.image.id, self.id, container.marked, who)
+        return lsm_denials.since(self.shell, container.marked, who)
 
     @functools.cached_property
     def peer_network(self) -> PeerNetwork:
@@ -201,15 +202,20 @@ class Run:
         """
         vars(part).update(peer_network=self.peer_network, _relay=self._relay, pci_pool=self.pci_pool)
 
+    @property
+    def shell(self) -> HostShell:
+        """Return a shell on the engine's host, with the tools of the image under test."""
+        return HostShell(self.engine.client, self.image.id, self.id)
+
     @functools.cached_property
-    def delegation(self) -> Delegation:
-        """Return the host's options of control groups, which a container in its cgroup namespace takes away."""
-        return Delegation(self.engine.client, self.image.id, self.id)
+    def cgroup_options(self) -> CgroupOptions:
+        """Return the host's options of cgroup2, which a container in the host's cgroup namespace removes."""
+        return CgroupOptions(self.shell)
 
     @functools.cached_property
     def pci_pool(self) -> PciPool:
         """Return the spare PCI devices of the host."""
-        return PciPool(self.engine.client, self.image.id, self.id, self.pci_devices)
+        return PciPool(self.shell, self.pci_devices)
 
     @functools.cached_property
     def _relay(self) -> Relay | None:
@@ -288,7 +294,7 @@ def prepare(
         )
         undo.callback(ready.asking.withdraw)
         if ready.disposable and "apparmor" in ready.fingerprint.security:
-            lsm_denials.log_all(where.client, ready.image.id, run)
+            lsm_denials.log_all(ready.shell)
         progress("asking the host's KVM to boot a kernel")
         ready.asking.begin()
         if choice == "kvm" and not ready.kvm.usable:
@@ -349,14 +355,15 @@ def _prepare(
 ) -> Run:
     judged = _image(where, tag, run, progress)
     probe = probe_media.ensure(progress)
-    fingerprint = where.fingerprint(judged.id, run)
+    shell = HostShell(where.client, judged.id, run)
+    fingerprint = where.fingerprint(shell)
     name = host_name or named(fingerprint)
     return Run(
         id=run,
         contract=contract,
         engine=where,
         fingerprint=fingerprint,
-        asking=KvmProbe(where.client, judged.id, probe, run),
+        asking=KvmProbe(shell, probe),
         accel=choice,
         image=judged,
         probe=probe,
@@ -374,16 +381,12 @@ def _image(where: Engine, tag: str | None, run: str, progress: Callable[[str], N
     if info is None:
         raise HarnessError(f"the engine has no image {tag!r}", f"docker pull {tag}, or build it, and run again")
     progress(f"asking {info.tag} for its versions")
-    output = ""
-    # An image without a shell has no version to tell; what it does as a container is the verdict's.
-    with engine_errors(), contextlib.suppress(docker.errors.APIError):
-        output = one_shot.output(
-            where.client,
-            info.id,
-            ["sh", "-c", "libvirtd --version || virtqemud --version; qemu-system-x86_64 --version"],
-            run=run,
-            network_mode="none",
-        )
+    try:
+        output = HostShell(where.client, info.id, run).run(VERSIONS)
+    except EngineGone:
+        raise
+    except EngineError:
+        output = ""  # an image without a shell shows no versions; its checks show how it works as a container
     versions = dict(re.findall(r"(libvirt|QEMU)\D*([\d.]+)", output))
     return record.Image(tag=info.tag, id=info.id, base=info.base, versions=versions, source=info.source)
 

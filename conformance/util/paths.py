@@ -1,19 +1,31 @@
-"""Where the project keeps what it makes."""
+"""Folders: the project's data, and the places of results."""
 
 import os
 from pathlib import Path
 
 from conformance.errors import HarnessError
 
-PROJECT = Path(__file__).resolve().parents[2]
-"""The checkout: the image, the suites, the contract and the recorded results are data next to the package."""
+PACKAGE = Path(__file__).resolve().parents[1]
 
-PACKAGE = PROJECT / "conformance"
-CONTRACT = PROJECT / "contract.toml"
-IMAGE = PROJECT / "image"
-ISOS = PROJECT / "fixtures" / "isos"
-SELFCHECK = PROJECT / "selfcheck"
-SUITES = PROJECT / "suites"
+CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "contract.toml").is_file() else None
+"""The folder of the repository; none where the package was installed from a wheel."""
+
+DATA = CHECKOUT or PACKAGE / "data"
+"""Contract, image, media, labs and selfcheck: in the repository next to the package, in a wheel inside of it."""
+
+CONTRACT = DATA / "contract.toml"
+IMAGE = DATA / "image"
+ISOS = DATA / "fixtures" / "isos"
+LAB = DATA / "lab"
+SELFCHECK = DATA / "selfcheck"
+SUITES = CHECKOUT / "suites" if CHECKOUT else PACKAGE / "suites"
+
+PROJECT = CHECKOUT or Path.cwd()
+"""Results are written below it: the repository, else the working directory."""
+
+TESTS = ("suites",) if CHECKOUT else ("--pyargs", "conformance.suites", "--import-mode=importlib", "--strict-markers")
+"""pytest's words for all suites, in a session that starts in :data:`PROJECT`."""
+
 README = PROJECT / "README.md"
 RESULTS = PROJECT / "results"
 BENCH = RESULTS / "bench"
@@ -22,6 +34,19 @@ REPORT = PROJECT / "report.html"
 PERFORMANCE = PROJECT / "docs" / "performance.md"
 PRIVILEGES = PROJECT / "docs" / "privileges.md"
 TRUST = PROJECT / "docs" / "trust.md"
+
+
+def require_checkout(command: str) -> None:
+    """Raise where a command that works on the repository's own files has none.
+
+    Raises:
+        HarnessError: the package was installed without the repository.
+    """
+    if CHECKOUT is None:
+        raise HarnessError(
+            f"conformance {command} works on the project's repository, and this installation has none",
+            "clone the repository and run ./run " + command + " in it",
+        )
 
 
 def cache() -> Path:

@@ -8,7 +8,7 @@ from os import environ
 import pytest
 
 from conformance.engine import client, image, labels
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.guests.peer_network import peer_image
 from conformance.media import probe as probe_media
 from conformance.model import contract, mode, record, requirements

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 import pytest
 
 from conformance.errors import HarnessError
-from conformance.util import signals
+from conformance.util import paths, signals
 from conformance.util.progress import Progress
 from conformance.workers.sessions import ASKED, worst
 
@@ -107,7 +107,7 @@ def command(part: Task, shared: Shared, progress: Path) -> list[str]:
     """Return the words of a part's session."""
     return [
         # Not what lies in the current folder: pytest would take it for a second project with the same plugin.
-        *(sys.executable, "-P", "-m", "conformance.workers.worker", shared.run, part.mode, str(progress), "suites"),
+        *(sys.executable, "-P", "-m", "conformance.workers.worker", shared.run, part.mode, str(progress), *paths.TESTS),
         *(*NO_CACHE, *part.host.words, *shared.words),
     ]
 

@@ -135,7 +135,7 @@ def main() -> int:
     """Print what the options select."""
     collector = _Collector()
     with contextlib.redirect_stdout(sys.stderr):
-        status = int(pytest.main(["suites", *sys.argv[1:], "--collect-only", "-q"], plugins=[collector]))
+        status = int(pytest.main([*paths.TESTS, *sys.argv[1:], "--collect-only", "-q"], plugins=[collector]))
     if collector.selection:
         print(collector.selection.model_dump_json())  # noqa: T201
     return status

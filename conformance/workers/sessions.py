@@ -13,6 +13,7 @@ from conformance.plugin.state import GIVEN_RUN, QUESTION, RUN
 from conformance.report import terminal
 from conformance.run.check import Check
 from conformance.run.context import Run
+from conformance.util import paths
 
 ASKED = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 """How a session ends that could ask, the worst first; after any other there is no use in asking again."""
@@ -36,7 +37,7 @@ Ask = Callable[[], tuple[int, Sequence[Record] | None]]
 def session(words: Sequence[str]) -> tuple[int, Sequence[Record] | None]:
     """Run the suites in this process with pytest's options."""
     recorded = _Recorded()
-    status = pytest.main(["suites", *words], plugins=[recorded])
+    status = pytest.main([*paths.TESTS, *words], plugins=[recorded])
     return int(status), recorded.records
 
 

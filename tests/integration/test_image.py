@@ -20,6 +20,7 @@ import pytest
 from conformance.engine import client as engines
 from conformance.engine import image, labels
 from conformance.engine.client import Engine
+from conformance.engine.host_shell import HostShell
 from conformance.errors import HarnessError, Unsupported
 from conformance.host import char_devices
 from conformance.host import network as host_network
@@ -535,7 +536,7 @@ def macvtap(engine: Engine, tag: str, unprivileged: Mode) -> Mode:
     """The documented mode, and the devices of macvtap interfaces."""
     rule = contracts.load().exposures_of(contracts.load().mode("unprivileged-macvtap"))
     try:
-        majors = char_devices.majors(engine.client, tag, RUN, ["macvtap"])
+        majors = char_devices.majors(HostShell(engine.client, tag, RUN), ["macvtap"])
     except Unsupported as error:
         pytest.skip(str(error))
     added = tuple(one for one in rule if one.id == "macvtap")
@@ -953,11 +954,11 @@ def port() -> int:
 def test_the_hosts_network_is_afterwards_what_it_was(
     engine: Engine, tag: str, start: Start, unprivileged: Mode, port: int
 ) -> None:
-    before = host_network.snapshot(engine.client, tag, RUN)
+    before = host_network.snapshot(HostShell(engine.client, tag, RUN))
     daemon = start(_in_host_network(unprivileged), TCP_PORT=str(port), LISTEN_ADDRESS="127.0.0.1", SHUTDOWN_TIMEOUT="1")
     try:
         daemon.start_guest("guest", INTERFACE if unprivileged.exposes("/dev/net/tun") else "")
-        assert host_network.snapshot(engine.client, tag, RUN) != before
+        assert host_network.snapshot(HostShell(engine.client, tag, RUN)) != before
         # A kill leaves everything behind; the next life of the same container takes it over, and away.
         daemon.kill()
         daemon.start()
@@ -966,13 +967,13 @@ def test_the_hosts_network_is_afterwards_what_it_was(
     finally:
         status = daemon.stop()
     assert status == 0
-    assert host_network.snapshot(engine.client, tag, RUN) == before
+    assert host_network.snapshot(HostShell(engine.client, tag, RUN)) == before
 
 
 def test_a_killed_containers_macvtap_link_is_taken_away_by_its_next_life(
     engine: Engine, tag: str, start: Start, macvtap: Mode, port: int
 ) -> None:
-    before = host_network.snapshot(engine.client, tag, RUN)
+    before = host_network.snapshot(HostShell(engine.client, tag, RUN))
     given = _in_host_network(macvtap)
     daemon = start(given, MACVTAP="yes", TCP_PORT=str(port), LISTEN_ADDRESS="127.0.0.1", SHUTDOWN_TIMEOUT="1")
     try:
@@ -985,7 +986,7 @@ def test_a_killed_containers_macvtap_link_is_taken_away_by_its_next_life(
     finally:
         status = daemon.stop()
     assert status == 0
-    assert host_network.snapshot(engine.client, tag, RUN) == before
+    assert host_network.snapshot(HostShell(engine.client, tag, RUN)) == before
 
 
 def test_a_port_that_is_taken_is_the_reason(start: Start, unprivileged: Mode) -> None:

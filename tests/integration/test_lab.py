@@ -67,7 +67,7 @@ class Matrix:
 
     def __init__(self, *words: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "conformance.cli.main", "matrix", "--host", "lab", *words],
+            [sys.executable, "-m", "conformance.cli", "matrix", "--host", "lab", *words],
             cwd=paths.PROJECT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

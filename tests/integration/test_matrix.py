@@ -98,7 +98,7 @@ def test_guests_answer_and_their_answers_are_recorded(client: docker.DockerClien
 
 def test_asked_again_is_a_run_of_its_own_and_asks_the_same(tmp_path: Path) -> None:
     words = ["--repeat", "2", "-k", "published_port", "--mode", "unprivileged", "--results", str(tmp_path)]
-    command = [sys.executable, "-m", "conformance.cli.main", "matrix", *words]
+    command = [sys.executable, "-m", "conformance.cli", "matrix", *words]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400, check=False
     )
@@ -167,7 +167,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_and_keeps_what_was_recorded(
 SIDE_BY_SIDE = [
     sys.executable,
     "-m",
-    "conformance.cli.main",
+    "conformance.cli",
     "matrix",
     "-n",
     "2",

@@ -15,7 +15,7 @@ from conformance.util.wait import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 
-SEARCH = [sys.executable, "-m", "conformance.cli.main", "privileges", "--mode", "unprivileged", "--feature", "defaults"]
+SEARCH = [sys.executable, "-m", "conformance.cli", "privileges", "--mode", "unprivileged", "--feature", "defaults"]
 
 
 def left_by(process: int) -> list[str]:

@@ -18,7 +18,7 @@ SEEDED = ("logs-of-root", "published-everywhere")
 
 
 def selfcheck(results: Path) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "conformance.cli.main", "selfcheck", "--results", str(results)]
+    words = [sys.executable, "-m", "conformance.cli", "selfcheck", "--results", str(results)]
     return subprocess.run(
         [*words, *(f"--defect={one}" for one in SEEDED)],
         env=os.environ | {"NO_COLOR": "1"},

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import typer.main
 import yaml
 from typer.testing import CliRunner
 
-from conformance.cli import main
+from conformance.cli import checkout, documents, main, matrix, searches
 from conformance.cli.manual import manual
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, EngineError, HarnessError, ImageLate
@@ -157,8 +158,9 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         yield EngineTarget(f"unix:///{host.name}.sock", host.name) if host else EngineTarget("unix:///here.sock")
 
     Spread.made.clear()
-    monkeypatch.setattr(main, "Spread", Spread)
-    monkeypatch.setattr(main, "_engine", engine)
+    monkeypatch.setattr(matrix, "Spread", Spread)
+    for module in (matrix, searches):
+        monkeypatch.setattr(module, "engine_target", engine)
     monkeypatch.setattr(asked, "look", look)
     monkeypatch.setattr(sessions, "session", lambda words: (7, None))
     monkeypatch.setenv("DOCKER_HOST", "unix:///before.sock")
@@ -210,12 +212,12 @@ def test_several_hosts_do_not_have_one_name(selected: list[list[str]]) -> None:
     assert not Spread.made
 
 
-@pytest.mark.parametrize("option", main.PATHS)
+@pytest.mark.parametrize("option", checkout.PATHS)
 @pytest.mark.parametrize("form", ["{option}={value}", "{option} {value}"])
 def test_relative_paths_of_the_matrix_belong_to_the_callers_folder(
     selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, form: str
 ) -> None:
-    monkeypatch.setattr(main, "_write_tables", lambda **_: None)
+    monkeypatch.setattr(documents, "write_tables", lambda **_: None)
     monkeypatch.chdir(tmp_path)
     words = form.format(option=option, value="own/file").split()
     runner.invoke(main.app, ["matrix", "-k", "own/file", *words], catch_exceptions=False)
@@ -234,7 +236,7 @@ def test_every_option_of_ours_that_is_a_path_is_known_as_one() -> None:
     options.pytest_addoption(Parser())  # type: ignore[arg-type]
     ours = {name for action in group._actions if action.type is Path for name in action.option_strings}
     assert ours
-    assert ours <= set(main.PATHS)
+    assert ours <= set(checkout.PATHS)
 
 
 @pytest.mark.parametrize("command", ["privileges", "selfcheck"])
@@ -329,7 +331,7 @@ def test_modes_are_listed_for_programs() -> None:
     assert runner.invoke(main.app, ["modes", "privileged", "--json", "--docker"]).exit_code == 2
 
 
-COMMANDS = [one.name or getattr(one.callback, "__name__", "") for one in main.app.registered_commands]
+COMMANDS = sorted(typer.main.get_group(main.app).commands.keys() - {"lab"})
 
 
 @pytest.mark.parametrize("words", [[], ["lab"], *([name] for name in COMMANDS)])

@@ -12,7 +12,7 @@ from conformance.container import container as containers
 from conformance.container import effective_state, libvirt_connection
 from conformance.container.container import Container
 from conformance.engine import exec_stream
-from conformance.engine.client import engine_errors
+from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
 from conformance.model import mode
 from conformance.model.contract import Contract

@@ -302,7 +302,7 @@ def test_a_start_in_which_an_emulated_host_let_a_guest_crash_is_repeated_once(
     if ends_well:
         assert {one.verdict for one in ask([], []).answers.values()} == {"works"}
     else:
-        with pytest.raises(EngineError, match="emulated itself"):
+        with pytest.raises(EngineError, match=EMULATIONS_FAULT):
             ask([], [])
 
 

@@ -112,8 +112,8 @@ def test_what_a_mode_gives_away_is_what_was_reached_last(contract: Contract, mak
     lines = markdown.given_away(contract, records).splitlines()
 
     assert "|  | `unprivileged` | `privileged` |" in lines
-    assert "| Read the host's disks | not run | **yes** |" in lines
-    assert "| Load a module into the host's kernel | **yes** | no |" in lines
+    assert f"| {contract.power('host-disks').title} | not run | **yes** |" in lines
+    assert f"| {contract.power('host-kernel').title} | **yes** | no |" in lines
     assert markdown.given_away(contract, []) == "Nothing has been recorded yet."
 
 

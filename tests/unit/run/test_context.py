@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from conformance.engine import client, image, one_shot
+from conformance.engine import client, image
 from conformance.engine.client import Engine
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError, EngineGone, HarnessError, MediaError, Unsupported
 from conformance.host.kvm import HostKvm
 from conformance.host.pci import PciPool
@@ -25,7 +26,7 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(cleanup, "sweep", lambda _client: [])
     monkeypatch.setattr(cleanup, "remove", lambda _client, one: ids.append(one))
     monkeypatch.setattr(image, "ensure_image", lambda *_: image.ImageInfo("libvirt:1", "sha256:0", "debian", ""))
-    monkeypatch.setattr(one_shot, "output", lambda *_, **__: "libvirtd (libvirt) 11.3.0")
+    monkeypatch.setattr(HostShell, "output", lambda *_, **__: "libvirtd (libvirt) 11.3.0")
     return ids
 
 
@@ -111,7 +112,7 @@ def test_a_mode_that_differs_by_apparmor_alone_needs_a_host_that_has_it(
 
     with pytest.raises(Unsupported, match="no AppArmor"):
         ready.container(twin, network="")
-    with pytest.raises(Unsupported, match="no macvtap"):
+    with pytest.raises(Unsupported, match="no driver macvtap"):
         ready.container(other, network="")
     assert confined.container(twin, network="").mode == twin
 
@@ -153,13 +154,13 @@ def test_pci_devices_are_bound_for_the_modes_that_expose_them_only(
 
     monkeypatch.setattr(context.Run, "_relay", None)
     monkeypatch.setattr(PciPool, "bind", bind)
-    monkeypatch.setattr(PciPool, "give_back", lambda _self: calls.append("give back"))
+    monkeypatch.setattr(PciPool, "restore", lambda _self: calls.append("restore"))
     ready = prepare(contract, tmp_path)
 
     bound = ready.container(mode.from_contract(contract, "unprivileged-passthrough"), network="")
     assert (calls, bound.mode.groups) == (["bind"], ("/dev/vfio/7",))
     assert ready.container(mode.from_contract(contract, "privileged-passthrough"), network="").mode.groups == ()
-    assert calls == ["bind", "give back"]
+    assert calls == ["bind", "restore"]
     ready.close()
     assert removed == [ready.id]  # which gives back whatever the engine remembers as bound
 

@@ -132,11 +132,11 @@ def test_whatever_turns_red_over_a_benign_change_is_a_false_alarm(nothing: Chang
 
 def test_what_a_command_says_is_noticed_by_the_harness_itself(tmp_path: Path) -> None:
     text = (
-        "title = 'Cut'\ncommand = ['conformance.cli.main', 'tables']\n"
+        "title = 'Cut'\ncommand = ['conformance.cli', 'tables']\n"
         "[[project]]\nfile = 'a'\nold = 'b'\nnew = 'c'\n[[notice]]\nby = 'harness'\ncause = 'behind'\n"
     )
     cut = made(tmp_path, text)
-    said = Said(feature=HARNESS, check="conformance.cli.main tables", verdict=Verdict.FAILS, text="README.md is behind")
+    said = Said(feature=HARNESS, check="conformance.cli tables", verdict=Verdict.FAILS, text="README.md is behind")
     assert cut.layer == "harness"
     assert judge(cut, [said])[0] is Result.CAUGHT
     assert judge(cut, [said.model_copy(update={"text": "no module"})])[0] is Result.WRONG

@@ -1,0 +1,63 @@
+"""Documents that commands write: those with generated blocks, and the report."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from conformance.errors import HarnessError
+from conformance.model import contract, record
+from conformance.privileges import configuration, render
+from conformance.privileges.claims import measured
+from conformance.report import markdown
+from conformance.selfcheck import change, outcome, trust
+from conformance.util import paths
+
+EXIT_BEHIND = 1
+
+
+def write_tables(*, check: bool, readme: Path = paths.README, results: Path = paths.RESULTS) -> None:
+    """Write the generated blocks of the README and, beside the project's own, of docs/; or only check them."""
+    claims = contract.load()
+    makers = render.makers(claims, measured(claims, configuration.read(results / configuration.FOLDER.name)))
+    update(readme, lambda before: markdown.update(before, claims, record.read(results), makers), check=check)
+    if readme == paths.README:
+        update(paths.PRIVILEGES, lambda before: markdown.fill(before, makers), check=check)
+        seen = trust.makers(claims, change.load(), outcome.read(results / outcome.FOLDER.name))
+        update(paths.TRUST, lambda before: markdown.fill(before, seen), check=check)
+
+
+def refresh() -> None:
+    """Write the repository's tables after new records; an installation without the repository has no tables."""
+    if paths.CHECKOUT:
+        write_tables(check=False)
+
+
+def update(document: Path, made: Callable[[str], str], *, check: bool = False) -> None:
+    """Make a document's generated blocks anew, or only say whether they are behind."""
+    try:
+        before = document.read_text(encoding="utf-8")
+    except OSError as error:
+        raise HarnessError(f"cannot read {document}: {error.strerror}", "name another document") from error
+    after = made(before)
+    if after == before:
+        typer.echo(f"{document.name} is up to date")
+    elif check:
+        typer.echo(f"{document.name} is behind the contract and the records: run conformance tables", err=True)
+        raise typer.Exit(EXIT_BEHIND)
+    else:
+        write(document, after)
+        typer.echo(f"wrote the tables into {document.name}")
+
+
+def write(document: Path, text: str) -> None:
+    """Write a document whole or not at all: a full disk must not cost the one that was there."""
+    beside = document.with_suffix(".new")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(document)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise HarnessError(f"cannot write {document}: {error.strerror}", "make room, and run it again") from error

@@ -1,0 +1,65 @@
+"""``conformance jobs``."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from conformance.ci import gitlab, workflow
+from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
+from conformance.cli.options import echo_json
+from conformance.model import contract
+from conformance.util import paths
+
+EXIT_NOT_COVERED = 1
+
+
+app = typer.Typer()
+
+
+@app.command(
+    name="jobs",
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance jobs": "list them",
+                "conformance jobs --check": "in a CI: does the workflow ask every feature in every mode?",
+                "conformance jobs --missing cells": "in the nightly: whose records are not there?",
+                "conformance jobs --gitlab >pipeline.yml": "the same jobs as a pipeline of GitLab's",
+            },
+            STATUS: {"0": "well", "1": "something is not asked or not safe, or records are missing"} | COMMON_STATUS,
+            FILES: {".github/workflows/nightly.yml": "the jobs"},
+        }
+    ),
+)
+def jobs_(
+    as_json: Annotated[bool, typer.Option("--json", help="list as JSON")] = False,
+    as_gitlab: Annotated[bool, typer.Option("--gitlab", help="list as a pipeline of GitLab's")] = False,
+    check: Annotated[bool, typer.Option("--check", help="list nothing; say which cells no job asks")] = False,
+    missing: Annotated[
+        Path | None, typer.Option(exists=True, help="list only the jobs whose artefact here has no record")
+    ] = None,
+) -> None:
+    """List the nightly's jobs, one for each mode on each host, or prove that they ask all that can be asked."""
+    paths.require_checkout("jobs")
+    known = workflow.load()
+    if check:
+        wrong = workflow.check(contract.load(), known)
+        for line in wrong:
+            typer.echo(line, err=True)
+        if not wrong:
+            typer.echo(f"{len(known)} jobs ask every feature in every mode")
+        raise typer.Exit(EXIT_NOT_COVERED if wrong else 0)
+    listed = known if missing is None else workflow.missing(known, missing)
+    if as_json:
+        echo_json([dataclasses.asdict(one) for one in listed])
+    elif as_gitlab:
+        typer.echo(gitlab.pipeline(listed), nl=False)
+    else:
+        for one in listed:
+            runner = ", ".join(one.runs_on)
+            typer.echo(f"{one.artefact}: {shlex.join(one.command)} ({runner}; {one.minutes} minutes)")
+    if missing is not None and listed:
+        raise typer.Exit(EXIT_NOT_COVERED)

@@ -1,0 +1,1 @@
+"""The suites: one module a feature, each test a sentence about the image."""
