@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from conformance.bench import measure
+from conformance.bench import result, table
 from conformance.errors import HarnessError
 from conformance.model import contract, record
 from conformance.privileges import configuration, render
@@ -29,7 +29,7 @@ def write_tables(*, check: bool, readme: Path = paths.README, results: Path = pa
         **blocks.makers(claims, record.read(results)),
         **render.makers(claims, measured(claims, configuration.read(results / configuration.FOLDER.name))),
         **trust.makers(claims, change.load(), outcome.read(results / outcome.FOLDER.name)),
-        "performance": lambda: measure.performance(measure.read(results / paths.BENCH.name)),
+        "performance": lambda: table.performance(result.read(results / paths.BENCH.name)),
     }
     pages = sorted(paths.DOCS.glob("*.md")) if readme == paths.README else []
     behind = [one for one in (readme, *pages) if not update(one, lambda text: markdown.fill(text, makers), check=check)]
@@ -61,7 +61,7 @@ def update(document: Path, made: Callable[[str], str], *, check: bool = False) -
 
 
 def write(document: Path, text: str) -> None:
-    """Write a document whole or not at all: a full disk must not cost the one that was there."""
+    """Write a document completely or not at all: on a full disk the old one stays."""
     beside = document.with_suffix(".new")
     try:
         beside.write_text(text, encoding="utf-8")
@@ -69,4 +69,4 @@ def write(document: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise HarnessError(f"cannot write {document}: {error.strerror}", "make room, and run it again") from error
+        raise HarnessError(f"cannot write {document}: {error.strerror}", "free disk space, and run it again") from error

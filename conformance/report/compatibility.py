@@ -88,9 +88,9 @@ def _refuse_empty(contract: Contract, host: HostMatrix, name: str) -> None:
     if not places & host.cells.keys():
         newest = host.records[-1]
         raise HarnessError(
-            f"the matrix of {name} would be empty: no record there is of a feature and a mode of the contract; "
-            f"the newest is of {newest.feature!r} in {newest.mode!r}",
-            "name features and modes in contract.toml as the records do, or remove the records",
+            f"the matrix of {name} would be empty: no record has a feature and a mode of the contract; "
+            f"the newest has {newest.feature!r} in {newest.mode!r}",
+            "use the records' names of features and modes in contract.toml, or remove the records",
         )
 
 

@@ -17,6 +17,7 @@ from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Record
 from conformance.run import context as runs
+from conformance.util import logs
 from conformance.util.progress import Progress
 from conformance.workers import sessions
 from conformance.workers.pool import Host, Shared, Task, WorkerPool
@@ -91,6 +92,7 @@ class Spread:
     def ask(self) -> tuple[int, Sequence[Record]]:
         """Ask everything once, and tell what all sessions together say; return the exit status, and the records."""
         run = labels.new_run()
+        logs.write_to(run)
         modes = [mode.from_contract(self.claims, one, self.selection.without) for one in self.selection.modes]
         asked = {mode_ for _, mode_ in self.selection.questions}
         status = WorkerPool(
