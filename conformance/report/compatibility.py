@@ -155,7 +155,10 @@ def _recorded(host: HostMatrix, columns: Sequence[Column]) -> str:
     """Return the line that names days and image; it is the only one with a day in it."""
     accels = frozenset(accel for cell in host.cells.values() for accel in cell.accels)
     guests = f"Guests ran {ACCELS[accels]}." if accels in ACCELS else "No guest ran."
-    days = "; ".join(f"{column.letter} {column.days}" for column in columns) or host.newest_day.isoformat()
+    by_days: dict[str, list[str]] = defaultdict(list)
+    for column in columns:
+        by_days[column.days].append(column.letter)
+    days = "; ".join(f"{day} ({', '.join(letters)})" for day, letters in by_days.items()) or host.newest_day.isoformat()
     return f"Recorded with {image(host.image)}: {days}. {guests}"
 
 

@@ -166,7 +166,7 @@ def exposures(contract: Contract) -> str:
 
 
 def given_away(contract: Contract, records: Iterable[Record]) -> str:
-    """Return, for each host with such records, the table of ways in which a container can affect its host.
+    """Return the ways in which a container can affect its host, and a table of them for each host with such records.
 
     Raises:
         HarnessError: no record of a host has a power and a mode of the contract.
@@ -179,7 +179,8 @@ def given_away(contract: Contract, records: Iterable[Record]) -> str:
         return "Nothing has been recorded yet."
     reached = {(one.host.identity, one.mode, _power(one)): bool(one.evidence["reached"]) for one in tried}
     called = names(one.host for one in tried)
-    return "\n\n".join(
+    powers = numbered(power.title for power in contract.powers)
+    return f"{powers}\n\n" + "\n\n".join(
         f"On {literal(called[host])}:\n\n{_given_away(contract, called[host], host, reached)}"
         for host in sorted(called)
     )
@@ -203,8 +204,8 @@ def _given_away(
             "use the names of conformance/checks/host_access.py and the records in contract.toml",
         )
     words = {True: "**yes**", False: "no", None: "not run"}
-    rows = [[power.title, *(words[reached.get((host, mode, power.id))] for mode in modes)] for power in contract.powers]
-    return table(["", *(f"`{mode}`" for mode in modes)], rows)
+    rows = [[f"`{mode}`", *(words[reached.get((host, mode, power))] for power in powers)] for mode in modes]
+    return table(["Mode", *(str(number) for number, _ in enumerate(powers, start=1))], rows)
 
 
 def exposure_text(exposure: Exposure) -> str:

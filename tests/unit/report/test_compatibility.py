@@ -91,7 +91,7 @@ def test_days_stand_in_one_line(contract: Contract, make_record: Make) -> None:
     text = rendered(contract, make_record(run="1", time=days[0]), make_record(run="2", time=days[1], feature="nat"))
     (line,) = [line for line in text.splitlines() if "2026-" in line]
     assert line.startswith("Recorded with ")
-    assert "A 2026-01-01 to 2026-02-02" in line
+    assert "2026-01-01 to 2026-02-02 (A)" in line
 
 
 def test_a_changed_verdict_changes_the_table(contract: Contract, make_record: Make) -> None:
