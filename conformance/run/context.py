@@ -18,8 +18,8 @@ from conformance.engine.client import Engine
 from conformance.engine.host_shell import HostShell
 from conformance.engine.port_relay import Relay
 from conformance.errors import EngineError, EngineGone, HarnessError, Unsupported
-from conformance.guests.guest import Accel
 from conformance.guests.peer_network import PeerNetwork, peer_image
+from conformance.guests.spec import Accel
 from conformance.host import apparmor, char_devices, lsm_denials
 from conformance.host.cgroup_options import CgroupOptions
 from conformance.host.kvm import HostKvm, KvmProbe

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from conformance.container.container import READY_SECONDS
-from conformance.guests.guest import Firmware
+from conformance.guests.devices import Firmware
 from conformance.model import requirements
 from conformance.plugin import entry, fixtures
 from conformance.run.context import AccelChoice
