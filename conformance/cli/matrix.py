@@ -16,7 +16,7 @@ from conformance.cli.options import PASS_ON
 from conformance.cli.target import engine_target
 from conformance.lab import definition
 from conformance.model import contract, record
-from conformance.plugin.entry import SETTINGS
+from conformance.plugin.settings import SETTINGS
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.workers import pool, sessions
