@@ -19,7 +19,7 @@ from conformance.model import mode as modes_
 from conformance.model import record
 from conformance.model.contract import Contract
 from conformance.util import paths
-from conformance.workers import selection as asked
+from conformance.workers import selection
 
 FOLDER = paths.PROJECT / ".github" / "workflows"
 NIGHTLY = FOLDER / "nightly.yml"
@@ -201,15 +201,15 @@ def _coverage(contract: Contract, jobs: list[Job]) -> Iterator[str]:
     if not jobs:
         yield "there is no job"
     # One collection for all modes with the same words: pytest takes seconds for each.
-    found: dict[tuple[str, ...], asked.Asked] = {}
+    found: dict[tuple[str, ...], selection.Cells] = {}
     for host in sorted({job.host for job in jobs}):
         here = [job for job in jobs if job.host == host]
         covered: set[tuple[str, str]] = set()
-        for selection in {job.selection for job in here}:
-            modes = sorted({job.mode for job in here if job.selection == selection})
-            words = (*selection, *(word for mode in modes for word in ("--mode", mode)))
+        for selected in {job.selection for job in here}:
+            modes = sorted({job.mode for job in here if job.selection == selected})
+            words = (*selected, *(word for mode in modes for word in ("--mode", mode)))
             if words not in found:
-                found[words] = asked.by(words)
+                found[words] = selection.collect_cells(words)
             covered |= found[words]
         excused = special - {job.mode for job in here}
         for feature, mode in sorted(wanted - covered):

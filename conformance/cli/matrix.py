@@ -20,8 +20,8 @@ from conformance.plugin.settings import SETTINGS
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.workers import pool, sessions
-from conformance.workers import selection as asked
-from conformance.workers.hosts import EngineTarget, Spread, colored
+from conformance.workers import selection as selections
+from conformance.workers.hosts import EngineTarget, MatrixRun, colored
 
 app = typer.Typer()
 
@@ -92,50 +92,50 @@ def matrix(
         raise typer.BadParameter("--host-name is one host's, and several are asked")
     with contextlib.ExitStack() as stack:
         places = [stack.enter_context(engine_target(one)) for one in hosts]
-        if in_parts and selection and selection.questions:
+        if in_parts and selection and selection.cells:
             status = _in_parts(places, words, selection, at_once, repeat)
         else:
             os.environ["DOCKER_HOST"] = places[0].address
-            status = _sessions([*places[0].words, *words], selection, repeat)
+            status = _sessions([*places[0].arguments, *words], selection, repeat)
     # Records that went elsewhere, as the benchmark's do, are not what the README's tables are made from.
     if not only_lists and not any(word.startswith(SETTINGS["results"].options) for word in words):
         documents.refresh()
     raise typer.Exit(status)
 
 
-def _sessions(words: list[str], selection: asked.Selection | None, repeat: int) -> int:
+def _sessions(words: list[str], selection: selections.Selection | None, repeat: int) -> int:
     """Run pytest so often in this process."""
-    status, runs = sessions.ask(lambda: sessions.session(words), repeat)
+    status, runs = sessions.repeat(lambda: sessions.run_suites(words), repeat)
     _show_together(selection, runs)
     return status
 
 
 def _in_parts(
-    places: Sequence[EngineTarget], words: list[str], selection: asked.Selection, at_once: int, repeat: int
+    places: Sequence[EngineTarget], words: list[str], selection: selections.Selection, at_once: int, repeat: int
 ) -> int:
     """Run pytest so often, each time in a process for each mode on each host."""
-    spread = Spread(selection, tuple(words), at_once, Progress(), typer.echo)
-    spread.get_ready(places)
-    status, runs = sessions.ask(spread.ask, repeat)
+    run = MatrixRun(selection, tuple(words), at_once, Progress(), typer.echo)
+    run.prepare(places)
+    status, runs = sessions.repeat(run.run, repeat)
     _show_together(selection, runs)
     return status
 
 
-def _show_together(selection: asked.Selection | None, runs: Sequence[Sequence[record.Record]]) -> None:
+def _show_together(selection: selections.Selection | None, runs: Sequence[Sequence[record.Record]]) -> None:
     """Show what several runs together say."""
     if selection and len(runs) > 1:
         records = [one for run in runs for one in run]
         claims = contract.load(selection.contract)
-        typer.echo("\n" + sessions.together(claims, f"all {len(runs)} runs together", records, color=colored()))
+        typer.echo("\n" + sessions.table_of_all(claims, f"all {len(runs)} runs together", records, color=colored()))
 
 
-def _selection(words: list[str]) -> asked.Selection | None:
+def _selection(words: list[str]) -> selections.Selection | None:
     """Return what pytest's options select, if anything.
 
     It ends with pytest's own words where it does not take them, before an engine is started for nothing.
     """
-    looked = asked.look(words)
-    if looked.status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
-        typer.echo(looked.said, err=True, nl=False)
-        raise typer.Exit(looked.status)
-    return looked.selection
+    collected = selections.collect(words)
+    if collected.status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+        typer.echo(collected.output, err=True, nl=False)
+        raise typer.Exit(collected.status)
+    return collected.selection

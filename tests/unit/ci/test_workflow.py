@@ -71,11 +71,11 @@ def write(tmp_path: Path, contract: Contract) -> Write:
 def quickly(monkeypatch: pytest.MonkeyPatch, contract: Contract) -> None:
     """Every feature is selected, whatever the words are; pytest itself takes seconds to say so."""
 
-    def by(words: tuple[str, ...]) -> selection.Asked:
+    def collect_cells(words: tuple[str, ...]) -> selection.Cells:
         modes = [word for word in words if word in {mode.id for mode in contract.modes}]
         return frozenset((feature.id, mode) for feature in contract.features if not feature.pending for mode in modes)
 
-    monkeypatch.setattr(selection, "by", by)
+    monkeypatch.setattr(selection, "collect_cells", collect_cells)
 
 
 def wrong(contract: Contract, workflow: Path) -> list[str]:
@@ -163,18 +163,18 @@ def test_what_has_to_be_asked_for_is_asked_on_one_host_at_least(
     others = {feature.id for feature in contract.features if not feature.pending} - long
     found = {True: others | long, False: others}
 
-    def by(words: tuple[str, ...]) -> selection.Asked:
+    def collect_cells(words: tuple[str, ...]) -> selection.Cells:
         modes = [word for word in words if word in {mode.id for mode in contract.modes}]
         return frozenset((feature, mode) for feature in found["install" in words] for mode in modes)
 
-    monkeypatch.setattr(selection, "by", by)
+    monkeypatch.setattr(selection, "collect_cells", collect_cells)
     assert long
     assert wrong(contract, write(words="-m install")) == []
     assert f"no job tests {min(long)} in {contract.modes[0].id}" in wrong(contract, write(words="-m kvm"))
 
 
 def test_a_command_that_pytest_does_not_take_is_told(contract: Contract, write: Write) -> None:
-    with pytest.raises(HarnessError, match="pytest does not take -m kvmm"):
+    with pytest.raises(HarnessError, match="pytest refuses the options -m kvmm"):
         wrong(contract, write(words="-m kvmm"))
 
 
