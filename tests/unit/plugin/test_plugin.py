@@ -95,7 +95,7 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(collection, "prepare", prepare)
     monkeypatch.setattr(HostShell, "output", lambda *_, **__: "")
 
-    pytester.makeconftest((paths.SUITES / "conftest.py").read_text())
+    pytester.makeconftest((paths.PROJECT / "conftest.py").read_text())
 
     def ask(
         body: str, *options: str, marker: str = "api", mode: str = "unprivileged", plugins: Sequence[object] = ()
