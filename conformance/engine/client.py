@@ -1,4 +1,4 @@
-"""The container engine: reached within a deadline, or refused with a reason."""
+"""The container engine: connect to it within a deadline, or explain why that fails."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ CALL_SECONDS = 120
 
 
 class NoEngineError(EngineError):
-    """Nothing answers at the engine's address; another engine could be started without fighting this one."""
+    """Nothing listens at the engine's address: a private engine would not disturb another one."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Engine:
     """Product and version, such as ``docker 20.10.24+dfsg1``."""
 
     def require(self) -> None:
-        """Ask whether the engine is still there.
+        """Check that the engine still answers.
 
         Raises:
             EngineGone: it does not answer.
@@ -55,7 +55,7 @@ class Engine:
             within("the engine to answer", self.client.ping, seconds=CONNECT_SECONDS)
         except (DeadlineExpired, DockerException, requests.RequestException) as error:
             why = error.message if isinstance(error, DeadlineExpired) else error
-            raise EngineGone(f"the engine went away: {why}", REMEDY) from error
+            raise EngineGone(f"the engine no longer answers: {why}", REMEDY) from error
 
     def fingerprint(self, shell: HostShell | None = None) -> HostFingerprint:
         """Describe the engine's host.
@@ -77,7 +77,7 @@ class Engine:
 
     @property
     def local(self) -> bool:
-        """Say whether the engine's host is this very machine; a forwarded socket alone proves nothing."""
+        """Return whether the engine's host is this machine; a local socket alone may be forwarded."""
         return self.host.startswith("unix:") and is_here(self.info)
 
     def _cpu(self, shell: HostShell | None) -> str:
@@ -92,7 +92,7 @@ class Engine:
 
 
 def is_here(info: Mapping[str, Any]) -> bool:
-    """Say whether an engine's description of itself (``GET /info``) fits this machine."""
+    """Return whether an engine's description of itself (``GET /info``) fits this machine."""
     here = platform.uname()
     return (info.get("Name"), info.get("KernelVersion")) == (here.node, here.release)
 
@@ -110,9 +110,9 @@ def address(environ: Mapping[str, str] = os.environ) -> tuple[str, bool]:
 
 
 def certificates(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables that tell a Docker context's certificates; empty where none are used.
+    """Return the environment variables for a Docker context's certificates; empty without certificates.
 
-    Who sets DOCKER_HOST to the context's address sets them as well, or they are lost.
+    DOCKER_HOST overrides the context: a caller that sets DOCKER_HOST to the context's address sets these, too.
 
     Raises:
         EngineError: the current context does not exist or cannot be read.
@@ -153,10 +153,12 @@ def _context(environ: Mapping[str, str]) -> _Context | None:
     except FileNotFoundError as error:
         raise EngineError(
             f"the Docker context {name!r} does not exist",
-            "choose another: docker context use default; or set DOCKER_HOST",
+            "choose another one (docker context use default), or set DOCKER_HOST",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EngineError(f"the Docker context {name!r} cannot be read: {error!r}", "docker context ls") from error
+        raise EngineError(
+            f"the Docker context {name!r} cannot be read: {error!r}", "see whether docker context ls shows it"
+        ) from error
 
 
 def connect(host: str | None = None, *, seconds: int = CONNECT_SECONDS, ssh: Sequence[str] = ()) -> Engine:
@@ -177,7 +179,7 @@ def connect(host: str | None = None, *, seconds: int = CONNECT_SECONDS, ssh: Seq
         return within(f"the engine at {wanted}", lambda: _open(wanted, seconds, ssh), seconds=seconds)
     except DeadlineExpired as error:
         raise EngineError(
-            f"the engine at {wanted} took the connection but did not answer within {seconds:g} s",
+            f"the engine at {wanted} accepted the connection, but did not answer within {seconds:g} s",
             "restart it (sudo systemctl restart docker), or set DOCKER_HOST to another one",
         ) from error
     except (DockerException, requests.RequestException, OSError, ValueError, TypeError) as error:
@@ -212,32 +214,34 @@ def _open(host: str, seconds: int, ssh: Sequence[str]) -> Engine:
 
 
 def _explain(host: str, error: Exception, seconds: float) -> EngineError:
-    """Turn what docker-py, requests or the operating system said into what happened and what to do."""
+    """Turn an error of docker-py, requests or the operating system into a reason and a remedy."""
     causes = tuple(_causes(error))
     text = " ".join(str(cause) for cause in causes)
     path = host.removeprefix("unix://")
-    elsewhere = "or set DOCKER_HOST to an engine that runs"
+    elsewhere = "or set DOCKER_HOST to a running engine"
 
     def caused_by(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
 
     if caused_by(PermissionError):
         return EngineError(
-            f"the engine's socket {path} may not be opened by this user",
+            f"permission denied: this user may not open the engine's socket {path}",
             'sudo usermod -aG docker "$USER", then log in again (members of that group are as good as root);'
             " for one run: sudo -g docker ./run matrix",
         )
     if caused_by(FileNotFoundError) and host.startswith("unix://"):
         return NoEngineError(
-            f"no engine: the socket {path} does not exist", f"start one: sudo systemctl start docker; {elsewhere}"
+            f"no container engine: the socket {path} does not exist",
+            f"start Docker (sudo systemctl start docker), {elsewhere}",
         )
     if caused_by(ConnectionRefusedError):
         return NoEngineError(
-            f"no engine: nothing listens at {host}", f"start it: sudo systemctl start docker; {elsewhere}"
+            f"no container engine: connection refused at {host}",
+            f"start Docker (sudo systemctl start docker), {elsewhere}",
         )
     if caused_by(requests.exceptions.SSLError) or "TLS" in text or "HTTPS server" in text:
         return EngineError(
-            f"the engine at {host} and this machine do not agree on TLS: {_last(causes)}",
+            f"no TLS connection to the engine at {host}: {_last(causes)}",
             "set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH to the folder with ca.pem, cert.pem and key.pem,"
             " or unset both for an engine without TLS",
         )
@@ -247,14 +251,12 @@ def _explain(host: str, error: Exception, seconds: float) -> EngineError:
             "restart it (sudo systemctl restart docker), or set DOCKER_HOST to another one",
         )
     if "resolve" in text or "Name or service not known" in text:
-        return EngineError(f"the host of {host} cannot be found by name", f"correct DOCKER_HOST, {elsewhere}")
-    return EngineError(
-        f"what answers at {host} is no usable engine: {_last(causes)}", f"correct DOCKER_HOST, {elsewhere}"
-    )
+        return EngineError(f"the host name in {host} cannot be resolved", f"correct DOCKER_HOST, {elsewhere}")
+    return EngineError(f"no usable container engine at {host}: {_last(causes)}", f"correct DOCKER_HOST, {elsewhere}")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and everything behind it, also what libraries pass on as an argument only."""
+    """Yield an exception and its causes, including those that libraries pass as arguments only."""
     seen: list[BaseException] = []
     todo: list[BaseException] = [error]
     while todo:
@@ -279,7 +281,7 @@ def _configured_context(folder: Path) -> str:
 
 
 def _product(version: Mapping[str, Any]) -> str:
-    """Return product and version; Podman says in its first component that it is not Docker."""
+    """Return product and version; Podman names itself in the first component."""
     components = version.get("Components") or ()
     first = str(components[0].get("Name", "")) if components else ""
     return f"{'podman' if 'podman' in first.lower() else 'docker'} {version.get('Version', '')}".strip()

@@ -96,7 +96,7 @@ def test_an_engine_that_refuses_the_question_costs_no_record(
 
     monkeypatch.setattr(asked, "answer", refused)
     ready = prepare(contract, tmp_path)
-    assert ready.host.fingerprint["kvm"] == "could not be asked: the engine refused"
+    assert ready.host.fingerprint["kvm"] == "not tested: the engine refused"
     with pytest.raises(EngineError):
         _ = ready.kvm
 
