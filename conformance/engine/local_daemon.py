@@ -20,7 +20,9 @@ import psutil
 from filelock import FileLock, Timeout
 
 from conformance.engine import residue
-from conformance.engine.client import NoEngineError, address, certificates, connect
+from conformance.engine.client import connect
+from conformance.engine.connect_errors import NoEngineError
+from conformance.engine.docker_context import address, certificates
 from conformance.errors import EngineError, HarnessError
 from conformance.util import paths, signals
 from conformance.util.supervisor import SOCKET_PATH_BYTES
