@@ -18,7 +18,7 @@ from conformance.container import effective_state, libvirt_connection
 from conformance.engine import exec_stream, labels
 from conformance.engine.api_errors import REMEDY, engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
-from conformance.model.contract import Device
+from conformance.model.exposure import Device
 from conformance.model.mode import STOP_TIMEOUT, Mode
 from conformance.util import signals
 from conformance.util.wait import DeadlineExpired, for_image, wait_for, within

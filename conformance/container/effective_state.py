@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from conformance.model.contract import UNCONFINED
+from conformance.model.exposure import UNCONFINED
 from conformance.model.mode import UNLABELLED, Mode
 
 CAPABILITIES = (

@@ -7,20 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from conformance.errors import ContractError
+from conformance.model.exposure import Data, Exposure, Permission
 from conformance.util import paths
-
-Need = Literal["required", "recommended", "discretionary", "optional", "default", "undocumented"]
-"""What the documentation says of an exposure: ``default`` is what an engine gives without being asked, and of what a
-measurement found it says nothing."""
-
-UNCONFINED = "apparmor=unconfined"
-"""The security option that means nothing to an engine without AppArmor."""
-
-Permission = Annotated[str, Field(pattern=r"^[0-7]{3}$")]
-"""A permission mode in octal, as the documentation gives it."""
 
 
 def _compiles(pattern: str) -> str:
@@ -35,11 +26,7 @@ Regex = Annotated[str, AfterValidator(_compiles)]
 """A regular expression in Python's syntax."""
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ImageClaims(_Data):
+class ImageClaims(Data):
     """How the image under test is started and reached, and where it keeps what it is asked about.
 
     Attributes:
@@ -68,7 +55,7 @@ class ImageClaims(_Data):
     extras: bool = False
 
 
-class Parameter(_Data):
+class Parameter(Data):
     """A build parameter of the image."""
 
     name: str
@@ -76,7 +63,7 @@ class Parameter(_Data):
     description: str
 
 
-class Volume(_Data):
+class Volume(Data):
     """A folder that the image exposes as a volume."""
 
     path: str
@@ -86,7 +73,7 @@ class Volume(_Data):
     description: str
 
 
-class Feature(_Data):
+class Feature(Data):
     """One thing that the documentation claims."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
@@ -110,107 +97,7 @@ class Feature(_Data):
         return self.pending or self.on_request
 
 
-class _Exposure(_Data):
-    id: str
-    function: str
-    documented: Need
-    environment: dict[str, str] = Field(default_factory=dict)
-    """What the image has to be told where it has this."""
-
-
-class Device(_Exposure):
-    """A device node of the host."""
-
-    kind: Literal["device"]
-    path: str
-    permission: Permission
-
-
-class DeviceRule(_Exposure):
-    """A rule by which a container may make and open all devices of a driver, also those that come later."""
-
-    kind: Literal["device-rule"]
-    driver: str = Field(pattern=r"^[a-z0-9_]+$")
-    """Its name in /proc/devices, where the kernel gives it a number, which may be another one after each boot."""
-
-
-class VfioGroup(_Exposure):
-    """A PCI device of the host with its IOMMU group, which is looked up there; it is bound to vfio-pci beforehand."""
-
-    kind: Literal["vfio-group"]
-
-
-class Ulimit(_Exposure):
-    """A limit of the container's processes that is lifted."""
-
-    kind: Literal["ulimit"]
-    name: Literal["memlock"]
-    """As Docker's ``--ulimit`` has it."""
-
-
-class Mount(_Exposure):
-    """A folder of the host; writable, if its permission mode is."""
-
-    kind: Literal["mount"]
-    source: str
-    target: str
-    permission: Permission
-
-    @property
-    def access(self) -> Literal["rw", "ro"]:
-        """Return the option of the mount that says whether it is writable."""
-        return "rw" if int(self.permission[0]) & 2 else "ro"
-
-
-class Capability(_Exposure):
-    """A Linux capability; its id is the name without ``CAP_``."""
-
-    kind: Literal["capability"]
-
-
-class SecurityOption(_Exposure):
-    """A value of Docker's ``--security-opt``."""
-
-    kind: Literal["security-option"]
-    option: str
-
-
-class CgroupNamespace(_Exposure):
-    """A value of Docker's ``--cgroupns``."""
-
-    kind: Literal["cgroup-namespace"]
-    value: Literal["host", "private"]
-
-
-class Network(_Exposure):
-    """A value of Docker's ``--network`` that is not a bridge."""
-
-    kind: Literal["network"]
-    value: Literal["host"]
-
-
-class Privileged(_Exposure):
-    """Docker's ``--privileged``."""
-
-    kind: Literal["privileged"]
-
-
-Exposure = Annotated[
-    Device
-    | DeviceRule
-    | VfioGroup
-    | Ulimit
-    | Mount
-    | Capability
-    | SecurityOption
-    | CgroupNamespace
-    | Network
-    | Privileged,
-    Field(discriminator="kind"),
-]
-
-
-class HostAccess(_Data):
+class HostAccess(Data):
     """Something that a container can do to its host."""
 
     id: str
@@ -219,7 +106,7 @@ class HostAccess(_Data):
     """In which it is known that it can, on some host: a security module may keep it from it."""
 
 
-class Switch(_Data):
+class Switch(Data):
     """Something that the image does unless it is told not to, and that takes privileges."""
 
     id: str
@@ -229,7 +116,7 @@ class Switch(_Data):
     function: str
 
 
-class ModeClaims(_Data):
+class ModeClaims(Data):
     """A named set of exposures, as the contract writes it: by their ids."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
@@ -241,7 +128,7 @@ class ModeClaims(_Data):
     """Switches of the image."""
 
 
-class Cause(_Data):
+class Cause(Data):
     """Why something fails, and how that reason is recognised."""
 
     id: str
@@ -263,7 +150,7 @@ class Cause(_Data):
         return bool(self.refusal) and re.search(self.refusal, refusal) is not None
 
 
-class KnownFailure(_Data):
+class KnownFailure(Data):
     """An expectation: this feature fails in these modes, for this cause."""
 
     feature: str
@@ -277,7 +164,7 @@ class KnownFailure(_Data):
 Named = TypeVar("Named", Feature, ModeClaims, Cause, HostAccess)
 
 
-class Contract(_Data):
+class Contract(Data):
     """Everything that the documentation claims."""
 
     schema_: Literal[1] = Field(alias="schema")

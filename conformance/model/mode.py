@@ -5,24 +5,19 @@ was judged.
 """
 
 import itertools
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from conformance.errors import ContractError
-from conformance.model.contract import (
+from conformance.model.contract import Contract, ImageClaims, ModeClaims
+from conformance.model.exposure import (
     UNCONFINED,
     Capability,
     CgroupNamespace,
-    Contract,
     Device,
     DeviceRule,
     Exposure,
-    ImageClaims,
-    ModeClaims,
     Mount,
     Network,
     Privileged,
@@ -33,9 +28,6 @@ from conformance.model.contract import (
 
 STOP_TIMEOUT = 60
 """Seconds that the engine waits after SIGTERM; longer than the image gives its guests to shut down."""
-
-RESTART = "unless-stopped"
-"""When the engine starts a user's container again: after its end and after a reboot, but not after ``docker stop``."""
 
 DEFAULT_CAPABILITIES = frozenset(
     "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP"
@@ -56,17 +48,6 @@ UNLABELLED = "label=disable"
 
 RULE = "c {major}:* rwm"
 """A rule for all character devices of a driver (the kernel's documentation, "Device Whitelist Controller")."""
-
-BINDING = (
-    "PCI=${PCI:?the address of a spare PCI device, as lspci -D has it}",
-    "modprobe vfio-pci",
-    'echo vfio-pci >"/sys/bus/pci/devices/$PCI/driver_override"',
-    '[ ! -e "/sys/bus/pci/devices/$PCI/driver" ] || echo "$PCI" >"/sys/bus/pci/devices/$PCI/driver/unbind"',
-    'echo "$PCI" >/sys/bus/pci/drivers_probe',
-    'VFIO_GROUP=$(basename "$(readlink "/sys/bus/pci/devices/$PCI/iommu_group")")',
-)
-"""What gives a PCI device to vfio-pci, in a shell of root's, and names its IOMMU group (the kernel's documentation,
-"VFIO" and sysfs-bus-pci)."""
 
 
 @dataclass(frozen=True)
@@ -266,92 +247,6 @@ class Mode:
             "StopTimeout": STOP_TIMEOUT,
             "HostConfig": host_config,
         }
-
-    def script(self, image: str) -> str:
-        """Render the container as what is typed into a shell: a ``docker run`` command, and what comes before it."""
-        before = [f"grep -qw {driver} /proc/devices || modprobe {driver}" for driver in self.drivers]
-        before += BINDING if self.vfio else ()
-        before += [f"apparmor_parser --replace image/apparmor/{self.profile}"] if self.profile else []
-        return "\n".join([*before, shell(self.docker_run(image))])
-
-    def docker_run(self, image: str, name: str = "libvirt", *, restart: bool = True) -> list[str]:
-        """Render the container as the words of a ``docker run`` command, for :func:`shell`.
-
-        Args:
-            image: the image's tag or id.
-            name: the container's name.
-            restart: whether the engine starts it again by itself, if the mode allows that; no, to see it fail.
-        """
-        words = ["docker", "run", "--detach", f"--name={name}", f"--stop-timeout={STOP_TIMEOUT}"]
-        if restart and self.restarts:
-            words.append(f"--restart={RESTART}")
-        if self.privileged:
-            words.append("--privileged")
-        words += [f"--device={path}" for path in self.devices]
-        words += ["--device=/dev/vfio/${VFIO_GROUP:?}"] if self.vfio else []
-        words += [f"--device-cgroup-rule={RULE.format(major=_looked_up(driver))}" for driver in self.drivers]
-        words += [f"--ulimit={limit}=-1" for limit in self.unlimited]
-        words += [f"--volume={mount.source}:{mount.target}:{mount.access}" for mount in self.mounts]
-        if not self.default_capabilities:
-            words.append("--cap-drop=ALL")
-        words += [f"--cap-add={capability}" for capability in self.capabilities]
-        words += [f"--security-opt={option}" for option in self.security_options]
-        if self.cgroup_namespace:
-            words.append(f"--cgroupns={self.cgroup_namespace}")
-        if self.host_network:
-            words.append("--network=host")
-        else:
-            words.append(f"--publish=127.0.0.1:{self.port}:{self.port}")
-        words += [f"--env={key}={value}" for key, value in self.environment.items()]
-        words += [f"--volume={volume}:{path}" for volume, path in self.volumes.items()]
-        return [*words, image, *self.image.command]
-
-    def compose(self, image: str, name: str = "libvirt") -> str:
-        """Render the container as a Compose file; what is looked up is a variable, for which Compose asks by name."""
-        groups = ["/dev/vfio/${VFIO_GROUP:?the IOMMU group of the PCI device}"] if self.vfio else []
-        service: dict[str, Any] = {
-            "image": image,
-            "command": list(self.image.command),
-            "container_name": name,
-            "stop_grace_period": f"{STOP_TIMEOUT}s",
-            "restart": RESTART if self.restarts else None,
-            "privileged": self.privileged or None,
-            "devices": [f"{path}:{path}" for path in (*self.devices, *groups)],
-            "device_cgroup_rules": [
-                RULE.format(major=f"${{{driver.upper()}_MAJOR:?the number of {driver} in /proc/devices}}")
-                for driver in self.drivers
-            ],
-            "ulimits": dict.fromkeys(self.unlimited, -1),
-            "cap_drop": None if self.default_capabilities else ["ALL"],
-            "cap_add": self.capabilities,
-            "security_opt": self.security_options,
-            "cgroup": self.cgroup_namespace or None,
-            "network_mode": "host" if self.host_network else None,
-            "ports": [] if self.host_network else [f"127.0.0.1:{self.port}:{self.port}"],
-            "environment": dict(self.environment),
-            "volumes": [f"{mount.source}:{mount.target}:{mount.access}" for mount in self.mounts]
-            + [f"{volume}:{path}" for volume, path in self.volumes.items()],
-        }
-        document: dict[str, Any] = {"services": {name: {key: value for key, value in service.items() if value}}}
-        if self.volumes:
-            document["volumes"] = {volume: {"name": volume} for volume in self.volumes}
-        return yaml.safe_dump(document, sort_keys=False, width=200)
-
-
-def shell(words: list[str]) -> str:
-    """Join a command's words for a README: quoted for a shell, but for what it is to look up; an option a line."""
-    options = list(itertools.takewhile(lambda word: word.startswith("--"), words[2:]))
-    image = words[2 + len(options) :]
-    return " \\\n  ".join([" ".join(words[:2]), *map(_quoted, options), shlex.join(image)])
-
-
-def _looked_up(driver: str) -> str:
-    """Return what a shell replaces by a driver's number."""
-    return f"$(awk '$2 == \"{driver}\" {{ print $1 }}' /proc/devices)"
-
-
-def _quoted(word: str) -> str:
-    return f'"{word}"' if "$" in word else shlex.quote(word)
 
 
 def from_contract(contract: Contract, mode_id: str, without: Iterable[str] = ()) -> Mode:
