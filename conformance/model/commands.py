@@ -9,7 +9,7 @@ import yaml
 from conformance.model.mode import RULE, STOP_TIMEOUT, Mode
 
 RESTART = "unless-stopped"
-"""When the engine starts a user's container again: after its end and after a reboot, but not after ``docker stop``."""
+"""The restart policy of users' containers: after an end and after a reboot, but not after ``docker stop``."""
 
 BINDING = (
     "PCI=${PCI:?the address of a spare PCI device, as lspci -D has it}",
@@ -19,12 +19,12 @@ BINDING = (
     'echo "$PCI" >/sys/bus/pci/drivers_probe',
     'VFIO_GROUP=$(basename "$(readlink "/sys/bus/pci/devices/$PCI/iommu_group")")',
 )
-"""What gives a PCI device to vfio-pci, in a shell of root's, and names its IOMMU group (the kernel's documentation,
+"""Shell commands for root that bind a PCI device to vfio-pci and look up its IOMMU group (the kernel's documentation,
 "VFIO" and sysfs-bus-pci)."""
 
 
 def script(mode: Mode, image: str) -> str:
-    """Render the container as what is typed into a shell: a ``docker run`` command, and what comes before it."""
+    """Render the container as shell commands: ``docker run``, after the commands that prepare the host."""
     before = [f"grep -qw {driver} /proc/devices || modprobe {driver}" for driver in mode.drivers]
     before += BINDING if mode.vfio else ()
     before += [f"apparmor_parser --replace image/apparmor/{mode.profile}"] if mode.profile else []
@@ -38,7 +38,7 @@ def docker_run(mode: Mode, image: str, name: str = "libvirt", *, restart: bool =
         mode: the container's mode.
         image: the image's tag or id.
         name: the container's name.
-        restart: whether the engine starts it again by itself, if the mode allows that; no, to see it fail.
+        restart: whether to set a restart policy, if the mode allows one.
     """
     words = ["docker", "run", "--detach", f"--name={name}", f"--stop-timeout={STOP_TIMEOUT}"]
     if restart and mode.restarts:
@@ -66,7 +66,7 @@ def docker_run(mode: Mode, image: str, name: str = "libvirt", *, restart: bool =
 
 
 def compose(mode: Mode, image: str, name: str = "libvirt") -> str:
-    """Render the container as a Compose file; what is looked up is a variable, for which Compose asks by name."""
+    """Render the container as a Compose file; looked-up values are variables, whose names Compose reports if unset."""
     groups = ["/dev/vfio/${VFIO_GROUP:?the IOMMU group of the PCI device}"] if mode.vfio else []
     service: dict[str, Any] = {
         "image": image,
@@ -98,14 +98,14 @@ def compose(mode: Mode, image: str, name: str = "libvirt") -> str:
 
 
 def shell(words: list[str]) -> str:
-    """Join a command's words for a README: quoted for a shell, but for what it is to look up; an option a line."""
+    """Join a command's words, one option a line, quoted for a shell except for variables and command substitutions."""
     options = list(itertools.takewhile(lambda word: word.startswith("--"), words[2:]))
     image = words[2 + len(options) :]
     return " \\\n  ".join([" ".join(words[:2]), *map(_quoted, options), shlex.join(image)])
 
 
 def _looked_up(driver: str) -> str:
-    """Return what a shell replaces by a driver's number."""
+    """Return the command substitution for a driver's number."""
     return f"$(awk '$2 == \"{driver}\" {{ print $1 }}' /proc/devices)"
 
 

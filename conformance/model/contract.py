@@ -1,4 +1,4 @@
-"""The contract: the documentation's claims as data, checked when they are read."""
+"""The contract: the documentation's claims as data, validated on loading."""
 
 import re
 import tomllib
@@ -27,20 +27,20 @@ Regex = Annotated[str, AfterValidator(_compiles)]
 
 
 class ImageClaims(Data):
-    """How the image under test is started and reached, and where it keeps what it is asked about.
+    """How the image under test starts, how clients reach it, and where its files are.
 
     Attributes:
         port: the API's TCP port in the container.
-        path: of the libvirt URI.
-        auth: how libvirt lets clients in over TCP.
-        command: what the container runs in place of the image's own command; empty for that.
-        port_variable: the environment variable that gives the API another port; empty where there is none.
-        images: the folder of guests' images.
+        path: the path of the libvirt URI.
+        auth: libvirt's authentication of TCP clients.
+        command: the container's command; empty for the image's own.
+        port_variable: the environment variable that sets the API's port; empty if there is none.
+        images: the folder of guests' disk images.
         logs: the folder of QEMU's logs.
-        user: who owns images and logs.
-        group: the same.
-        extras: whether it has what ours has beside the features: a health check, a user with the numbers of the build
-            parameters, and a start-up that names what is missing.
+        user: the owner of images and logs.
+        group: the group of images and logs.
+        extras: whether it has a health check, a user with the ids of the build parameters, and warnings at start that
+            name missing exposures, as the project's own image has.
     """
 
     port: int = Field(ge=1, le=65535)
@@ -68,23 +68,23 @@ class Volume(Data):
 
     path: str
     name: str
-    """Under this name the rendered commands keep the volume."""
+    """The volume's name in rendered commands."""
     permission: Permission
     description: str
 
 
 class Feature(Data):
-    """One thing that the documentation claims."""
+    """A documented feature."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     title: str
     claim: str
     pending: str = ""
-    """Why nothing can be asked yet; empty for a feature with a suite."""
+    """Why it cannot be tested yet; empty for a feature with a suite."""
     on_request: str = Field(default="", alias="on-request")
-    """Why it is asked only where it is asked for by name, and how; empty for what every run asks."""
+    """Why it runs only on request, and how; empty for features of every run."""
     searched: bool = True
-    """Whether a search for privileges asks it: some of its checks are marked ``essential``."""
+    """Whether a search for privileges tests it; some of its checks are marked ``essential``."""
 
     @property
     def marker(self) -> str:
@@ -93,60 +93,60 @@ class Feature(Data):
 
     @property
     def unasked(self) -> str:
-        """Say why a run asked nothing of it; empty where only the user can know."""
+        """Return why a run did not test it; empty if only the user's selection can explain that."""
         return self.pending or self.on_request
 
 
 class HostAccess(Data):
-    """Something that a container can do to its host."""
+    """A way in which a container can affect its host."""
 
     id: str
     title: str
     modes: tuple[str, ...]
-    """In which it is known that it can, on some host: a security module may keep it from it."""
+    """The modes in which this is known to work on some host; a security module may prevent it on others."""
 
 
 class Switch(Data):
-    """Something that the image does unless it is told not to, and that takes privileges."""
+    """A function of the image that needs privileges and can be switched off."""
 
     id: str
     variable: str
     off: str
-    """The variable's value that tells it not to."""
+    """The variable's value that switches it off."""
     function: str
 
 
 class ModeClaims(Data):
-    """A named set of exposures, as the contract writes it: by their ids."""
+    """A named set of exposures, by their ids, as in the contract's file."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     summary: str
     exposures: tuple[str, ...]
     default_capabilities: bool = True
-    """Whether there is what an engine gives without being asked, beside what is named."""
+    """Whether the container has Docker's default capabilities, beside the named ones."""
     switched_off: tuple[str, ...] = ()
-    """Switches of the image."""
+    """Ids of the image's switches that are off."""
 
 
 class Cause(Data):
-    """Why something fails, and how that reason is recognised."""
+    """A cause of failures, and the patterns that recognise it."""
 
     id: str
     pattern: Regex
     explanation: str
     refusal: Regex = ""
-    """What the kernel's log says of it where AppArmor is the cause; a regular expression, empty for other causes."""
+    """A pattern for the kernel's log of denials by AppArmor or SELinux; empty for other causes."""
     confined_by: Literal["", "apparmor", "selinux"] = ""
-    """The security module without which this is not the cause, whatever an error's text; empty for other causes."""
+    """The security module that this cause needs; empty if it needs none."""
     foreseen: str = ""
-    """What the image names at its start where this is going to happen; empty where it cannot know."""
+    """The exposure that the image's warning at start names; empty if it cannot foresee this."""
 
     def explains(self, text: str) -> bool:
-        """Say whether this cause is visible in an error's text."""
+        """Return whether an error's text shows this cause."""
         return re.search(self.pattern, text) is not None
 
     def refuses(self, refusal: str) -> bool:
-        """Say whether this cause is a refusal that the kernel logged."""
+        """Return whether a denial in the kernel's log is this cause."""
         return bool(self.refusal) and re.search(self.refusal, refusal) is not None
 
 
@@ -165,7 +165,7 @@ Named = TypeVar("Named", Feature, ModeClaims, Cause, HostAccess)
 
 
 class Contract(Data):
-    """Everything that the documentation claims."""
+    """All documented claims."""
 
     schema_: Literal[1] = Field(alias="schema")
     image: ImageClaims
@@ -173,12 +173,12 @@ class Contract(Data):
     volumes: tuple[Volume, ...]
     features: tuple[Feature, ...]
     unpromised: tuple[Feature, ...] = ()
-    """Features that suites ask about, and this image does not promise."""
+    """Features that suites test and this image does not promise."""
     exposures: tuple[Exposure, ...]
     switches: tuple[Switch, ...] = ()
     powers: tuple[HostAccess, ...] = ()
     dangers: tuple[str, ...] = ()
-    """Exposures that one would rather do without, the worst first; a search for less tries them in this order."""
+    """Exposures, the most dangerous first; a search for privileges tries to remove them in this order."""
     modes: tuple[ModeClaims, ...]
     causes: tuple[Cause, ...] = ()
     known_failures: tuple[KnownFailure, ...] = Field(default=(), alias="known-failures")
@@ -218,7 +218,7 @@ class Contract(Data):
 
     @property
     def searched(self) -> tuple[Feature, ...]:
-        """Return the features that a search for privileges asks."""
+        """Return the features that a search for privileges tests."""
         return tuple(one for one in self.features if one.searched and not one.pending)
 
     def feature(self, feature_id: str) -> Feature:
@@ -242,7 +242,7 @@ class Contract(Data):
         return tuple(self._exposure_by_id[exposure_id] for exposure_id in mode.exposures)
 
     def known_failure(self, feature: str, mode: str, check: str) -> KnownFailure | None:
-        """Return the expectation that this check of the feature fails in the mode, if there is one."""
+        """Return the known failure of a check in a mode, if there is one."""
         names = {check, check.partition("[")[0]}
         for failure in self.known_failures:
             if (
@@ -254,16 +254,16 @@ class Contract(Data):
         return None
 
     def foreseen(self, mode: str) -> frozenset[str]:
-        """Return what the image has to name at its start in a mode, by what is known to fail there."""
+        """Return the exposures that the image must name at its start in a mode, from the mode's known failures."""
         causes = {one.cause for one in self.known_failures if mode in one.modes}
         return frozenset(one.foreseen for one in self.causes if one.id in causes and one.foreseen)
 
     def recognise(self, text: str, security: str) -> Cause | None:
-        """Return the first cause that is visible in an error's text.
+        """Return the first cause that an error's text shows.
 
         Args:
-            text: the error's.
-            security: what the engine of the host confines containers with, as records say it.
+            text: the error's text.
+            security: the host engine's security options, in one line, as in records.
         """
         return next((one for one in self.causes if one.confined_by in security and one.explains(text)), None)
 
@@ -292,20 +292,20 @@ def _read(path: Path) -> dict[str, Any]:
             "run it in a checkout of the project, where contract.toml is, or name one: pytest --contract=FILE",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ContractError(f"{path.name} is not TOML: {error}") from error
+        raise ContractError(f"{path.name} is not TOML: {error}", "correct the file") from error
 
 
 def _promised(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a contract's data with the features that are promised apart from the others.
+    """Return a contract's data with promised and other features separated.
 
     Raises:
-        ContractError: a feature is promised that does not exist.
+        ContractError: a promised feature does not exist.
     """
     promises = data.pop("promises")
     known = {feature["id"]: feature for feature in data["features"]}
     for one in promises:
         if one not in known:
-            raise ContractError(f"no feature is called {one!r}", f"promise some of: {', '.join(known)}")
+            raise ContractError(f"no feature is called {one!r}", f"choose from: {', '.join(known)}")
     return data | {
         "features": [feature for feature in known.values() if feature["id"] in promises],
         "unpromised": [feature for feature in known.values() if feature["id"] not in promises],
@@ -314,13 +314,13 @@ def _promised(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(path: Path = paths.CONTRACT) -> Contract:
-    """Read and check a contract.
+    """Load and validate a contract.
 
-    One that says ``extends = true`` is for another image: what it does not say is as in the project's own, and its
-    ``promises`` names the features that are asked.
+    A contract with ``extends = true`` is for another image: missing keys come from the project's own contract, and
+    ``promises`` names the features to test.
 
     Raises:
-        ContractError: the file cannot be read, is no TOML, or names something that does not exist.
+        ContractError: the file cannot be read, is not TOML, or refers to something that does not exist.
     """
     data = _read(path)
     try:

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Need = Literal["required", "recommended", "discretionary", "optional", "default", "undocumented"]
-"""What the documentation says of an exposure: ``default`` is what an engine gives without being asked, and of what a
-measurement found it says nothing."""
+"""The documented need for an exposure; ``default`` is granted by Docker's defaults, ``undocumented`` was found by
+measurement."""
 
 UNCONFINED = "apparmor=unconfined"
-"""The security option that means nothing to an engine without AppArmor."""
+"""The security option that has no effect on an engine without AppArmor."""
 
 Permission = Annotated[str, Field(pattern=r"^[0-7]{3}$")]
-"""A permission mode in octal, as the documentation gives it."""
+"""A documented permission mode, in octal."""
 
 
 class Data(BaseModel):
@@ -26,7 +26,7 @@ class _Exposure(Data):
     function: str
     documented: Need
     environment: dict[str, str] = Field(default_factory=dict)
-    """What the image has to be told where it has this."""
+    """Variables that the image needs with this exposure."""
 
 
 class Device(_Exposure):
@@ -38,29 +38,29 @@ class Device(_Exposure):
 
 
 class DeviceRule(_Exposure):
-    """A rule by which a container may make and open all devices of a driver, also those that come later."""
+    """A cgroup rule that lets a container create and open all devices of a driver, including future ones."""
 
     kind: Literal["device-rule"]
     driver: str = Field(pattern=r"^[a-z0-9_]+$")
-    """Its name in /proc/devices, where the kernel gives it a number, which may be another one after each boot."""
+    """Its name in /proc/devices, which has its number; that number can change with each boot."""
 
 
 class VfioGroup(_Exposure):
-    """A PCI device of the host with its IOMMU group, which is looked up there; it is bound to vfio-pci beforehand."""
+    """A PCI device of the host with its IOMMU group; the host binds it to vfio-pci first."""
 
     kind: Literal["vfio-group"]
 
 
 class Ulimit(_Exposure):
-    """A limit of the container's processes that is lifted."""
+    """A resource limit that is removed for the container's processes."""
 
     kind: Literal["ulimit"]
     name: Literal["memlock"]
-    """As Docker's ``--ulimit`` has it."""
+    """The name in Docker's ``--ulimit``."""
 
 
 class Mount(_Exposure):
-    """A folder of the host; writable, if its permission mode is."""
+    """A folder of the host; writable if its permission mode is."""
 
     kind: Literal["mount"]
     source: str
@@ -69,7 +69,7 @@ class Mount(_Exposure):
 
     @property
     def access(self) -> Literal["rw", "ro"]:
-        """Return the option of the mount that says whether it is writable."""
+        """Return the mount option for its access."""
         return "rw" if int(self.permission[0]) & 2 else "ro"
 
 
