@@ -28,10 +28,11 @@ import libvirt_qemu
 import pytest
 
 from conformance import media
-from conformance.container import container
+from conformance.container import container, engine_container
 from conformance.container.container import Container
 from conformance.engine import image
-from conformance.guests import guest
+from conformance.guests.console import SerialConsole
+from conformance.guests.session import GuestSession
 from conformance.host import kvm
 from conformance.util import paths, process, wait
 
@@ -54,11 +55,12 @@ KINDS: tuple[tuple[str, ModuleType | Callable[..., Any]], ...] = (
     (REST, importlib._bootstrap),  # importing docker-py is not calling the engine
     ("build", image),
     ("build", media),
-    ("guest", guest.RunningGuest._wait),
-    ("guest", guest._Console.drain),
+    ("guest", GuestSession.wait),
+    ("guest", SerialConsole.drain),
     ("guest", kvm),
     ("guest", wait.wait_for),  # whoever waits outside the doors named here waits for a guest
     ("container", container),
+    ("container", engine_container),
     ("container", libvirt),
     ("container", libvirt_qemu),
     ("engine", docker),

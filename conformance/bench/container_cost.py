@@ -13,10 +13,13 @@ from conformance.bench.stopwatch import timed
 from conformance.bench.targets import MODE
 from conformance.container.container import Container
 from conformance.errors import HarnessError
-from conformance.guests import guest
-from conformance.guests.factory import POOL, Guests
-from conformance.guests.guest import BOOT_SECONDS, MEMORY_MIB, Accel, GuestSpec
+from conformance.guests import running
+from conformance.guests.domain_xml import domain_xml
+from conformance.guests.factory import Guests
 from conformance.guests.peer_network import PeerNetwork
+from conformance.guests.probe_client import BOOT_SECONDS
+from conformance.guests.spec import MEMORY_MIB, Accel, GuestSpec
+from conformance.guests.storage import POOL
 from conformance.media.probe import CMDLINE, Probe
 from conformance.media.probe_report import Report
 from conformance.model import mode
@@ -55,7 +58,9 @@ def _shape(run: Run, container: Container, accel: Accel, progress: Callable[[str
     container.client.api.put_archive(container.id, "/var/lib/libvirt", _archive(run.probe))
     guests = Guests(container, run.probe, PeerNetwork(run.engine.client, run.probe, run.id), accel, progress)
     kernel = "/var/lib/libvirt/bench-vmlinuz"
-    return GuestSpec("bios", accel, POOL, kernel=kernel, initrd="/var/lib/libvirt/bench-initrd", disk=guests.new_disk())
+    return GuestSpec(
+        "bios", accel, POOL, kernel=kernel, initrd="/var/lib/libvirt/bench-initrd", disk=guests.pool.new_disk()
+    )
 
 
 def _archive(probe: Probe) -> bytes:
@@ -70,7 +75,7 @@ def _domain_start(container: Container, shape: GuestSpec, progress: Callable[[st
     seconds: list[float] = []
     for number in range(repeat):
         progress(f"domain start {number + 1} of {repeat}")
-        xml = guest.domain_xml(f"bench-{number}", shape, "", ORDERS)
+        xml = domain_xml(f"bench-{number}", shape, "", ORDERS)
         with timed(seconds):
             domain = container.connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY)
             state, _ = domain.state()
@@ -87,7 +92,7 @@ def _probe(container: Container, shape: GuestSpec, progress: Callable[[str], Non
     for number in range(repeat):
         progress(f"probe {number + 1} of {repeat}: through libvirt")
         with timed(seconds["libvirt"]):
-            report = guest.boot(container, shape, ORDERS).report
+            report = running.boot(container, shape, ORDERS).report
         inside["libvirt"].append(_uptime(report))
         progress(f"probe {number + 1} of {repeat}: bare QEMU")
         nonce = secrets.token_hex(8)
@@ -112,7 +117,7 @@ def _uptime(report: Report) -> float:
 def bare_qemu(shape: GuestSpec, orders: dict[str, str]) -> list[str]:
     """Return the words that start the same guest without libvirt.
 
-    CPU model, memory, machine, accelerator, disk cache and orders are those of :func:`guest.domain_xml`; where
+    CPU model, memory, machine, accelerator, disk cache and orders are those of :func:`domain_xml`; where
     that leaves the CPU to libvirt, libvirt takes QEMU's own default, as this does.
     """
     oem_strings = ",".join(f"value=probe.{key}={value}" for key, value in orders.items())

@@ -18,7 +18,7 @@ from conformance.bench.result import Measurement, Result
 from conformance.bench.stopwatch import timed
 from conformance.bench.targets import MODE
 from conformance.errors import HarnessError
-from conformance.guests.guest import Accel
+from conformance.guests.spec import Accel
 from conformance.lab import definition
 from conformance.model import contract
 from conformance.privileges import claims, configuration

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import HarnessError
-from conformance.guests.guest import Accel
+from conformance.guests.spec import Accel
 from conformance.model import record
 
 

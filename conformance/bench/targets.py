@@ -3,7 +3,7 @@
 from typing import Literal
 
 from conformance.bench.result import Data
-from conformance.guests.guest import BOOT_SECONDS
+from conformance.guests.probe_client import BOOT_SECONDS
 
 MODE = "unprivileged"
 """The mode that is measured: the documented one that every engine grants."""

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from conformance.container.container import free_port
 from conformance.engine import image
 from conformance.engine.client import connect
 from conformance.engine.ssh_tunnel import Tunnel
@@ -30,6 +29,7 @@ from conformance.media import probe as probe_media
 from conformance.media import store
 from conformance.util import process as program
 from conformance.util import signals
+from conformance.util.ports import free_port
 from conformance.util.wait import DeadlineExpired, wait_for
 
 LOG = logging.getLogger(__name__)

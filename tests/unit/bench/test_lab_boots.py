@@ -11,7 +11,9 @@ import pytest
 
 from conformance.bench import lab_boots
 from conformance.errors import EngineError, HarnessError, ImageFailure, LabError
-from conformance.guests.guest import Firmware, Guest, GuestSpec
+from conformance.guests.devices import Firmware
+from conformance.guests.guest import Guest
+from conformance.guests.spec import GuestSpec
 from conformance.lab import definition, startup
 from conformance.media.probe import Probe
 from conformance.media.probe_report import Event
@@ -91,7 +93,7 @@ class Row:
             close=close,
         )
 
-    def boot_anew(self, *needs: str, firmware: Firmware, seconds: float) -> Guest:
+    def boot_alone(self, *needs: str, firmware: Firmware, seconds: float) -> Guest:
         assert needs == ("iso",)
         end = self.ends.get(len([one for one in self.happened if one in lab_boots.FIRMWARE]))
         if end:

@@ -25,8 +25,11 @@ from conformance.cli import main
 from conformance.container.container import Container
 from conformance.engine import image
 from conformance.errors import HarnessError
-from conformance.guests import guest, peer_network
-from conformance.guests.guest import GuestSpec, domain_xml
+from conformance.guests import peer_network
+from conformance.guests.domain_xml import domain_xml
+from conformance.guests.running import RunningGuest
+from conformance.guests.session import GuestSession
+from conformance.guests.spec import GuestSpec
 from conformance.host.kvm import HostKvm
 from conformance.lab import definition
 from conformance.media import probe as probe_media
@@ -60,7 +63,7 @@ def make_result() -> Callable[..., Result]:
 # ------------------------------------------------------------------------------------- accounting
 
 
-WAIT = accounting.call(guest.RunningGuest._wait)
+WAIT = accounting.call(GuestSession.wait)
 ENSURE_IMAGE = accounting.call(image.ensure_image)
 
 
@@ -69,7 +72,7 @@ ENSURE_IMAGE = accounting.call(image.ensure_image)
     [
         ([], "rest"),
         ([MAIN, TEST], "rest"),
-        ([MAIN, TEST, accounting.call(guest.RunningGuest.wait_for_end), WAIT], "guest"),
+        ([MAIN, TEST, accounting.call(RunningGuest.wait_for_end), WAIT], "guest"),
         ([MAIN, accounting.call(domain_xml)], "rest"),
         ([MAIN, WAIT, accounting.call(libvirt.virDomain.state)], "guest"),
         ([MAIN, TEST, accounting.call(libvirt.virConnect.lookupByName)], "container"),
