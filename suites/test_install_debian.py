@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from conformance.container.container import Container
-from conformance.guests.factory import Installation
-from conformance.guests.guest import Firmware
+from conformance.guests.devices import Firmware
 from conformance.guests.install_watch import INSTALL_SECONDS, START_SECONDS
 from conformance.guests.peer_network import PeerNetwork
+from conformance.guests.request import Installation
 from conformance.plugin.fixtures import Install
 
 pytestmark = [

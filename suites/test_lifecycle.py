@@ -7,9 +7,10 @@ import pytest
 
 from conformance.checks.libvirt_objects import Kind, kinds, swept
 from conformance.container.container import Container
+from conformance.guests import hot_plug, snapshots
 from conformance.guests.factory import Guests
-from conformance.guests.guest import MEMORY_MIB
-from conformance.plugin.fixtures import Live
+from conformance.guests.spec import MEMORY_MIB
+from conformance.plugin.fixtures import RunningGuests
 
 pytestmark = pytest.mark.lifecycle
 
@@ -97,93 +98,93 @@ def test_what_is_not_active_cannot_be_stopped_and_what_is_cannot_be_started(kind
         running.create()
 
 
-def test_a_paused_guest_stands_still(running: Live) -> None:
+def test_a_paused_guest_stands_still(running: RunningGuests) -> None:
     guest = running()
-    before = guest.ask("kept")["uptime"]
+    before = guest.probe.ask("kept")["uptime"]
 
     guest.pause(seconds=3)
 
     # The guest's own clock: what it did not live through, it did not count.
-    assert guest.ask("kept")["uptime"] - before < 3
+    assert guest.probe.ask("kept")["uptime"] - before < 3
 
 
-def test_a_saved_guest_goes_on_from_where_it_was(running: Live) -> None:
+def test_a_saved_guest_goes_on_from_where_it_was(running: RunningGuests) -> None:
     guest = running()
-    before = guest.ask("keep", word="saved")
+    before = guest.probe.ask("keep", word="saved")
 
-    with guest.saved():
+    with snapshots.saved(guest):
         assert not guest.alive
 
-    after = guest.ask("kept")
+    after = guest.probe.ask("kept")
     assert (after["word"], after["boot"]) == ("saved", before["boot"])
     assert after["uptime"] > before["uptime"]
 
 
-def test_a_reverted_guest_has_the_memory_and_the_disk_of_its_snapshot(running: Live) -> None:
+def test_a_reverted_guest_has_the_memory_and_the_disk_of_its_snapshot(running: RunningGuests) -> None:
     guest = running("snapshots")
-    guest.ask("keep", word="before")
-    held = guest.ask("disk", of="before")["written"]
+    guest.probe.ask("keep", word="before")
+    held = guest.probe.ask("disk", of="before")["written"]
 
-    with guest.reverted():
-        guest.ask("keep", word="after")
-        assert guest.ask("disk", of="after")["read"] != held
+    with snapshots.reverted(guest):
+        guest.probe.ask("keep", word="after")
+        assert guest.probe.ask("disk", of="after")["read"] != held
 
-    assert guest.ask("kept")["word"] == "before"
-    assert guest.ask("disk", disk="verify", of="before")["read"] == held
+    assert guest.probe.ask("kept")["word"] == "before"
+    assert guest.probe.ask("disk", disk="verify", of="before")["read"] == held
 
 
-def test_a_guests_memory_shrinks_and_grows_while_it_runs(running: Live) -> None:
+def test_a_guests_memory_shrinks_and_grows_while_it_runs(running: RunningGuests) -> None:
     guest = running()
-    whole = guest.ask("memory")["memory_kib"]
+    whole = guest.probe.ask("memory")["memory_kib"]
 
     guest.domain.setMemory((MEMORY_MIB - 128) * 1024)
-    guest.ask_until("memory", lambda seen: bool(seen["memory_kib"] == whole - 128 * 1024))
+    guest.probe.ask_until("memory", lambda seen: bool(seen["memory_kib"] == whole - 128 * 1024))
 
     guest.domain.setMemory(MEMORY_MIB * 1024)
-    guest.ask_until("memory", lambda seen: bool(seen["memory_kib"] == whole))
+    guest.probe.ask_until("memory", lambda seen: bool(seen["memory_kib"] == whole))
 
 
-def test_a_processor_is_plugged_in_while_the_guest_runs_and_used_after_a_reboot(running: Live) -> None:
+def test_a_processor_is_plugged_in_while_the_guest_runs_and_used_after_a_reboot(running: RunningGuests) -> None:
     guest = running()
-    first = guest.ask("keep", word="forgotten")
-    assert guest.ask("processors")["plugged"] == 1
+    first = guest.probe.ask("keep", word="forgotten")
+    assert guest.probe.ask("processors")["plugged"] == 1
 
     guest.domain.setVcpus(2)
-    guest.ask_until("processors", lambda seen: bool(seen["plugged"] == 2))
-    if guest.guest.kvm["enabled"]:
+    guest.probe.ask_until("processors", lambda seen: bool(seen["plugged"] == 2))
+    if guest.observed.kvm["enabled"]:
         # At once only there: Linux 6.12 uses no processor that it did not start with unless it knows its hypervisor
         # (acpi_is_processor_usable in arch/x86/kernel/acpi/boot.c), and it does not know emulation.
-        guest.ask_until("processors", lambda seen: bool(seen["ran_on"] == [0, 1]))
+        guest.probe.ask_until("processors", lambda seen: bool(seen["ran_on"] == [0, 1]))
     guest.reboot()
 
-    second = guest.ask("kept")
+    second = guest.probe.ask("kept")
     assert second["boot"] != first["boot"]
     assert second["word"] is None
-    assert guest.ask("processors")["ran_on"] == [0, 1]
+    assert guest.probe.ask("processors")["ran_on"] == [0, 1]
 
 
-def test_the_guest_sees_its_medium_change(running: Live, guests: Guests) -> None:
+def test_the_guest_sees_its_medium_change(running: RunningGuests, guests: Guests) -> None:
     guest = running("drive")
 
     for line in ("the-first", "the-second"):
-        guest.insert(guests.new_medium(line))
-        assert guest.ask("medium")["line"] == line
+        hot_plug.insert_medium(guest, guests.pool.new_medium(line))
+        assert guest.probe.ask("medium")["line"] == line
 
-    guest.insert("")
-    assert not guest.ask("medium")["present"]
+    hot_plug.eject_medium(guest)
+    assert not guest.probe.ask("medium")["present"]
 
 
 def test_a_volume_is_cloned_uploaded_and_downloaded(guests: Guests) -> None:
-    original = guests.new_disk()
-    guests.write(original, b"what was uploaded")
+    original = guests.pool.new_disk()
+    guests.pool.write(original, b"what was uploaded")
 
-    copy = guests.clone(original)
+    copy = guests.pool.clone(original)
 
-    assert guests.read(copy, 0, 17) == b"what was uploaded"
+    assert guests.pool.read(copy, 0, 17) == b"what was uploaded"
 
 
 @pytest.mark.ends("guest")
-def test_a_guest_obeys_the_power_button(running: Live) -> None:
+def test_a_guest_obeys_the_power_button(running: RunningGuests) -> None:
     guest = running()
 
     guest.domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)

@@ -6,15 +6,15 @@ import pytest
 
 from conformance.checks import control_groups
 from conformance.container.container import Container
-from conformance.plugin.fixtures import Live
+from conformance.plugin.fixtures import RunningGuests
 
 pytestmark = pytest.mark.limits
 
 
 def test_a_guests_control_group_is_below_its_containers_own(
-    container: Container, running: Live, evidence: dict[str, Any]
+    container: Container, running: RunningGuests, evidence: dict[str, Any]
 ) -> None:
-    guest = running().control_groups
+    guest = running().qemu.control_groups
     first = container.run("cat", "/proc/1/cgroup").text
     own = control_groups.own(first, container.id)
     evidence["groups"] = {"the container's": own, "QEMU's": control_groups.of_memory(guest)}

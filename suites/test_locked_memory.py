@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from conformance.guests.guest import Tuning
-from conformance.plugin.fixtures import Tuned
+from conformance.guests.request import tuned
+from conformance.guests.spec import Tuning
+from conformance.plugin.fixtures import StartGuest
 
 pytestmark = pytest.mark.locked_memory
 
@@ -13,15 +14,15 @@ HARD_LIMIT_MIB = 2048
 """Of all that QEMU has, which is several times a small guest's own memory."""
 
 
-def test_a_guests_memory_is_locked(tuned: Tuned, evidence: dict[str, Any]) -> None:
-    with tuned(Tuning(locked=True)) as guest:
-        evidence["locked KiB"] = locked = guest.memory_kib("VmLck")
+def test_a_guests_memory_is_locked(start_guest: StartGuest, evidence: dict[str, Any]) -> None:
+    with start_guest(tuned(Tuning(locked=True))) as guest:
+        evidence["locked KiB"] = locked = guest.qemu.memory_kib("VmLck")
 
-    assert locked >= guest.guest.shape.memory_mib * 1024
+    assert locked >= guest.spec.memory_mib * 1024
 
 
-def test_a_hard_limit_bounds_what_qemu_may_lock(tuned: Tuned, evidence: dict[str, Any]) -> None:
-    with tuned(Tuning(hard_limit_mib=HARD_LIMIT_MIB)) as guest:
-        evidence["lockable bytes"] = lockable = guest.lockable_bytes()
+def test_a_hard_limit_bounds_what_qemu_may_lock(start_guest: StartGuest, evidence: dict[str, Any]) -> None:
+    with start_guest(tuned(Tuning(hard_limit_mib=HARD_LIMIT_MIB))) as guest:
+        evidence["lockable bytes"] = lockable = guest.qemu.lockable_bytes()
 
     assert lockable == str(HARD_LIMIT_MIB * 2**20)

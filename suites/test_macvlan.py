@@ -7,14 +7,15 @@ import pytest
 from conformance.checks import macvtap_devices
 from conformance.container.container import Container
 from conformance.guests.factory import Guests
-from conformance.guests.guest import Direct
 from conformance.guests.peer_network import PeerNetwork
+from conformance.guests.request import on_macvtap
+from conformance.guests.spec import MacvtapMode
 from conformance.model.mode import Mode
 from conformance.plugin.fixtures import Boot
 
 pytestmark = pytest.mark.macvlan
 
-REACHED: dict[Direct, dict[str, bool]] = {
+REACHED: dict[MacvtapMode, dict[str, bool]] = {
     "bridge": {"a server beyond": True, "another guest": True, "its own host": False, "the guest, from beyond": True},
     "private": {"a server beyond": True, "another guest": False, "its own host": False, "the guest, from beyond": True},
     "vepa": {"a server beyond": True, "another guest": False, "its own host": False, "the guest, from beyond": True},
@@ -36,19 +37,19 @@ def test_a_guest_talks_over_macvtap(boot: Boot, peer_network: PeerNetwork) -> No
 def test_a_guest_is_on_the_network_beyond_a_link_of_its_host(
     guests: Guests, macvtap_link: str, evidence: dict[str, Any]
 ) -> None:
-    with guests.on_link(macvtap_link) as guest:
-        lease = guest.read().report["lease"]
+    with guests.start(on_macvtap(link=macvtap_link)) as guest:
+        lease = guest.report["lease"]
         evidence |= {"link": macvtap_link, "lease": lease.facts}
         assert guest.reaches(lease["server"])
 
 
 @pytest.mark.parametrize("kind", REACHED)
 def test_whom_a_guest_reaches_is_a_matter_of_its_interfaces_mode(
-    guests: Guests, peer_network: PeerNetwork, container: Container, evidence: dict[str, Any], kind: Direct
+    guests: Guests, peer_network: PeerNetwork, container: Container, evidence: dict[str, Any], kind: MacvtapMode
 ) -> None:
     host = container.address or peer_network.gateway
 
-    with guests.neighbours(kind) as (guest, neighbour):
+    with guests.start_together(on_macvtap(mode=kind), on_macvtap(mode=kind)) as (guest, neighbour):
         evidence["reached"] = {
             "a server beyond": guest.reaches(peer_network.address),
             "another guest": guest.reaches(neighbour.address),
@@ -69,7 +70,7 @@ def test_a_links_node_belongs_to_qemus_user_and_goes_with_the_link(
     # In the host's own /dev it is the host that makes the node, as it does for itself.
     owner = "root" if mode.hosts_devices else mode.image.user
 
-    with guests.defined_on_macvtap() as domain:
+    with guests.defined("macvtap") as domain:
         domain.start()
         assert macvtap_devices.owner(container, macvtap_devices.node(container, before)) == owner
         domain.end()
@@ -80,7 +81,7 @@ def test_a_links_node_belongs_to_qemus_user_and_goes_with_the_link(
 def test_a_guest_restarted_twenty_times_leaves_no_link_and_no_node(guests: Guests, container: Container) -> None:
     before = macvtap_devices.traces(container)
 
-    with guests.defined_on_macvtap() as domain:
+    with guests.defined("macvtap") as domain:
         for _ in range(19):
             domain.start()
             domain.end()
@@ -91,7 +92,7 @@ def test_a_guest_restarted_twenty_times_leaves_no_link_and_no_node(guests: Guest
 
 @pytest.mark.ends("container")
 def test_a_killed_containers_guest_is_on_its_network_again(guests: Guests, container: Container) -> None:
-    with guests.defined_on_macvtap() as domain:
+    with guests.defined("macvtap") as domain:
         domain.start()
 
         container.kill()

@@ -7,10 +7,11 @@ import pytest
 
 from conformance.checks import nat_networks
 from conformance.container.container import Container
+from conformance.guests import hot_plug
 from conformance.guests.factory import require_started
 from conformance.guests.peer_network import PeerNetwork
 from conformance.host import network as host_network
-from conformance.plugin.fixtures import Boot, Live
+from conformance.plugin.fixtures import Boot, RunningGuests
 from conformance.run.context import Run
 
 pytestmark = pytest.mark.nat
@@ -45,43 +46,43 @@ def test_a_server_beyond_sees_the_container_and_not_the_guest(
     assert reply["client"] == peer_network.source(container)
 
 
-def test_ten_mebibytes_arrive_whole_in_each_direction(running: Live, peer_network: PeerNetwork) -> None:
+def test_ten_mebibytes_arrive_whole_in_each_direction(running: RunningGuests, peer_network: PeerNetwork) -> None:
     guest = running("network")
 
-    received = guest.ask("fetch", url=f"http://{peer_network.server}/cgi-bin/blob")
-    sent = guest.ask("send", url=f"http://{peer_network.server}/cgi-bin/receive")
+    received = guest.probe.ask("fetch", url=f"http://{peer_network.server}/cgi-bin/blob")
+    sent = guest.probe.ask("send", url=f"http://{peer_network.server}/cgi-bin/receive")
 
     assert received["bytes"] == sent["bytes"] == TEN_MIB
     assert received["sha256"] == sent["sha256"] == sent.json("reply")["sha256"]
 
 
 def test_guests_reach_each_other_and_nothing_outside_reaches_a_guest(
-    running: Live, peer_network: PeerNetwork, container: Container
+    running: RunningGuests, peer_network: PeerNetwork, container: Container
 ) -> None:
     server = running("network")
     neighbour = running("network", beside=server)
-    offered = server.ask("serve")
-    address = server.guest.report["lease"]["address"]
+    offered = server.probe.ask("serve")
+    address = server.report["lease"]["address"]
 
-    assert neighbour.ask("fetch", url=f"http://{address}/pattern")["sha256"] == offered["sha256"]
+    assert neighbour.probe.ask("fetch", url=f"http://{address}/pattern")["sha256"] == offered["sha256"]
     assert not peer_network.reaches(f"http://{address}/pattern", by_way_of=container.address or peer_network.gateway)
 
 
 def test_a_second_network_stands_beside_the_first(
-    running: Live, container: Container, peer_network: PeerNetwork, evidence: dict[str, Any]
+    running: RunningGuests, container: Container, peer_network: PeerNetwork, evidence: dict[str, Any]
 ) -> None:
     guest = running("network")
 
-    with nat_networks.second(container.connection) as network, guest.plugged_into(network):
-        guest.ask("link", interface="eth1")
-        lease = guest.ask("lease", interface="eth1")
-        exchange = guest.ask("exchange", interface="eth1")
+    with nat_networks.second(container.connection) as network, hot_plug.network_card(guest, network):
+        guest.probe.ask("link", interface="eth1")
+        lease = guest.probe.ask("lease", interface="eth1")
+        exchange = guest.probe.ask("exchange", interface="eth1")
         evidence |= {"lease": lease.facts, "exchange": exchange.facts}
 
         assert nat_networks.knows_lease(network, lease["address"])
         assert exchange["by"] == "eth1"
         assert exchange.json("reply")["client"] == (container.address or peer_network.gateway)
-        assert guest.ask("ping")["received"] > 0
+        assert guest.probe.ask("ping")["received"] > 0
 
 
 def test_a_subnet_that_is_taken_is_refused(container: Container) -> None:
@@ -93,7 +94,7 @@ def test_a_subnet_that_is_taken_is_refused(container: Container) -> None:
 
 
 def test_after_a_restart_of_its_network_a_guest_is_plugged_in_again(
-    running: Live, container: Container, evidence: dict[str, Any]
+    running: RunningGuests, container: Container, evidence: dict[str, Any]
 ) -> None:
     """A network that starts makes a new bridge, and libvirt leaves a running guest off it until it is plugged in anew.
 
@@ -103,19 +104,19 @@ def test_after_a_restart_of_its_network_a_guest_is_plugged_in_again(
     guest = running("network")
 
     with nat_networks.second(container.connection) as network:
-        with guest.plugged_into(network):
-            guest.ask("link", interface="eth1")
-            evidence["before"] = guest.ask("lease", interface="eth1").facts
+        with hot_plug.network_card(guest, network):
+            guest.probe.ask("link", interface="eth1")
+            evidence["before"] = guest.probe.ask("lease", interface="eth1").facts
             network.destroy()
             network.create()
 
-        with guest.plugged_into(network):
-            guest.ask("link", interface="eth1")
-            after = guest.ask("lease", interface="eth1")
+        with hot_plug.network_card(guest, network):
+            guest.probe.ask("link", interface="eth1")
+            after = guest.probe.ask("lease", interface="eth1")
             evidence["after"] = after.facts
 
             assert nat_networks.knows_lease(network, after["address"])
-            assert guest.ask("ping", interface="eth1")["gateway"] == evidence["before"]["router"]
+            assert guest.probe.ask("ping", interface="eth1")["gateway"] == evidence["before"]["router"]
 
 
 @pytest.mark.host_network
@@ -127,6 +128,6 @@ def test_the_host_is_afterwards_what_it_was_before(
 
     container.stop()
 
-    after = host_network.snapshot(run.engine.client, run.image.id, run.id)
+    after = host_network.snapshot(run.shell)
     evidence |= {"added": sorted(after - host_before), "removed": sorted(host_before - after)}
     assert after == host_before

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from conformance.checks import uploads
+from conformance.checks import pid_files, uploads
 from conformance.checks.libvirt_objects import keep, kept, swept
 from conformance.container.container import Container
 from conformance.errors import ImageFailure, ImageLate
 from conformance.guests.factory import Guests
-from conformance.guests.guest import AutostartGuest
+from conformance.guests.persistent import AutostartGuest
 
 pytestmark = [pytest.mark.restart, pytest.mark.ends("container")]
 
@@ -68,13 +68,13 @@ def test_what_is_persistent_is_back_and_autostarted_guests_run_again(
         assert kept(container) == own | {"domain": dataclasses.replace(own["domain"], active=False)}
         assert container.connection.networkLookupByName("default").isActive()
         assert container.connection.storagePoolLookupByName("default").isActive()
-        assert container.stale() == []
+        assert pid_files.stale(container) == []
 
 
 def test_a_client_that_dies_in_the_middle_of_an_upload_leaves_a_daemon_that_answers(
     container: Container, guests: Guests, evidence: dict[str, Any]
 ) -> None:
-    path = guests.room(UPLOAD_BYTES)
+    path = guests.pool.path_of(guests.pool.new_sparse_disk(UPLOAD_BYTES))
     died: list[bool] = []
     answered: list[float] = []
     evidence |= {"died while it uploaded": died, "seconds to an answer": answered}

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from conformance.plugin.fixtures import Boot, Medium
+from conformance.guests.request import on_medium
+from conformance.plugin.fixtures import Boot, StartGuest
 from conformance.run.context import Run
 
 pytestmark = pytest.mark.secure_boot
@@ -24,6 +25,6 @@ def test_without_secure_boot_the_guest_says_so(boot: Boot) -> None:
     assert not guest.report["boot"]["secure_boot"]
 
 
-def test_an_unsigned_loader_is_refused(medium: Medium, run: Run, evidence: dict[str, Any]) -> None:
-    with medium(run.probe.iso, firmware="secure-boot") as machine:
+def test_an_unsigned_loader_is_refused(start_guest: StartGuest, run: Run, evidence: dict[str, Any]) -> None:
+    with start_guest(on_medium(run.probe.iso, firmware="secure-boot")) as machine:
         evidence |= machine.wait_for_text(r"failed to load Boot\d+ .*DVD-ROM.*: Access Denied")

@@ -3,9 +3,11 @@
 import libvirt
 import pytest
 
-from conformance.guests.factory import DISK_BYTES, Guests
+from conformance.guests import hot_plug
+from conformance.guests.factory import Guests
+from conformance.guests.storage import DISK_BYTES
 from conformance.media.probe import DISK_OFFSET, disk_pattern
-from conformance.plugin.fixtures import Boot, Live
+from conformance.plugin.fixtures import Boot, RunningGuests
 
 pytestmark = pytest.mark.virtio_disk
 
@@ -24,52 +26,52 @@ def test_what_the_guest_wrote_is_in_the_volume(boot: Boot, guests: Guests) -> No
     written = disk_pattern(guest.nonce)
 
     assert guest.report["disk"]["flushed"] is True
-    assert guests.read_disk(guest, DISK_OFFSET, len(written)) == written
+    assert guests.pool.read(guest.spec.disk, DISK_OFFSET, len(written)) == written
 
 
-def test_what_one_guest_wrote_another_reads(boot: Boot, running: Live) -> None:
+def test_what_one_guest_wrote_another_reads(boot: Boot, running: RunningGuests) -> None:
     writer = boot("disk")
     reader = running("disk")
 
-    with reader.plugged(writer.shape.disk):
-        seen = reader.ask("disk", device="vdb", disk="verify", of=writer.nonce)
+    with hot_plug.disk(reader, writer.spec.disk):
+        seen = reader.probe.ask("disk", device="vdb", disk="verify", of=writer.nonce)
 
     assert seen["read"] == writer.report["disk"]["written"]
 
 
-def test_a_disk_is_plugged_in_and_out_while_the_guest_runs(running: Live, guests: Guests) -> None:
+def test_a_disk_is_plugged_in_and_out_while_the_guest_runs(running: RunningGuests, guests: Guests) -> None:
     guest = running("disk")
 
-    with guest.plugged(guests.new_disk()):
-        assert guest.ask("disk", device="vdb")["driver"] == "virtio_blk"
-    guest.ask("unplugged", device="vdb")
+    with hot_plug.disk(guest, guests.pool.new_disk()):
+        assert guest.probe.ask("disk", device="vdb")["driver"] == "virtio_blk"
+    guest.probe.ask("unplugged", device="vdb")
 
 
-def test_the_guest_sees_its_disk_grow(running: Live) -> None:
+def test_the_guest_sees_its_disk_grow(running: RunningGuests) -> None:
     guest = running("disk")
-    grown = guest.ask("size", device="vda")["bytes"] + DISK_BYTES
+    grown = guest.probe.ask("size", device="vda")["bytes"] + DISK_BYTES
 
     guest.domain.blockResize("vda", grown, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
-    assert guest.ask("size", device="vda")["bytes"] == grown
+    assert guest.probe.ask("size", device="vda")["bytes"] == grown
 
 
-def test_what_the_guest_discards_is_given_back(running: Live, guests: Guests) -> None:
+def test_what_the_guest_discards_is_given_back(running: RunningGuests, guests: Guests) -> None:
     guest = running("disk")
-    guest.ask("disk", device="vda")
-    before = guests.allocation(guest.guest)
+    guest.probe.ask("disk", device="vda")
+    before = guests.pool.allocation(guest.spec.disk)
 
-    guest.ask("discard", device="vda")
+    guest.probe.ask("discard", device="vda")
 
-    assert guests.allocation(guest.guest) < before
+    assert guests.pool.allocation(guest.spec.disk) < before
 
 
 @pytest.mark.ends("guest")
-def test_a_flushed_write_survives_a_killed_qemu(running: Live, guests: Guests) -> None:
+def test_a_flushed_write_survives_a_killed_qemu(running: RunningGuests, guests: Guests) -> None:
     guest = running("disk")
-    assert guest.ask("disk", of="flushed")["flushed"] is True
+    assert guest.probe.ask("disk", of="flushed")["flushed"] is True
 
     guest.kill()
 
     written = disk_pattern("flushed")
-    assert guests.read_disk(guest.guest, DISK_OFFSET, len(written)) == written
+    assert guests.pool.read(guest.spec.disk, DISK_OFFSET, len(written)) == written

@@ -8,10 +8,11 @@ from pathlib import Path
 import libvirt
 
 from conformance.errors import EngineError, HarnessError, ImageFailure
+from conformance.guests.devices import Firmware
 from conformance.guests.factory import Guests
-from conformance.guests.guest import Firmware, Guest
+from conformance.guests.guest import Guest
 from conformance.guests.peer_network import PeerNetwork
-from conformance.lab import machine
+from conformance.lab import startup
 from conformance.lab.definition import Host
 from conformance.media.probe import Probe
 from conformance.model import contract, mode
@@ -46,7 +47,7 @@ def measure(host: Host, progress: Progress, *, count: int, results: Path) -> lis
             shows the lab's console.
     """
     seconds: list[float] = []
-    with machine.engine(host, progress) as (lab, tunnel):
+    with startup.engine(host, progress) as (lab, tunnel):
         try:
             _boots(f"unix://{tunnel.socket}", progress, count, results, seconds)
         except (libvirt.libvirtError, AssertionError, HarnessError) as error:
@@ -68,7 +69,7 @@ def _boots(address: str, progress: Progress, count: int, results: Path, seconds:
         for number in range(count):
             progress(f"boot {number + 1} of {count} in a row")
             began = time.monotonic()
-            guest = guests.boot_anew("iso", firmware=FIRMWARE[number % len(FIRMWARE)], seconds=BOOT_SECONDS)
+            guest = guests.boot_alone("iso", firmware=FIRMWARE[number % len(FIRMWARE)], seconds=BOOT_SECONDS)
             require(guest, run.probe)
             seconds.append(round(time.monotonic() - began, 2))
     finally:
@@ -78,7 +79,7 @@ def _boots(address: str, progress: Progress, count: int, results: Path, seconds:
 
 def require(guest: Guest, probe: Probe) -> None:
     """Raise ImageFailure unless a guest says itself that it booted the medium, as it was told, under KVM."""
-    boot, firmware = guest.report["boot"], guest.shape.firmware
+    boot, firmware = guest.report["boot"], guest.spec.firmware
     told = {
         "firmware": (boot["firmware"], "bios" if firmware == "bios" else "efi"),
         "Secure Boot": (bool(boot["secure_boot"]), firmware == "secure-boot"),

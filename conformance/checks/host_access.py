@@ -1,4 +1,4 @@
-"""What a container can do to its host: tried without changing anything there."""
+"""Attempts of a container to reach its host, without any change there."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,8 +7,6 @@ from xml.sax.saxutils import quoteattr
 import libvirt
 
 from conformance.container.container import Container
-from conformance.engine import one_shot
-from conformance.engine.api_errors import engine_errors
 from conformance.errors import HarnessError
 from conformance.host import char_devices
 from conformance.run.context import Run
@@ -105,10 +103,12 @@ def _said(container: Container, script: str, *tools: str, words: Sequence[str] =
     needed = "\n".join(f"command -v {tool} >/dev/null || {{ echo {tool}; exit {NOT_FOUND}; }}" for tool in tools)
     done = container.run("sh", "-c", f"{needed}\n{script}", "sh", *words)
     if done.status == NOT_FOUND:
-        raise HarnessError(f"what a container can do to its host could not be tried: {done.text.strip()} is missing")
+        raise HarnessError(
+            f"access to the host cannot be tested: the image lacks {done.text.strip()}", "add the program to the image"
+        )
     if done.status:
         said = done.stderr.decode(errors="replace").strip()
-        raise HarnessError(f"what a container can do to its host could not be tried: {said or done.status}")
+        raise HarnessError(f"access to the host cannot be tested: {said or f'status {done.status}'}")
     return done.text.strip()
 
 
@@ -122,7 +122,7 @@ def _network(container: Container, _: Run) -> str:
 
 def _macvtap(container: Container, run: Run) -> str:
     """Open a device of macvtap, whose module the host has loaded by then: until it has, everything looks refused."""
-    found = char_devices.majors(run.engine.client, run.image.id, run.id, ["macvtap"])
+    found = char_devices.majors(run.shell, ["macvtap"])
     return _said(container, MACVTAP, "mknod", "mktemp", "grep", words=[str(found["macvtap"])])
 
 
@@ -184,15 +184,10 @@ def reached_under(run: Run, profile: str, power: str) -> str:
     Raises:
         EngineError: the engine refused.
     """
-    with engine_errors():
-        return one_shot.output(
-            run.engine.client,
-            run.image.id,
-            ["sh", "-c", REFUSED_BY_PROFILE[power]],
-            run=run.id,
-            network_mode="none",
-            binds=["/proc/sys:/host-procsys"],
-            cap_add=["SYS_ADMIN"],
-            device_cgroup_rules=["b *:* rwm"],
-            security_opt=[f"apparmor={profile}", "seccomp=unconfined"],
-        ).strip()
+    return run.shell.run(
+        REFUSED_BY_PROFILE[power],
+        binds=["/proc/sys:/host-procsys"],
+        cap_add=["SYS_ADMIN"],
+        device_cgroup_rules=["b *:* rwm"],
+        security_opt=[f"apparmor={profile}", "seccomp=unconfined"],
+    ).strip()

@@ -13,12 +13,14 @@ REMEDY = "read the engine's log, start the engine again, and run again"
 
 @contextlib.contextmanager
 def engine_errors() -> Iterator[None]:
-    """Turn the errors of the engine's API into the harness's own."""
+    """Turn the errors of docker-py and of its connection into EngineError and EngineGone."""
     try:
         yield
     except NotFound as error:
-        raise EngineError("the container or network is gone: someone else removed it") from error
+        raise EngineError(
+            f"the container, network or image is gone: someone else removed it ({error.explanation})", "run again"
+        ) from error
     except DockerException as error:
-        raise EngineError(f"the engine refused: {error}") from error
+        raise EngineError(f"the engine refused: {error}", "read the engine's log") from error
     except (requests.exceptions.RequestException, ConnectionError) as error:
-        raise EngineGone(f"the engine went away: {error}", REMEDY) from error
+        raise EngineGone(f"the engine no longer answers: {error}", REMEDY) from error

@@ -11,8 +11,9 @@ import docker.errors
 import docker.types
 
 from conformance.container.container import Container
-from conformance.engine import labels, one_shot
+from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError
 from conformance.media.probe import PEER_COMMAND, PEER_PORT, Probe
 from conformance.model.mode import Mode
@@ -52,7 +53,7 @@ class PeerNetwork:
         self._client = client
         self._probe = probe
         self._run = run
-        self.network = f"libvirt-conformance-{run}"
+        self.network = names.fixed(run, "network")
         self._network_id = ""
         self._server_id = ""
 
@@ -77,6 +78,7 @@ class PeerNetwork:
             server = self._client.api.create_container(
                 peer_image(self._client, self._probe),
                 command=["/bin/busybox", "sh", "-c", serving(self._subnet)],
+                name=names.new(self._run, "peer"),
                 labels=marks,
                 stop_signal="SIGKILL",  # the first process of a container ignores SIGTERM
                 host_config=self._client.api.create_host_config(network_mode=self.network, security_opt=OWN_RIGHTS),
@@ -125,14 +127,8 @@ class PeerNetwork:
         Raises:
             EngineError: it could not be tried.
         """
-        with engine_errors():
-            said = one_shot.output(
-                self._client,
-                peer_image(self._client, self._probe),
-                ["/bin/busybox", "ping", "-c", "3", "-W", "2", address],
-                run=self._run,
-                network_mode=self.network,
-            )
+        command = ["/bin/busybox", "ping", "-c", "3", "-W", "2", address]
+        said = self._shell.output(command, network_mode=self.network)
         if "transmitted" not in said:
             raise EngineError(f"{address} could not be asked: {said.strip()}")
         return " 0 packets received" not in said
@@ -151,16 +147,7 @@ class PeerNetwork:
         script = (
             f"ip route add {host}/32 via {by_way_of} && echo tried; wget -q -T 5 -O - {url} >/dev/null && echo reached"
         )
-        with engine_errors():
-            said = one_shot.output(
-                self._client,
-                peer_image(self._client, self._probe),
-                ["/bin/busybox", "sh", "-c", script],
-                run=self._run,
-                network_mode=self.network,
-                cap_add=["NET_ADMIN"],
-                security_opt=OWN_RIGHTS,
-            )
+        said = self._shell.run(script, network_mode=self.network, cap_add=["NET_ADMIN"], security_opt=OWN_RIGHTS)
         if "tried" not in said:
             raise EngineError(f"no route to {host} by way of {by_way_of} could be made: {said.strip()}")
         return "reached" in said
@@ -171,14 +158,13 @@ class PeerNetwork:
         Raises:
             EngineError: it could not be run, or not to its end within so many seconds.
         """
+        return self._shell.run(script, *arguments, seconds=seconds, network_mode=self.network)
+
+    @property
+    def _shell(self) -> HostShell:
         with engine_errors():
-            return one_shot.output(
-                self._client,
-                peer_image(self._client, self._probe),
-                ["/bin/busybox", "sh", "-c", script, "sh", *arguments],
-                run=self._run,
-                seconds=seconds,
-                network_mode=self.network,
+            return HostShell(
+                self._client, peer_image(self._client, self._probe), self._run, interpreter=("/bin/busybox", "sh")
             )
 
 

@@ -1,102 +1,81 @@
-"""The options of the host's control groups (cgroup2), which a container in the host's cgroup namespace takes away.
+"""Mount options of cgroup2 on the engine's host, which a container in the host's cgroup namespace removes.
 
-``nsdelegate`` keeps a cgroup namespace from what lies outside of it, and ``memory_recursiveprot`` protects memory. All
-mounts of cgroup2 share such options. For a container with ``--cgroupns=host`` runc mounts it anew, without them, and so
-the host loses them, too (https://github.com/opencontainers/runc/issues/5258; seen with runc 1.1.15): afterwards
-containers do what the host would have refused. Nothing is lost where the host's own mount is bound over it.
+``nsdelegate`` confines a cgroup namespace to its own part of the hierarchy, and ``memory_recursiveprot`` protects
+memory. All mounts of cgroup2 share such options. For a container with ``--cgroupns=host`` runc mounts cgroup2 anew
+without them, and the host loses them, too (https://github.com/opencontainers/runc/issues/5258; measured with runc
+1.1.15): afterwards containers may do things that the host would have refused. The options stay where the host's own
+mount is bound over the container's.
 """
 
-from collections.abc import Mapping
-
-import docker
-
-from conformance.engine import labels, one_shot
-from conformance.engine.api_errors import engine_errors
+from conformance.engine import labels
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError
+from conformance.host.change import HostChange
 
 MOUNT = r"""
 folder=$(mktemp -d) && mount -t cgroup2 -o "$1" cgroup2 "$folder" && umount "$folder" && echo mounted
 """
-"""By who is in the host's cgroup namespace, a mount's options become those of all (kernel: cgroup_apply_flags)."""
+"""A mount in the host's cgroup namespace sets the options of all mounts (kernel: cgroup_apply_flags)."""
 
 KEEPS_NAMESPACES = "nsdelegate"
 
 USUAL = f"memory_recursiveprot,{KEEPS_NAMESPACES}"
-"""What systemd mounts cgroup2 with."""
+"""The options with which systemd mounts cgroup2."""
 
 NO_OPTIONS = {"rw", "ro", "seclabel"}
-"""Of a file system, and not of control groups."""
+"""Options of any file system, not of cgroup2."""
 
 
-class Delegation:
-    """The options that one run takes from its engine's host, and gives back.
+class CgroupOptions:
+    """The options of an engine's host before a run.
 
     Args:
-        client: the engine.
-        image: an image with cat, mount and sh: the image under test has them.
-        run: the run's id, for the label.
+        shell: on the host, with mount.
     """
 
-    def __init__(self, client: docker.DockerClient, image: str, run: str) -> None:
-        self._client = client
-        self._image = image
-        self._run = run
-        self._marks: Mapping[str, str] | None = None
+    def __init__(self, shell: HostShell) -> None:
+        self._shell = shell
+        self._before: str | None = None
 
-    def note(self) -> None:
-        """Note the options, once, before a container in the host's cgroup namespace takes them.
+    def remember(self) -> None:
+        """Keep the options, once, before a container in the host's cgroup namespace removes them (:data:`CHANGE`).
 
-        The labels of an empty volume keep them, so that they come back whatever becomes of this process
-        (:func:`conformance.run.cleanup.remove`). Where there are none, there is nothing to be lost.
+        Without options there is nothing to restore.
 
         Raises:
             EngineError: the engine refused.
         """
-        if self._marks is not None:
-            return
-        with engine_errors():
-            command = ["cat", "/proc/self/mountinfo"]
-            options = parse(one_shot.output(self._client, self._image, command, run=self._run, network_mode="none"))
-            self._marks = {}
-            if options:
-                noted = ",".join(sorted(options))
-                self._marks = {labels.RUN: self._run, labels.IMAGE: self._image, labels.DELEGATION: noted}
-                self._client.api.create_volume(labels=self._marks)
+        if self._before is None:
+            self._before = ",".join(sorted(parse(self._shell.output(["cat", "/proc/self/mountinfo"]))))
+            if self._before:
+                CHANGE.remember(self._shell, self._before)
 
-    def give_back(self) -> None:
-        """Give the host what it has lost, before a container in a namespace of its own; raises as :func:`give_back`."""
-        if self._marks:
-            give_back(self._client, self._marks)
+    def restore(self) -> None:
+        """Restore the options before a container in a private cgroup namespace.
+
+        Raises:
+            EngineError: the host refuses the options, or the engine refused.
+        """
+        if self._before:
+            _restore(self._shell, self._before)
 
 
-def give_back(client: docker.DockerClient, marks: Mapping[str, str]) -> None:
-    """Give the host the options that were noted; raises EngineError where the engine, or the host, refused.
-
-    Args:
-        client: the engine.
-        marks: the labels of the volume that remembers them.
-    """
-    wanted = marks[labels.DELEGATION]
-    with engine_errors():
-        said = one_shot.output(
-            client,
-            marks[labels.IMAGE],
-            ["sh", "-c", MOUNT, "sh", wanted],
-            run=marks[labels.RUN],
-            network_mode="none",
-            cgroupns="host",
-            cap_add=["SYS_ADMIN"],
-            security_opt=["apparmor=unconfined"],
-        )
-    if "mounted" not in said.split():
+def _restore(shell: HostShell, wanted: str) -> str:
+    output = shell.run(MOUNT, wanted, cgroupns="host", cap_add=["SYS_ADMIN"], security_opt=["apparmor=unconfined"])
+    if "mounted" not in output.split():
         raise EngineError(
-            f"the host's control groups have lost the options {wanted}: {said.strip()}",
-            f"there, as root: {remount(wanted)}",
+            f"the host's control groups have lost the options {wanted}: {output.strip()}",
+            f"run as root on that host: {remount(wanted)}",
         )
+    return ""
+
+
+CHANGE = HostChange(labels.DELEGATION, _restore)
+"""The options; the label holds them, separated by commas. Restoring them twice does no harm: it is not reported."""
 
 
 def remount(options: str) -> str:
-    """Return the command that gives the host its options back."""
+    """Return the command that restores a host's options."""
     return f"mount -o remount,{options} /sys/fs/cgroup"
 
 

@@ -1,29 +1,24 @@
-"""The numbers that drivers of character devices have on the engine's host; they may be others after each boot."""
+"""Major numbers of character device drivers on the engine's host; they may change with each boot."""
 
 from collections.abc import Mapping, Sequence
 
-import docker
-
-from conformance.engine import one_shot
-from conformance.engine.api_errors import engine_errors
+from conformance.engine.host_shell import HostShell
 from conformance.errors import Unsupported
 
 SCRIPT = """
 for driver in "$@"; do ip link add link lo name module type "$driver" 2>/dev/null; done
 cat /proc/devices
 """
-"""Asked for a link of a kind that it does not know, the kernel loads that module, whatever becomes of the link
-(rtnl_newlink in net/core/rtnetlink.c): here nothing, since the loopback interface carries no other."""
+"""For a link of an unknown kind the kernel loads the module of that name, whether the link can be made or not
+(rtnl_newlink in net/core/rtnetlink.c). Here no link is made: the loopback interface carries no other."""
 
 
-def majors(client: docker.DockerClient, image: str, run: str, drivers: Sequence[str]) -> Mapping[str, int]:
-    """Return the numbers of drivers on the engine's host, which loads the modules that it lacks.
+def majors(shell: HostShell, drivers: Sequence[str]) -> Mapping[str, int]:
+    """Return the major numbers of drivers on the engine's host, after loading missing modules.
 
     Args:
-        client: the engine.
-        image: an image with ip and sh: the image under test has them.
-        run: the run's id, for the label.
-        drivers: their names, which are those of the kinds of links that they make.
+        shell: on the host, with ip.
+        drivers: their names, which are also the kinds of their links.
 
     Raises:
         Unsupported: the host has no such driver.
@@ -31,13 +26,13 @@ def majors(client: docker.DockerClient, image: str, run: str, drivers: Sequence[
     """
     if not drivers:
         return {}
-    with engine_errors():
-        command = ["sh", "-c", SCRIPT, "sh", *drivers]
-        output = one_shot.output(client, image, command, run=run, network_mode="none", cap_add=["NET_ADMIN"])
-    found = parse(output)
+    found = parse(shell.run(SCRIPT, *drivers, cap_add=["NET_ADMIN"]))
     for driver in drivers:
         if driver not in found:
-            raise Unsupported(f"the engine's host has no {driver}, and loads none: modprobe {driver} there says why")
+            raise Unsupported(
+                f"the kernel of the engine's host has no driver {driver}, and its module does not load:"
+                f" modprobe {driver} on that host shows the reason"
+            )
     return {driver: found[driver] for driver in drivers}
 
 

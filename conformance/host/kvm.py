@@ -1,6 +1,6 @@
-"""Whether the host's KVM runs a real kernel, asked beside libvirt and beside every mode.
+"""Whether the host's KVM runs a real kernel, tested without libvirt and outside every mode.
 
-/dev/kvm existing proves little: on some nested hosts a boot sector runs under KVM and every real kernel ends in
+The existence of /dev/kvm proves little: on some nested hosts a boot sector runs under KVM and every real kernel ends in
 "KVM internal error". So bare QEMU boots the probe's kernel, as root, in a container that has the device and
 nothing else. What this container cannot do, no mode of the image can be blamed for.
 """
@@ -15,12 +15,11 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 
-import docker
 import docker.errors
 
-from conformance.container.container import NO_DEVICE
-from conformance.engine import one_shot
 from conformance.engine.api_errors import REMEDY, engine_errors
+from conformance.engine.host_shell import HostShell
+from conformance.engine.refusals import NO_DEVICE
 from conformance.errors import EngineGone
 from conformance.media.probe import CMDLINE, Probe
 from conformance.media.probe_report import MARK
@@ -33,18 +32,18 @@ ANSWER_SECONDS = BOOT_SECONDS + 60
 """For the engine's own work as well: container, media, and taking both away."""
 
 WITHDRAW_SECONDS = 20
-"""For the engine to finish what it was doing for the question."""
+"""For the engine to finish a call that is under way."""
 
 QEMU = "qemu-system-x86_64"
 
 
 @dataclass(frozen=True)
 class HostKvm:
-    """What the host's KVM can do.
+    """The state of the host's KVM.
 
     Attributes:
-        usable: guests can be asked to run under it.
-        seen: what was seen, in one line.
+        usable: guests can run under it.
+        seen: evidence, in one line.
     """
 
     usable: bool
@@ -52,24 +51,21 @@ class HostKvm:
 
 
 class KvmProbe:
-    """The question, asked beside whatever else goes on; it is waited for only where its answer is needed.
+    """A test of the host's KVM in the background; callers wait only where they need the result.
 
     Args:
-        client: the engine.
-        image: an image with QEMU.
-        probe: whose kernel is booted.
-        run: the run's id, for the label.
+        shell: on the host, with QEMU.
+        probe: the media; QEMU boots their kernel.
     """
 
-    def __init__(self, client: docker.DockerClient, image: str, probe: Probe, run: str) -> None:
-        self._client = client
-        self._image = image
+    def __init__(self, shell: HostShell, probe: Probe) -> None:
+        self._shell = shell
+        self._client = shell.client
         self._probe = probe
-        self._run = run
         self._answer: Future[HostKvm] = Future()
         self._withdrawn = threading.Event()
         # A daemon: an engine that hangs must not keep the process.
-        self._thread = threading.Thread(target=self._ask, name="asking the host's KVM", daemon=True)
+        self._thread = threading.Thread(target=self._ask, name="kvm-probe", daemon=True)
 
     def begin(self) -> None:
         """Ask."""
@@ -85,11 +81,11 @@ class KvmProbe:
             return self._answer.result(ANSWER_SECONDS)
         except TimeoutError as error:
             raise EngineGone(
-                f"waited {ANSWER_SECONDS} s for the engine to boot a kernel under bare KVM", REMEDY
+                f"the engine did not finish the boot of a kernel under bare KVM within {ANSWER_SECONDS} s", REMEDY
             ) from error
 
     def withdraw(self) -> None:
-        """End the question where it is: after this, it makes nothing more on an engine that answers."""
+        """Cancel the test: it creates nothing more on an engine that answers."""
         self._withdrawn.set()
         if self._thread.ident is not None:
             self._thread.join(WITHDRAW_SECONDS)
@@ -114,9 +110,7 @@ class KvmProbe:
         device = ["/dev/kvm:/dev/kvm:rwm"]
         with engine_errors():
             self._go_on()
-            with one_shot.created(
-                self._client, self._image, words, run=self._run, devices=device, network_mode="none"
-            ) as container:
+            with self._shell.created(words, devices=device) as container:
                 self._go_on()
                 self._client.api.put_archive(container, "/", _media(self._probe))
                 self._go_on()
@@ -125,7 +119,7 @@ class KvmProbe:
                 except docker.errors.APIError as error:
                     if NO_DEVICE.search(error.explanation or ""):
                         return HostKvm(False, "the host has no /dev/kvm")
-                    return HostKvm(True, f"could not be asked: {error.explanation}")
+                    return HostKvm(True, f"not tested: {error.explanation}")
                 return self._watch(container)
 
     def _watch(self, container: str) -> HostKvm:
@@ -190,7 +184,7 @@ def judge(output: str) -> HostKvm | None:
         return HostKvm(False, f"bare QEMU with KVM does not boot a kernel: {failed[0].strip()}{detail}")
     # The image's own fault: its guests will show it.
     if re.search(r"invalid accelerator kvm|not supported by this QEMU|executable file not found", output):
-        return HostKvm(True, f"could not be asked: {_last_line(output)}")
+        return HostKvm(True, f"not tested: {_last_line(output)}")
     return None
 
 

@@ -1,26 +1,23 @@
-"""What AppArmor or SELinux refused a container, as the kernel of the engine's host logged it.
+"""Denials by AppArmor or SELinux in the kernel log of the engine's host.
 
-What an AppArmor profile denies in so many words (``deny``) is not logged, and so Docker's denies mounts and /proc/sys.
-The kernel logs it all the same while AppArmor's parameter ``audit`` is ``noquiet`` (security/apparmor/audit.c).
+The kernel does not log denials by an explicit ``deny`` rule, and by such rules Docker's profile denies mounts and
+/proc/sys. It logs these denials, too, while AppArmor's parameter ``audit`` is ``noquiet`` (security/apparmor/audit.c).
 """
 
 import re
 from collections.abc import Iterator
 from datetime import datetime
 
-import docker
-
-from conformance.engine import one_shot
-from conformance.engine.api_errors import engine_errors
+from conformance.engine.host_shell import HostShell
 
 ENGINES_OWN = "docker-default"
-"""The profile by which Docker confines a container that asks for no other."""
+"""Docker's default profile."""
 
 CONTAINERS = "container_t"
-"""The type by which SELinux confines a container that is not told otherwise (the reference policy's container.te)."""
+"""SELinux's default type of containers (the reference policy's container.te)."""
 
 MOST = 8
-"""As many as a record keeps."""
+"""Number of denials that a record keeps."""
 
 PARAMETER = "/host/sys/module/apparmor/parameters/audit"
 
@@ -31,51 +28,35 @@ AVC = re.compile(r"audit\((?P<time>\d+\.\d+):\d+\): avc:  denied  { (?P<what>[^}
 FIELD = re.compile(r'(\w+)=(?:"([^"]*)"|(\S+))')
 
 NUMBERED = re.compile(r"(?<=virbr)\d+|(?<=vnet)\d+|(?<=macvtap)\d+|(?<=qemu/)\d+-[^./]*")
-"""The numbers of links, and the domains' names: the same rule refuses the next one, too."""
+"""Numbers of links and names of domains: one rule denies all of them, and one line of the report is enough."""
 
 
-def log_all(client: docker.DockerClient, image: str, run: str) -> None:
-    """Have the kernel of the engine's host log what profiles keep silent about; for a host that nobody else uses.
+def log_all(shell: HostShell) -> None:
+    """Let the kernel of the engine's host log quiet denials, too; for a host that nobody else uses.
 
     Raises:
         EngineError: the engine refused.
     """
-    with engine_errors():
-        one_shot.output(
-            client,
-            image,
-            ["sh", "-c", f"printf noquiet >{PARAMETER}"],
-            run=run,
-            network_mode="none",
-            binds=["/:/host"],
-            cap_add=["MAC_ADMIN"],
-            security_opt=["apparmor=unconfined"],
-        )
+    shell.run(
+        f"printf noquiet >{PARAMETER}",
+        binds=["/:/host"],
+        cap_add=["MAC_ADMIN"],
+        security_opt=["apparmor=unconfined"],
+    )
 
 
-def since(client: docker.DockerClient, image: str, run: str, stamp: str, who: str) -> list[str]:
-    """Return what was refused to a container, each once, oldest first.
+def since(shell: HostShell, stamp: str, who: str) -> list[str]:
+    """Return the denials of a container, each once, oldest first.
 
     Args:
-        client: the engine.
-        image: an image with dmesg: the image under test has it.
-        run: the run's id, for the label.
-        stamp: from when on, as the engine writes times; everything if empty.
-        who: the AppArmor profile or the SELinux type by which it is confined.
+        shell: on the host, with dmesg.
+        stamp: earliest time, as the engine writes times; the whole log if empty.
+        who: the AppArmor profile or the SELinux type that confines the container.
 
     Raises:
         EngineError: the engine refused.
     """
-    with engine_errors():
-        logged = one_shot.output(
-            client,
-            image,
-            ["dmesg"],
-            run=run,
-            network_mode="none",
-            cap_add=["SYSLOG"],
-            security_opt=["apparmor=unconfined"],
-        )
+    logged = shell.output(["dmesg"], cap_add=["SYSLOG"], security_opt=["apparmor=unconfined"])
     after = datetime.fromisoformat(_microseconds(stamp)).timestamp() if stamp else 0.0
     found = [*_by_apparmor(logged, after, who), *_by_selinux(logged, after, who)]
     return list(dict.fromkeys(found))[:MOST]

@@ -1,23 +1,21 @@
-"""What libvirt leaves in the host's network when its container is killed and removed, and taking that away.
+"""libvirt's leftovers in the host's network after its container was killed and removed, and their removal.
 
-A container that ends by itself takes its bridge and its firewall chains along. One that was killed leaves them to its
-next life; one that was killed and removed has none. What it left is told from what is somebody else's by the state
-before it, which a volume on the engine remembers over the end of the run, and by nobody else's libvirt being there.
+A container that ends by itself removes its bridge and firewall chains. A killed one leaves them for its next start; a
+killed and removed one never starts again. Links and rules of others stay: they were there before (a volume on the
+engine remembers that state beyond the end of the run), or another libvirt is in this network, and nothing is removed.
 """
 
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-import docker
-
-from conformance.engine import labels, one_shot, residue
-from conformance.engine.api_errors import engine_errors
+from conformance.engine import labels, residue
+from conformance.engine.host_shell import HostShell
 from conformance.engine.residue import Firewall
 from conformance.errors import EngineError
+from conformance.host.change import HostChange
 
 LINK = re.compile(r"virbr\d+|vnet\d+|macvtap\d+")
 """Names that libvirt gives to its bridges, taps and macvtap interfaces (libvirt's virnetdev.h, bridge_driver.c)."""
@@ -26,10 +24,10 @@ RULE = re.compile(r"\bLIBVIRT_")
 """Chains of the iptables backend, and the rules that jump to them; all other rules are in these chains."""
 
 UNUSED = re.compile(r":\S+ ACCEPT")
-"""A table's own chain, as long as nobody gave it a policy; another's chain has none."""
+"""A built-in chain with the default policy; chains of others have no policy."""
 
 FAMILIES = {"iptables": "ip", "ip6tables": "ip6"}
-"""nft's names for what a tool's tables belong to."""
+"""nft's names of the tools' address families."""
 
 LOOK = r"""
 echo "boot $(cat /proc/sys/kernel/random/boot_id)"
@@ -51,18 +49,18 @@ for network in /host-run/libvirt/network/*.xml; do
 done
 true
 """
-"""Run in the namespaces of the host, with its /run: who is not known to be elsewhere counts as being here."""
+"""Runs in the namespaces of the host, with its /run. A process whose network is unknown counts as being here."""
 
 
 @dataclass(frozen=True)
 class State:
-    """A host's network, in what libvirt changes.
+    """The parts of a host's network that libvirt changes.
 
     Attributes:
-        boot: the boot's ID: a state of an earlier boot says nothing.
+        boot: the boot's ID; a state of an earlier boot is out of date.
         links: their names.
         firewall: its rules.
-        others: whose libvirt is in this network now.
+        others: other libvirts in this network now.
     """
 
     boot: str
@@ -71,59 +69,52 @@ class State:
     others: tuple[str, ...] = ()
 
 
-def remember(client: docker.DockerClient, image: str, run: str) -> None:
-    """Look at the host's network, and keep on the engine what is there, until the run's end and beyond.
+def remember(shell: HostShell) -> None:
+    """Keep the state of the host's network on the engine, until the run's end and beyond (:data:`CHANGE`).
 
     Args:
-        client: the engine.
-        image: an image with ip, iptables, nft and sh: the image under test has them.
-        run: the run's id, for the label.
+        shell: on the host, with ip, iptables and nft.
 
     Raises:
         EngineError: the engine refused.
     """
-    state = _look(client, image, run)
-    with engine_errors():
-        client.api.create_volume(
-            labels={labels.RUN: run, labels.IMAGE: image, labels.HOST_BEFORE: json.dumps(asdict(state))}
-        )
+    CHANGE.remember(shell, json.dumps(asdict(_look(shell))))
 
 
-def give_back(client: docker.DockerClient, marks: Mapping[str, str]) -> str:
-    """Take away what libvirt left in the host's network since it was remembered.
+def _restore(shell: HostShell, remembered: str) -> str:
+    """Remove libvirt's leftovers from the host's network.
 
-    The caller has the host's network to itself (:mod:`conformance.host.network_lock`), and no container of the run is
-    there any more. Where another libvirt is, nothing is taken: what is whose cannot be told then.
-
-    Args:
-        client: the engine.
-        marks: the labels of the volume that remembers.
+    No container of the run exists any more. While another libvirt is in this network, leftovers stay: nobody can tell
+    which of them are that libvirt's.
 
     Returns:
-        What was taken away, or what was not and why, in one line; empty where nothing was left.
+        The leftovers that were removed, or that stay and why, in one line; empty where there were none.
 
     Raises:
-        EngineError: the engine refused, or something is still there.
+        EngineError: the engine refused, or leftovers are still there.
     """
-    before = _read(marks[labels.HOST_BEFORE])
-    image, run = marks[labels.IMAGE], marks[labels.RUN]
-    now = _look(client, image, run)
+    before = _read(remembered)
+    now = _look(shell)
     todo = commands(before, now) if before else []
     if not todo:
         return ""
     if now.others:
-        return f"left alone, since {', '.join(now.others)} is there too: {_said(todo)}"
-    left = commands(before, _look(client, image, run, todo)) if before else []
+        return f"in the host's network: not removed, since {', '.join(now.others)} is there too: {_names(todo)}"
+    left = commands(before, _look(shell, todo)) if before else []
     if left:
         raise EngineError(
-            f"the host's network keeps what a killed container left: {_said(left)}",
-            f"as root: {'; '.join(map(shlex.join, left))}",
+            f"leftovers of a killed container cannot be removed from the host's network: {_names(left)}",
+            f"run as root on that host: {'; '.join(map(shlex.join, left))}",
         )
-    return _said(todo)
+    return f"in the host's network: {_names(todo)}"
+
+
+CHANGE = HostChange(labels.HOST_BEFORE, _restore, in_host_network=True)
+"""Links and firewall rules of libvirt; the label holds the host's :class:`State` without them, as JSON."""
 
 
 def commands(before: State, now: State) -> list[list[str]]:
-    """Return the commands that take away what is libvirt's and was not there before."""
+    """Return the commands that remove libvirt's links and rules that were not there before."""
     if before.boot != now.boot:
         return []
     rules = residue.without_rules(before.firewall, now.firewall, RULE)
@@ -152,27 +143,26 @@ def parse(output: str) -> State:
         kind, _, rest = line.partition(" ")
         lines.setdefault(kind, []).append(rest)
     if not lines.get("boot") or not lines.get("link"):
-        raise EngineError(f"the host's network cannot be looked at: {output.strip()[-300:]}")
+        raise EngineError(f"the state of the host's network cannot be read: {output.strip()[-300:]}")
     firewall = {tool: residue.parse_rules("\n".join(lines.get(tool, ()))) for tool in FAMILIES}
     return State(lines["boot"][0], tuple(lines["link"]), firewall, tuple(lines.get("other", ())))
 
 
-def _look(client: docker.DockerClient, image: str, run: str, first: Sequence[Sequence[str]] = ()) -> State:
-    """Look at the host's network, after running some commands in it."""
-    script = "\n".join([*(f"{shlex.join(command)} >&2" for command in first), LOOK])
-    options: dict[str, Any] = {
-        "network_mode": "host",
-        "pid_mode": "host",
-        "cap_add": ["NET_ADMIN", "NET_RAW", "SYS_PTRACE"],
-        "security_opt": ["apparmor=unconfined"],  # its default profile does not let another's namespaces be seen
-        "binds": ["/run:/host-run:ro"],
-    }
-    with engine_errors():
-        return parse(one_shot.output(client, image, ["sh", "-c", script], run=run, **options))
+def _look(shell: HostShell, first: Sequence[Sequence[str]] = ()) -> State:
+    """Return the state of the host's network, after running some commands in it."""
+    output = shell.run(
+        "\n".join([*(f"{shlex.join(command)} >&2" for command in first), LOOK]),
+        network_mode="host",
+        pid_mode="host",
+        cap_add=["NET_ADMIN", "NET_RAW", "SYS_PTRACE"],
+        security_opt=["apparmor=unconfined"],  # Docker's profile hides the namespaces of other processes
+        binds=["/run:/host-run:ro"],
+    )
+    return parse(output)
 
 
 def _read(text: str) -> State | None:
-    """Read a state that was kept; None if the text is none."""
+    """Read a state; None if the text is not one."""
     try:
         data = json.loads(text)
         return State(data["boot"], tuple(data["links"]), residue.read_firewall(data["firewall"]))
@@ -180,7 +170,7 @@ def _read(text: str) -> State | None:
         return None
 
 
-def _said(todo: Sequence[Sequence[str]]) -> str:
-    """Name what commands take away; the rules go with their chains."""
+def _names(todo: Sequence[Sequence[str]]) -> str:
+    """Name the chains, tables and links that commands remove; rules go with their chains."""
     named = [command[-1] for command in todo if command[-2] in ("delete", "--delete-chain", *FAMILIES.values())]
     return ", ".join(dict.fromkeys(named)) or f"{len(todo)} firewall rules"

@@ -1,45 +1,36 @@
-"""Spare PCI devices of the engine's host: whether guests can be given them, and who has them, host or guest.
+"""Spare PCI devices of the engine's host: whether they fit for guests, and whether host or guest has them.
 
-A guest gets a device by way of the driver vfio-pci (the kernel's documentation, "VFIO"). libvirt gives it to that
-driver and takes it back by itself (``managed='yes'``), or leaves both to others (``managed='no'``): here, to this
-module.
+A guest gets a device by way of the driver vfio-pci (the kernel's documentation, "VFIO"). libvirt binds the device to
+that driver and restores it by itself (``managed='yes'``), or leaves both to others (``managed='no'``): here, to
+:class:`PciPool`.
 """
 
 import contextlib
 import functools
 import hashlib
 import re
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Literal
 
-import docker
-
-from conformance.container.container import CANNOT_GRANT
-from conformance.engine import labels, one_shot
-from conformance.engine.api_errors import engine_errors
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError, HarnessError, Unsupported
+from conformance.host import vfio
+from conformance.host.change import forget
 from conformance.media.probe import DISK_LENGTH, DISK_OFFSET
-from conformance.model.mode import BINDING
 
 ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 """Domain, bus, slot and function, as in /sys/bus/pci/devices."""
-
-DRIVER = "vfio-pci"
 
 Kind = Literal["card", "disk"]
 
 KINDS: dict[str, Kind] = {"pci:v00001AF4*bc02sc00i*": "card", "pci:*bc01sc06i01": "disk"}
 """What the probe has drivers for, by modalias (vendor, class): VirtIO network cards, and disk controllers by AHCI."""
 
-NO_IOMMU = "switch it on in the firmware (VT-d, AMD-Vi), and boot an Intel machine's kernel with intel_iommu=on"
+NO_IOMMU = "enable it in the firmware (VT-d, AMD-Vi), and boot an Intel machine's kernel with intel_iommu=on"
 
 REMEDY = "name another one with --pci-device"
-
-SECONDS = 120
-"""For one question to the host, or one change there."""
 
 LOOK = r"""
 echo "boot $(cat /proc/sys/kernel/random/boot_id)"
@@ -76,31 +67,6 @@ for disk in "$@"; do
 done
 """
 """Who opens a disk like that has it for himself (open(2)): where it is mounted, or a part of it, that is refused."""
-
-RETURNING = (
-    'echo >"/sys/bus/pci/devices/$PCI/driver_override"',
-    '[ ! -e "/sys/bus/pci/devices/$PCI/driver" ] || echo "$PCI" >"/sys/bus/pci/devices/$PCI/driver/unbind"',
-    'echo "$PCI" >/sys/bus/pci/drivers_probe',
-)
-"""What gives a device back to the driver that the host itself has for it."""
-
-LEFT = "left"
-
-RECLAIMING = (
-    "at=/sys/bus/pci/devices/$PCI",
-    f'[ "$(cat /proc/sys/kernel/random/boot_id)" = "$BOOT" ] && [ -e "$at" ] || {{ echo {LEFT}; exit; }}',
-    'case $(basename "$(readlink "$at/driver")") in',
-    f'    "" | {DRIVER}) ;;',
-    f'    *) [ "$(cat "$at/driver_override")" != {DRIVER} ] || echo >"$at/driver_override"; echo {LEFT}; exit ;;',
-    "esac",
-    *RETURNING,
-)
-"""The same where nobody knows how far the taking came, or who gave it back since: its driver keeps a device in use.
-
-After another boot the host has a device as it is configured there, perhaps to vfio-pci.
-"""
-
-NOW = 'basename "$(readlink "/sys/bus/pci/devices/$1/driver")"'
 
 WHOSE = r"""
 tries=300
@@ -144,16 +110,12 @@ class PciPool:
     """The spare devices of an engine's host.
 
     Args:
-        client: the engine.
-        image: an image with sh, perl and chroot: the image under test has them.
-        run: the run's id, for the label.
+        shell: on the host, with perl and chroot.
         addresses: of the devices that the user named.
     """
 
-    def __init__(self, client: docker.DockerClient, image: str, run: str, addresses: Sequence[str]) -> None:
-        self._client = client
-        self._image = image
-        self._run = run
+    def __init__(self, shell: HostShell, addresses: Sequence[str]) -> None:
+        self._shell = shell
         self._addresses = addresses
         self._bound: list[Device] = []
         self._remembered: dict[Device, str] = {}  # and by which volume
@@ -171,7 +133,7 @@ class PciPool:
         if "iommu" not in looked:
             raise Unsupported(f"the host has no IOMMU: {NO_IOMMU}")
         if not self._addresses:
-            raise Unsupported("no spare PCI device is named: --pci-device ADDRESS")
+            raise Unsupported("no spare PCI device: name one with --pci-device ADDRESS")
         return [_device(address, looked) for address in self._addresses]
 
     def one(self, kind: Kind) -> Device:
@@ -181,26 +143,29 @@ class PciPool:
         """
         found = next((device for device in self.devices if device.kind == kind), None)
         if found is None:
-            raise Unsupported(f"no spare {'network card' if kind == 'card' else 'disk controller'} is named")
+            raise Unsupported(
+                f"no spare {'network card' if kind == 'card' else 'disk controller'}:"
+                " name one with --pci-device ADDRESS"
+            )
         self._remember(found)
         return found
 
     @functools.cached_property
     def _looked(self) -> list[str]:
-        lines = self._ask(LOOK, *self._addresses, network_mode="host").splitlines()
+        lines = vfio.run(self._shell, LOOK, *self._addresses, network_mode="host").splitlines()
         disks = [f"/dev/{line.split()[2]}" for line in lines if " disk " in line]
-        used = self._ask(CLAIM, *disks, devices=[f"{disk}:{disk}:r" for disk in disks]) if disks else ""
+        used = vfio.run(self._shell, CLAIM, *disks, devices=[f"{disk}:{disk}:r" for disk in disks]) if disks else ""
         if used:
-            raise HarnessError(f"a disk behind a PCI device that is to be given to guests is in use: {used}", REMEDY)
+            raise HarnessError(f"a disk behind a spare PCI device is in use: {used}", REMEDY)
         return lines
 
     # ------------------------------------------------------------------------------------ who has them
 
     def bind(self) -> tuple[str, ...]:
-        """Give the devices to vfio-pci, and return the nodes by which programs get at them.
+        """Bind the devices to vfio-pci, and return the device nodes through which programs use them.
 
         Raises:
-            Unsupported: as :attr:`devices`, or the host does not do it.
+            Unsupported: as :attr:`devices`, or the host refuses.
             HarnessError: as :attr:`devices`.
         """
         devices = self.devices
@@ -209,18 +174,18 @@ class PciPool:
                 self._remember(device)
                 self._bound.append(device)
                 try:
-                    self._give(device)
-                except NotGrantedError:  # so nothing was changed
+                    self._bind(device)
+                except vfio.NotGrantedError:  # so nothing was changed
                     self._bound.remove(device)
                     self._forget(device)
                     raise
         return tuple(f"/dev/vfio/{device.group}" for device in devices)
 
-    def give_back(self) -> None:
-        """Give the devices back that were bound; raises EngineError where the host's driver does not take one."""
+    def restore(self) -> None:
+        """Bind the devices to the host's own drivers; raises EngineError where a driver does not take one."""
         while self._bound:
             device = self._bound.pop()
-            self._return(device)
+            self._restore(device)
             self._forget(device)
 
     @contextlib.contextmanager
@@ -231,12 +196,12 @@ class PciPool:
         """
         ours = device in self._bound
         if ours:
-            self._return(device)
+            self._restore(device)
         try:
-            yield self._ask(WHOSE, device.address, device.driver)
+            yield vfio.run(self._shell, WHOSE, device.address, device.driver)
         finally:
             if ours:
-                self._give(device)
+                self._bind(device)
 
     def holds(self, device: Device, written: bytes) -> bool:
         """Say whether the disk behind a controller holds, where a guest writes its pattern, what was written.
@@ -244,97 +209,31 @@ class PciPool:
         Raises:
             EngineError: it could not be read.
         """
-        disk = self._ask(APPEARED, device.address)
+        disk = vfio.run(self._shell, APPEARED, device.address)
         if not disk:
-            raise EngineError(f"the host finds no disk behind {device.address}")
+            raise EngineError(f"the host finds no disk behind {device.address}", "see its kernel log (dmesg)")
         block = 1 << 16
         place = f"bs={block} skip={DISK_OFFSET // block} count={DISK_LENGTH // block} iflag=direct status=none"
-        said = self._ask(f"dd if=/dev/{disk} {place} | sha256sum", devices=[f"/dev/{disk}:/dev/{disk}:r"])
-        return said.partition(" ")[0] == hashlib.sha256(written).hexdigest()
+        device_rule = f"/dev/{disk}:/dev/{disk}:r"
+        digest = vfio.run(self._shell, f"dd if=/dev/{disk} {place} | sha256sum", devices=[device_rule])
+        return digest.partition(" ")[0] == hashlib.sha256(written).hexdigest()
 
-    def _give(self, device: Device) -> None:
-        said = _change(self._client, self._marks(device), BINDING)
-        if said != DRIVER:
-            raise Unsupported(f"the host does not give {device.address} to {DRIVER}: {said}")
+    def _bind(self, device: Device) -> None:
+        vfio.bind(self._shell, self._state(device))
 
-    def _return(self, device: Device) -> None:
-        give_back(self._client, self._marks(device))
+    def _restore(self, device: Device) -> None:
+        vfio.restore(self._shell, self._state(device))
 
     def _remember(self, device: Device) -> None:
         if device not in self._remembered:
-            with engine_errors():
-                self._remembered[device] = self._client.api.create_volume(labels=self._marks(device))["Name"]
+            self._remembered[device] = vfio.CHANGE.remember(self._shell, self._state(device))
 
     def _forget(self, device: Device) -> None:
-        with engine_errors():
-            self._client.api.remove_volume(self._remembered.pop(device), force=True)
+        forget(self._shell.client, self._remembered.pop(device))
 
-    def _marks(self, device: Device) -> dict[str, str]:
-        """Return the labels of the volume that remembers a device, whatever becomes of this process."""
+    def _state(self, device: Device) -> str:
         boot = next((line.split()[1] for line in self._looked if line.startswith("boot ")), "")
-        remembered = f"{device.address} {device.driver} {boot}"
-        return {labels.RUN: self._run, labels.IMAGE: self._image, labels.PCI_DEVICE: remembered}
-
-    def _ask(self, script: str, *words: str, **host_config: Any) -> str:
-        """Return what a script writes in a container on the host."""
-        return _ask(self._client, self._image, self._run, script, *words, **host_config)
-
-
-class NotGrantedError(Unsupported):
-    """The engine lets nobody change its host."""
-
-
-def give_back(client: docker.DockerClient, marks: Mapping[str, str]) -> None:
-    """Give a device back to the host's driver, unless that has it already or the host was booted since.
-
-    Args:
-        client: the engine.
-        marks: the labels of the volume that remembers it.
-
-    Raises:
-        EngineError: the host's driver does not take it, or the engine refused.
-    """
-    address, driver, _boot = marks[labels.PCI_DEVICE].split(" ")
-    try:
-        said = _change(client, marks, RECLAIMING)
-    except NotGrantedError:
-        said = _ask(client, marks[labels.IMAGE], marks[labels.RUN], NOW, address)
-    if said not in (driver, LEFT):
-        raise EngineError(
-            f"the host's {driver} does not take {address} back: {said}",
-            f"as root there: export PCI={address}; {'; '.join(RETURNING)}",
-        )
-
-
-def _change(client: docker.DockerClient, marks: Mapping[str, str], lines: Sequence[str]) -> str:
-    """Run lines in a shell of the host's root, and return which driver then has the device, or what was said."""
-    address, _driver, boot = marks[labels.PCI_DEVICE].split(" ")
-    known = [f"PCI={shlex.quote(address)}", f"BOOT={shlex.quote(boot)}"]
-    try:
-        return _ask(
-            client,
-            marks[labels.IMAGE],
-            marks[labels.RUN],
-            'exec chroot /host sh -c "$1"',
-            "\n".join(["set -e", *known, *lines, 'set -- "$PCI"', NOW]),
-            privileged=True,
-            binds=["/:/host"],
-        )
-    except EngineError as error:
-        if CANNOT_GRANT.search(str(error)):
-            raise NotGrantedError(
-                "the engine lets nobody change its host: it starts no privileged container"
-            ) from error
-        raise
-
-
-def _ask(client: docker.DockerClient, image: str, run: str, script: str, *words: str, **host_config: Any) -> str:
-    """Return what a script writes in a container on the host."""
-    options = {"network_mode": "none"} | host_config
-    with engine_errors():
-        return one_shot.output(
-            client, image, ["sh", "-c", script, "sh", *words], run=run, seconds=SECONDS, **options
-        ).strip()
+        return vfio.state(device.address, device.driver, boot)
 
 
 def address(word: str) -> str:
@@ -345,7 +244,7 @@ def address(word: str) -> str:
     """
     whole = word.lower() if word.count(":") == 2 else f"0000:{word.lower()}"
     if not ADDRESS.fullmatch(whole):
-        raise ValueError(f"{word!r} is no address of a PCI device, such as 0000:00:04.0")
+        raise ValueError(f"{word!r} is not the address of a PCI device, such as 0000:00:04.0")
     return whole
 
 
@@ -364,14 +263,14 @@ def _device(address: str, looked: Sequence[str]) -> Device:
     alias = facts.get("modalias", "")
     kind = next((kind for pattern, kind in KINDS.items() if fnmatchcase(alias, pattern)), None)
     objections = {
-        "the host has none there": not alias,
+        "the host has no device at this address": not alias,
         f"the probe has no driver for {alias}": not kind,
         "it is in no IOMMU group": "iommu_group" not in facts,
         f"it shares its IOMMU group with {facts.get('beside')}": "beside" in facts,
         f"its link {facts.get('up')} is up, and so in use": "up" in facts,
-        "the host has no driver for it, or has given it away": facts.get("driver", DRIVER) == DRIVER,
+        "the host has no driver for it, or has bound it to vfio-pci": facts.get("driver", vfio.DRIVER) == vfio.DRIVER,
     }
     why = next((why for why, holds in objections.items() if holds), "")
     if why or not kind:
-        raise HarnessError(f"the PCI device {address} cannot be given to a guest: {why}", REMEDY)
+        raise HarnessError(f"the PCI device {address} cannot be passed to a guest: {why}", REMEDY)
     return Device(address, kind, facts["driver"], facts["iommu_group"])

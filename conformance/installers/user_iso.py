@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.errors import MediaError
-from conformance.guests.guest import Firmware
+from conformance.guests.devices import Firmware
 
 DESCRIPTORS = 16 * 2048
 """Where the volume descriptors of ISO 9660 begin, in bytes; in each a byte for its type comes first (ECMA-119, 8)."""

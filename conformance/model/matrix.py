@@ -1,5 +1,6 @@
-"""Cells: what all records together say of a feature in a mode on a host."""
+"""Cells: the verdict of all records on a feature in a mode on a host."""
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +15,15 @@ _BEST_FIRST = (Verdict.WORKS, Verdict.KNOWN_FAILURE, Verdict.FIXED, Verdict.FAIL
 
 @dataclass(frozen=True)
 class Flaky:
-    """That one host and image gave different answers when they were asked the same.
+    """Identical runs on one host and image that disagree.
 
     Attributes:
-        verdict: the best of the answers.
-        times: in how many runs it was the answer of all checks that are not steady.
-        runs: how many runs asked.
-        notes: of each such check, how often it gave which answer, and why not always the best.
-        others: the newest record of each answer that the run that is shown did not give.
-        beside: what else is wrong in the cell, in that run, if anything.
+        verdict: the best verdict.
+        times: the number of runs in which all unsteady checks had the best verdict.
+        runs: the number of runs.
+        notes: for each unsteady check, the count of each verdict, with the reasons.
+        others: the newest record of each verdict that differs from the shown run's.
+        beside: the worst verdict of the cell's steady checks, if it needs attention.
     """
 
     verdict: Verdict
@@ -38,16 +39,16 @@ class Flaky:
 
 @dataclass(frozen=True)
 class Cell:
-    """One answer of the compatibility table.
+    """One cell of the compatibility table.
 
     Attributes:
-        verdict: the gravest of the feature's checks in the run that is shown.
-        reasons: why it is not simply *works*, each once.
-        day: of that run; none where nothing was recorded.
+        verdict: the gravest verdict of the feature's checks in the shown run.
+        reasons: why the verdict is not *works*, without duplicates.
+        day: the day of that run; None if there are no records.
         run: that run's id.
         accels: how its guests ran.
-        records: that run's, one of each check, in the order in which they were asked.
-        flaky: whether other runs, asked the same, say otherwise.
+        records: its newest record of each check, in the order of the checks.
+        flaky: the disagreement of identical runs, if there is one.
     """
 
     verdict: Verdict
@@ -61,15 +62,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class HostMatrix:
-    """All cells of one image on one host; the newest run that asked a cell decides it.
+    """All cells of one image on one host; the newest run with records of a cell decides it.
 
     Attributes:
-        host: as its newest record describes it.
-        image: likewise.
-        newest_day: of the newest record.
+        host: the host in the newest record.
+        image: the image in the newest record.
+        newest_day: the day of the newest record.
         cells: by feature and mode.
-        history: of each cell what its runs said, each alone, oldest first.
-        records: all of them, oldest run first.
+        history: for each cell, the cell that each run alone would make, oldest run first.
+        records: all records, oldest run first.
     """
 
     host: Host
@@ -80,7 +81,7 @@ class HostMatrix:
     records: tuple[Record, ...]
 
     def cell(self, feature: str, mode: str) -> Cell:
-        """Return a cell; *not-run* where nothing was recorded."""
+        """Return a cell; *not-run* if it has no records."""
         return self.cells.get((feature, mode), Cell(Verdict.NOT_RUN))
 
 
@@ -110,18 +111,18 @@ def _host(contract: Contract, records: Iterable[Record]) -> HostMatrix:
 
 
 def _cell(contract: Contract, records: Sequence[Record], runs: Mapping[str, Sequence[Record]]) -> Cell:
-    """Judge a cell by the records of one run, and say whether other runs contradict it."""
+    """Return a cell from the records of one run, marked as flaky if other runs contradict it."""
     last = latest(records)
     answers = {check: unsteady for check, one in last.items() if (unsteady := conflict(one, runs.values()))}
     steady = [one for check, one in last.items() if check not in answers or one.verdict is Verdict.ERROR]
     worst = gravest(one.verdict for one in steady)
     verdict = gravest(one.verdict for one in last.values())
     reasons = [reason(contract, one) for one in steady if one.verdict is worst]
-    # Older records name no parameters: there a check was asked if any of its parameters was.
+    # Older records name no parameters: there a check ran if any of its parameters did.
     missing = set(records[-1].checks) - {*last, *(check.partition("[")[0] for check in last)}
     if missing and not verdict.bad:
-        # Part of an answer proves a failure, but never that all of it works.
-        verdict, reasons = Verdict.NOT_RUN, [f"only in part: {', '.join(sorted(missing))} not run"]
+        # A part of the checks can prove a failure, but never that the feature works.
+        verdict, reasons = Verdict.NOT_RUN, [f"incomplete: {', '.join(sorted(missing))} did not run"]
     flaky = _flaky(contract, last, answers, worst if worst.bad else None) if answers else None
     reasons = [*(flaky.notes if flaky else ()), *reasons]
     return Cell(
@@ -136,15 +137,15 @@ def _cell(contract: Contract, records: Sequence[Record], runs: Mapping[str, Sequ
 
 
 def latest(records: Iterable[Record]) -> dict[str, Record]:
-    """Return what one run says of each check of a cell: a later record replaces an earlier one."""
+    """Return one run's newest record of each check of a cell."""
     return {record.check: record for record in records}
 
 
 def conflict(record: Record, runs: Iterable[Sequence[Record]]) -> list[Record]:
-    """Return the answers of all runs that asked the same, if they are not all one verdict; else nothing.
+    """Return the decided records of all identical runs of a check, if their verdicts differ; else nothing.
 
     Args:
-        record: the question, and one answer to it.
+        record: a record of the check.
         runs: records of the same cell, run by run.
     """
     found = [one for run in runs if (one := latest(run).get(record.check)) and one.asks_the_same_as(record)]
@@ -153,7 +154,7 @@ def conflict(record: Record, runs: Iterable[Sequence[Record]]) -> list[Record]:
 
 
 def best(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the best of some decided verdicts: what is counted of those that contradict each other."""
+    """Return the best of some decided verdicts."""
     return min(verdicts, key=_BEST_FIRST.index)
 
 
@@ -164,7 +165,7 @@ def _flaky(
     beside: Verdict | None,
 ) -> Flaky:
     by_run: dict[str, list[Verdict]] = defaultdict(list)
-    for one in (one for given in answers.values() for one in given):
+    for one in itertools.chain.from_iterable(answers.values()):
         by_run[one.run].append(one.verdict)
     wanted = best(verdict for verdicts in by_run.values() for verdict in verdicts)
     return Flaky(
@@ -173,32 +174,32 @@ def _flaky(
         runs=len(by_run),
         others=tuple(
             one
-            for check, given in answers.items()
-            for verdict, one in _newest(given).items()
+            for check, found in answers.items()
+            for verdict, one in _newest(found).items()
             if verdict is not last[check].verdict
         ),
-        notes=tuple(f"{check}: {_counts(contract, given)}" for check, given in answers.items()),
+        notes=tuple(f"{check}: {_counts(contract, found)}" for check, found in answers.items()),
         beside=beside,
     )
 
 
-def _newest(given: Iterable[Record]) -> dict[Verdict, Record]:
-    """Return the newest record of each answer; they come oldest run first."""
-    return {one.verdict: one for one in given}
+def _newest(records: Iterable[Record]) -> dict[Verdict, Record]:
+    """Return the newest record of each verdict; the records come oldest run first."""
+    return {one.verdict: one for one in records}
 
 
-def _counts(contract: Contract, given: Sequence[Record]) -> str:
-    """Say how often which answer was given, and why; the newest reason of each."""
-    counts = Counter(one.verdict for one in given)
-    newest = {verdict: reason(contract, one) for verdict, one in _newest(given).items()}
+def _counts(contract: Contract, records: Sequence[Record]) -> str:
+    """Return the count of each verdict, with its newest reason, in one line."""
+    counts = Counter(one.verdict for one in records)
+    newest = {verdict: reason(contract, one) for verdict, one in _newest(records).items()}
     return ", ".join(
-        f"{verdict.words} {counts[verdict]} of {len(given)}" + (f" ({newest[verdict]})" if newest[verdict] else "")
+        f"{verdict.words} {counts[verdict]} of {len(records)}" + (f" ({newest[verdict]})" if newest[verdict] else "")
         for verdict in sorted(counts, key=_BEST_FIRST.index)
     )
 
 
 def reason(contract: Contract, record: Record) -> str:
-    """Say in one line why a verdict is not simply *works*."""
+    """Return in one line why a verdict is not *works*; empty if it is."""
     cause = next((one for one in contract.causes if one.id == record.cause), None)
     if cause is None:
         return record.reason

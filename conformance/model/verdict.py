@@ -1,4 +1,4 @@
-"""Verdicts: what evidence means beside the expectation."""
+"""Verdicts: the comparison of evidence with the expectation."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -11,15 +11,15 @@ from conformance.model.contract import Cause
 FULL_DISK = "No space left on device"
 
 CRASH = "Kernel panic - not syncing: Fatal exception"
-"""How Linux ends that met what should not be (oops_end() in arch/x86/kernel/dumpstack.c), not what it cannot start."""
+"""The last line of a Linux kernel after an oops (oops_end() in arch/x86/kernel/dumpstack.c), not of a failed boot."""
 
-EMULATIONS_FAULT = "its kernel crashed, and the host is emulated itself"
+EMULATIONS_FAULT = "the guest's kernel crashed on a host that is itself emulated"
 
 
 class Verdict(StrEnum):
-    """What a check found out.
+    """The result of a check.
 
-    Only ``works``, ``fails``, ``known-failure`` and ``fixed`` make a claim about the image.
+    Only ``works``, ``fails``, ``known-failure`` and ``fixed`` are statements about the image.
     """
 
     WORKS = "works"
@@ -32,31 +32,31 @@ class Verdict(StrEnum):
 
     @property
     def words(self) -> str:
-        """Return it as people write it."""
+        """Return the verdict as text for people."""
         return self.replace("-", " ")
 
     @property
     def decided(self) -> bool:
-        """Say whether this makes a claim."""
+        """Return whether this is a statement about the image."""
         return self in (Verdict.WORKS, Verdict.FAILS, Verdict.KNOWN_FAILURE, Verdict.FIXED)
 
     @property
     def bad(self) -> bool:
-        """Say whether somebody has to look at it."""
+        """Return whether this needs attention."""
         return self in (Verdict.FAILS, Verdict.FIXED, Verdict.ERROR)
 
 
 MEANINGS = {
-    Verdict.WORKS: "documented to work, and the evidence is complete",
-    Verdict.FAILS: "documented to work, and did not; or failed for another cause than the documented one",
-    Verdict.KNOWN_FAILURE: "known to fail, failed, and the cause was recognised",
-    Verdict.FIXED: "known to fail, and works: the contract is behind",
-    Verdict.UNSUPPORTED: "this host cannot be asked: no usable KVM, or an engine that cannot grant what the mode needs",
-    Verdict.NOT_RUN: "nobody asked, or an input is missing",
-    Verdict.ERROR: "the harness or the engine broke; says nothing about the image",
+    Verdict.WORKS: "works as documented, and the evidence is complete",
+    Verdict.FAILS: "does not work as documented, or fails for another cause than the listed one",
+    Verdict.KNOWN_FAILURE: "listed as a known failure, and fails for the listed cause",
+    Verdict.FIXED: "passes although listed as a known failure: update contract.toml",
+    Verdict.UNSUPPORTED: "not testable on this host: no usable KVM, or the engine cannot grant the mode's privileges",
+    Verdict.NOT_RUN: "not tested, or an input is missing",
+    Verdict.ERROR: "the harness or the engine broke; no verdict on the image",
 }
 
-FLAKY = "runs on one host and image that asked the same gave different answers; says in how many it was the best one"
+FLAKY = "identical runs on one host and image disagreed; shows how many had the best result"
 
 _GRAVITY = (
     Verdict.ERROR,
@@ -67,11 +67,11 @@ _GRAVITY = (
     Verdict.UNSUPPORTED,
     Verdict.WORKS,
 )
-"""A cell of several checks is worth its gravest: it works only where every check of it did."""
+"""Of a cell's checks the first verdict in this order counts: the cell works only if every check does."""
 
 
 class KnownFailure(Exception):
-    """Raised in place of a failure whose documented cause was recognised; nothing else may count as one."""
+    """Replaces a failure with a recognised, listed cause; no other failure counts as known."""
 
     def __init__(self, cause: Cause, error: BaseException) -> None:
         super().__init__(f"{cause.explanation} [{error}]")
@@ -79,35 +79,35 @@ class KnownFailure(Exception):
 
 
 def gravest(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return what a cell of these checks is worth; not-run without any."""
+    """Return the verdict of a cell with these checks; not-run without any."""
     return min(verdicts, key=_GRAVITY.index, default=Verdict.NOT_RUN)
 
 
 def blames_image(error: BaseException) -> bool:
-    """Say whether an exception is evidence against the image.
+    """Return whether an exception is evidence against the image.
 
-    That is what a suite asserts and what libvirt answers; anything else broke in the harness or the engine. So did
-    a full disk, whoever reports it: the image's volumes are as large as the engine's disk.
+    A suite's failed assertion and an error from libvirt are. Any other exception comes from the harness or the engine,
+    and so does a full disk, whatever reports it: the image's volumes share the engine's disk.
     """
     evidence = isinstance(error, AssertionError | libvirt.libvirtError) and not isinstance(error, HarnessError)
     return evidence and FULL_DISK not in str(error)
 
 
 def at_fault(error: BaseException | None, *, emulated: bool) -> BaseException | None:
-    """Return what ended a test; where a guest's kernel crashed on a host that is emulated itself, that the lab broke.
+    """Return the exception that ended a test; a LabError if a guest's kernel crashed on an emulated host.
 
     Args:
-        error: what the test raised.
-        emulated: whether the host is.
+        error: the test's exception.
+        emulated: whether the host itself is emulated.
     """
     if emulated and error is not None and blames_image(error) and CRASH in str(error):
         first, _, rest = str(error).partition("\n")
-        return LabError(f"{first}: {EMULATIONS_FAULT}\n{rest}", "ask again")
+        return LabError(f"{first}: {EMULATIONS_FAULT}\n{rest}", "run it again")
     return error
 
 
 def recognised(expected: Cause | None, error: BaseException) -> KnownFailure | None:
-    """Return the known failure that an exception is, if its cause is the expected one."""
+    """Return the known failure for an exception that has the expected cause, else None."""
     if expected and blames_image(error) and expected.explains(str(error)):
         return KnownFailure(expected, error)
     return None

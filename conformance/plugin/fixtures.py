@@ -1,8 +1,7 @@
 """The fixtures of the suites."""
 
 import contextlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import libvirt
@@ -14,19 +13,22 @@ from conformance.errors import (
     ImageFailure,
     Unsupported,
 )
-from conformance.guests.factory import ONE_FOR_ALL, SHARED, Guests, Installation, Need, Part
-from conformance.guests.guest import MEMORY_MIB, Firmware, Guest, GuestFailure, RunningGuest, Tuning
+from conformance.guests.devices import ONE_BOOT_EACH, ONE_BOOT_FOR_ALL, DeviceName, Firmware
+from conformance.guests.factory import Guests
+from conformance.guests.guest import Guest, GuestFailure
 from conformance.guests.install_watch import Watch
 from conformance.guests.peer_network import PeerNetwork
+from conformance.guests.request import GuestRequest, Installation
+from conformance.guests.running import RunningGuest
 from conformance.host import network, network_leftovers, network_lock
-from conformance.host.pci import Device, PciPool
+from conformance.host.pci import PciPool
 from conformance.installers import debian_mirror
 from conformance.installers.user_iso import UserIso
-from conformance.installers.windows import user_iso as windows_
+from conformance.installers.windows import user_iso as windows_isos
 from conformance.installers.windows.user_iso import Windows
-from conformance.media import debian as debian_
+from conformance.media import debian as debian_media
 from conformance.model.mode import Mode
-from conformance.plugin.state import GIVEN, JUDGED, PROGRESS, QUESTION, RUN, WINDOWS
+from conformance.plugin.state import CHECK, OPTIONS, SESSION
 from conformance.run import cleanup
 from conformance.run.check import Check
 from conformance.run.context import Run
@@ -34,115 +36,120 @@ from conformance.run.context import Run
 if TYPE_CHECKING:
     from testinfra.host import Host as Inside
 
+__all__ = [
+    "_container",
+    "_host_network_lock",
+    "_kvm_guests",
+    "boot",
+    "boot_under_kvm",
+    "connection",
+    "container",
+    "container_host",
+    "debian",
+    "evidence",
+    "guests",
+    "host_before",
+    "install",
+    "macvtap_link",
+    "mode",
+    "pci_pool",
+    "peer_network",
+    "run",
+    "running",
+    "start_guest",
+    "user_iso",
+    "windows",
+]
+"""The fixtures; a ``conftest.py`` of suites imports them, and pytest limits them to its folder."""
+
 
 class Boot(Protocol):
-    """Boots a guest for some needs, or returns one that was asked for them already."""
+    """Boots a guest, or returns one from an earlier boot that reported on the same devices."""
 
-    def __call__(self, *needs: Need, firmware: Firmware = "bios") -> Guest:
-        """Return the guest; raises what :meth:`Guests.boot` raises."""
+    def __call__(self, *needs: DeviceName, firmware: Firmware = "bios") -> Guest:
+        """Return the guest; raises as :meth:`Guests.boot`."""
         ...
 
 
-class Live(Protocol):
-    """Gives a running guest that has what is needed."""
+class RunningGuests(Protocol):
+    """Returns a running guest with some devices."""
 
-    def __call__(self, *needs: Part, beside: RunningGuest | None = None) -> RunningGuest:
-        """Return the guest; raises what :meth:`Guests.running` raises."""
+    def __call__(self, *needs: DeviceName, beside: RunningGuest | None = None) -> RunningGuest:
+        """Return the guest; raises as :meth:`Guests.running`."""
         ...
 
 
-class PciGuest(Protocol):
-    """Starts a guest that drives a PCI device of the host."""
-
-    def __call__(self, device: Device) -> contextlib.AbstractContextManager[RunningGuest]:
-        """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.pci_guest` raises."""
-        ...
-
-
-class Tuned(Protocol):
-    """Starts a guest that is bound to parts of its host."""
-
-    def __call__(self, tuning: Tuning) -> contextlib.AbstractContextManager[RunningGuest]:
-        """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.tuned` raises."""
-        ...
-
-
-class Medium(Protocol):
-    """Starts a guest with a screen from a medium."""
-
-    def __call__(
-        self, path: Path, *, firmware: Firmware, memory_mib: int = MEMORY_MIB
-    ) -> contextlib.AbstractContextManager[RunningGuest]:
-        """Return the guest, which is there for as long as this lasts; raises what :meth:`Guests.medium` raises."""
-        ...
+StartGuest = Callable[[GuestRequest], contextlib.AbstractContextManager[RunningGuest]]
+"""Starts a guest that runs until the end of the context; raises as :meth:`Guests.start`."""
 
 
 class Install(Protocol):
-    """Starts an installation."""
+    """Installs a system."""
 
     def __call__(self, what: Installation, *, firmware: Firmware) -> contextlib.AbstractContextManager[Watch]:
-        """Return what it is watched by, for as long as this lasts; raises what :meth:`Guests.installing` raises."""
+        """Watch the installation until the end of the context; raises as :meth:`Guests.installing`."""
         ...
 
 
 @pytest.fixture(scope="session")
 def run(request: pytest.FixtureRequest) -> Run:
-    """What this run has."""
-    return request.config.stash[RUN]
+    """The run: its contract, engine, host, image and options."""
+    return request.config.stash[SESSION].prepared_run
 
 
 @pytest.fixture(scope="session")
 def user_iso(request: pytest.FixtureRequest) -> UserIso:
-    """The medium that the user gave; for tests that are marked ``user_iso``."""
-    medium = request.config.stash[GIVEN]
-    assert medium  # noqa: S101  - without one the test is not asked
+    """The medium of ``--libvirt-iso``; for tests with the marker ``user_iso``."""
+    medium = request.config.stash[OPTIONS].user_iso
+    assert medium  # noqa: S101  - without it, the marker deselects the test
     return medium
 
 
 @pytest.fixture(scope="session")
 def macvtap_link(request: pytest.FixtureRequest) -> str:
-    """The link that the user named; for tests that are marked ``macvtap_link``."""
-    return str(request.config.getoption("macvtap_link"))
+    """The network interface of ``--libvirt-macvtap-link``; for tests with the marker ``macvtap_link``."""
+    return str(request.config.stash[OPTIONS].macvtap_link)
 
 
 @pytest.fixture(scope="session")
 def mode(request: pytest.FixtureRequest) -> Mode:
-    """The mode that is asked about."""
+    """The permission mode of the container; each test runs once in each chosen mode."""
     chosen: Mode = request.param
     return chosen
 
 
 @pytest.fixture(scope="session")
 def peer_network(run: Run) -> PeerNetwork:
-    """A server beyond the NAT."""
+    """A network with a server outside of the container, for traffic from guests."""
     return run.peer_network
 
 
 @pytest.fixture(scope="session")
-def _alone(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[None]:
-    """In the host's network, no other run is there as well."""
+def _host_network_lock(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[None]:
+    """A lock on the host's network, for modes that use it: no other run is in it."""
     if not mode.host_network:
         yield
         return
-    progress = request.config.stash[PROGRESS]
+    progress = request.config.stash[SESSION].progress
     with network_lock.held(lambda text: progress(f"{mode.id}: {text}"), address=network_lock.address(run.engine.info)):
-        cleanup.sweep(run.engine.client, alone=True)  # whoever was waited for may have been killed
+        cleanup.sweep(run.engine.client, alone=True)  # the run before may have been killed
         yield
 
 
 @pytest.fixture(scope="session")
-def host_before(request: pytest.FixtureRequest, run: Run, mode: Mode, _alone: None) -> Iterator[frozenset[str]]:
-    """The host's links, routes and firewall rules before the mode's container; only in the host's network."""
+def host_before(
+    request: pytest.FixtureRequest, run: Run, mode: Mode, _host_network_lock: None
+) -> Iterator[frozenset[str]]:
+    """The host's links, routes and firewall rules before the container started; empty without the host's network."""
     if not mode.host_network:
         yield frozenset()
         return
-    client = run.engine.client
-    network_leftovers.remember(client, run.image.id, run.id)
-    yield network.snapshot(client, run.image.id, run.id)
-    progress = request.config.stash[PROGRESS]
-    with contextlib.suppress(EngineError):  # what is left then, the end of the session says once
-        for line in cleanup.give_back(client, run.id):
-            progress(f"{mode.id}: removed what a killed container had left {line}")
+    network_leftovers.remember(run.shell)
+    yield network.snapshot(run.shell)
+    progress = request.config.stash[SESSION].progress
+    with contextlib.suppress(EngineError):  # the end of the session reports leftovers once
+        for line in cleanup.restore_network(run.engine.client, run.id):
+            progress(f"{mode.id}: removed leftovers of a killed container: {line}")
 
 
 @pytest.fixture(scope="session")
@@ -153,9 +160,9 @@ def _container(
     peer_network: PeerNetwork,
     host_before: frozenset[str],  # noqa: ARG001  - must be taken before
 ) -> Iterator[Container]:
-    progress = request.config.stash[PROGRESS]
+    progress = request.config.stash[SESSION].progress
     container = run.container(mode, network=peer_network.network)
-    request.config.stash[JUDGED] = container
+    request.config.stash[SESSION].container = container
     try:
         progress(f"{mode.id}: starting the container, waiting for libvirt to answer")
         container.start()
@@ -173,7 +180,7 @@ def _container(
 
 @pytest.fixture
 def container(_container: Container) -> Iterator[Container]:
-    """The image under test, running in the mode; a test that ends it by anything but a clean stop has failed."""
+    """The running container of the image under test; a test fails if the container ends with an exit status."""
     _container.revive()
     _container.mark()
     yield _container
@@ -183,14 +190,14 @@ def container(_container: Container) -> Iterator[Container]:
 
 @pytest.fixture
 def connection(container: Container) -> "libvirt.virConnect":
-    """libvirt, over TCP on the published port."""
+    """A connection to the container's libvirt, by TCP on the published port."""
     return container.connection
 
 
 @pytest.fixture
 def container_host(container: Container) -> "Inside":
-    """The container seen from inside."""
-    # testinfra is a pytest plugin as well: imported any earlier, pytest could not rewrite its assertions.
+    """The container as a testinfra host: its files, processes and commands."""
+    # testinfra is a pytest plugin, too: after an earlier import, pytest could not rewrite its assertions.
     from conformance.container.testinfra_backend import look_into
 
     return look_into(container)
@@ -198,23 +205,22 @@ def container_host(container: Container) -> "Inside":
 
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What the record keeps beside the guests' reports."""
-    return request.node.stash[QUESTION].evidence  # type: ignore[no-any-return]
+    """Evidence for the test's record, in addition to the guests' reports; add keys to it."""
+    return request.node.stash[CHECK].evidence  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")
 def guests(
     request: pytest.FixtureRequest, run: Run, _container: Container, peer_network: PeerNetwork
 ) -> Iterator[Guests]:
-    """The guests of the mode's container."""
-    shared = ONE_FOR_ALL if run.minimise_boots else SHARED
+    """All guests of the container; tests use ``boot``, ``running`` or ``start_guest``."""
     made = Guests(
         _container,
         run.probe,
         peer_network,
         run.accel_in(_container),
-        request.config.stash[PROGRESS],
-        shared=shared,
+        request.config.stash[SESSION].progress,
+        sharing=ONE_BOOT_FOR_ALL if run.minimise_boots else ONE_BOOT_EACH,
         unbootable_reason=run.unbootable_reason_in(_container),
     )
     yield made
@@ -224,28 +230,28 @@ def guests(
 @pytest.fixture(scope="session")
 def _kvm_guests(request: pytest.FixtureRequest, run: Run, guests: Guests, peer_network: PeerNetwork) -> Guests:
     if run.accel == "tcg":
-        pytest.skip("KVM was not asked: --accel tcg")
+        pytest.skip("--accel tcg: guests run without KVM")
     if not run.kvm.usable:
         raise Unsupported(run.kvm.seen)
     if guests.accel == "kvm":
         return guests
-    return Guests(guests.container, run.probe, peer_network, "kvm", request.config.stash[PROGRESS])
+    return Guests(guests.container, run.probe, peer_network, "kvm", request.config.stash[SESSION].progress)
 
 
 @pytest.fixture
 def boot(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Boot:  # noqa: ARG001  - must be running
-    """Boots a guest for some needs; one boot may answer several tests."""
-    return _noting(request, guests)
+    """Boots a guest with some devices; one boot may serve several checks."""
+    return _recorded(request, guests)
 
 
 @pytest.fixture
-def running(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Live:  # noqa: ARG001  - must be running
-    """Gives a guest that stays to be asked; one may serve several tests."""
-    question: Check = request.node.stash[QUESTION]
+def running(request: pytest.FixtureRequest, guests: Guests, container: Container) -> RunningGuests:  # noqa: ARG001  - must be running
+    """Returns a running guest with some devices; one may serve several checks."""
+    check: Check = request.node.stash[CHECK]
 
-    def running(*needs: Part, beside: RunningGuest | None = None) -> RunningGuest:
+    def running(*needs: DeviceName, beside: RunningGuest | None = None) -> RunningGuest:
         guest = guests.running(*needs, beside=beside)
-        question.boots.append(guest.guest)
+        check.boots.append(guest.observed)
         return guest
 
     return running
@@ -253,80 +259,52 @@ def running(request: pytest.FixtureRequest, guests: Guests, container: Container
 
 @pytest.fixture(scope="session")
 def pci_pool(run: Run) -> PciPool:
-    """The spare PCI devices of the host; one that has none to give cannot be asked."""
+    """The PCI devices of ``--libvirt-pci-device``; without any, the test is skipped as unsupported."""
     _ = run.pci_pool.devices
     return run.pci_pool
 
 
 @pytest.fixture
-def pci_guest(request: pytest.FixtureRequest, guests: Guests, container: Container) -> PciGuest:  # noqa: ARG001  - must be running
-    """Starts a guest that drives a PCI device of the host."""
-    question: Check = request.node.stash[QUESTION]
+def start_guest(request: pytest.FixtureRequest, guests: Guests, container: Container) -> StartGuest:  # noqa: ARG001  - must be running
+    """Starts a guest of the check's own, as a request describes it."""
+    check: Check = request.node.stash[CHECK]
 
     @contextlib.contextmanager
-    def pci_guest(device: Device) -> Iterator[RunningGuest]:
-        with guests.pci_guest(device) as guest:
-            question.boots.append(guest.guest)
+    def start_guest(wanted: GuestRequest) -> Iterator[RunningGuest]:
+        with guests.start(wanted) as guest:
+            check.boots.append(guest.observed)
             yield guest
 
-    return pci_guest
-
-
-@pytest.fixture
-def tuned(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Tuned:  # noqa: ARG001  - must be running
-    """Starts a guest that is bound to parts of its host."""
-    question: Check = request.node.stash[QUESTION]
-
-    @contextlib.contextmanager
-    def tuned(tuning: Tuning) -> Iterator[RunningGuest]:
-        with guests.tuned(tuning) as guest:
-            question.boots.append(guest.guest)
-            yield guest
-
-    return tuned
-
-
-@pytest.fixture
-def medium(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Medium:  # noqa: ARG001  - must be running
-    """Starts a guest with a screen from a medium that need not be the probe's."""
-    question: Check = request.node.stash[QUESTION]
-
-    @contextlib.contextmanager
-    def medium(path: Path, *, firmware: Firmware, memory_mib: int = MEMORY_MIB) -> Iterator[RunningGuest]:
-        with guests.medium(path, firmware=firmware, memory_mib=memory_mib) as guest:
-            question.boots.append(guest.guest)
-            yield guest
-
-    return medium
+    return start_guest
 
 
 @pytest.fixture(scope="session")
 def debian(request: pytest.FixtureRequest, peer_network: PeerNetwork) -> Installation:
-    """Debian's installer, and the mirror that it installs from."""
-    medium = debian_.debian(request.config.stash[PROGRESS])
-    source = debian_mirror.chosen(request.config.getoption("install_mirror"))
+    """Debian's installer, with the mirror of ``--libvirt-install-mirror``."""
+    medium = debian_media.debian(request.config.stash[SESSION].progress)
+    source = debian_mirror.chosen(request.config.stash[OPTIONS].install_mirror)
     debian_mirror.require(source, medium.suite, peer_network)
     return Installation(medium.iso, {"mirror": source})
 
 
 @pytest.fixture(scope="session")
 def windows(request: pytest.FixtureRequest) -> Windows:
-    """What the user wants to be installed; without a medium nothing is asked."""
-    wanted = request.config.stash[WINDOWS]
+    """The Windows installation of ``--libvirt-windows-iso``; without it, the test is skipped."""
+    wanted = request.config.stash[OPTIONS].windows
     if wanted is None:
-        pytest.skip(windows_.NEEDS)
+        pytest.skip(windows_isos.NEEDS)
     return wanted
 
 
 @pytest.fixture
 def install(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Install:  # noqa: ARG001  - must be running
-    """Starts an installation, which can be watched."""
-    question: Check = request.node.stash[QUESTION]
+    """Installs a system from a medium, and watches it."""
+    check: Check = request.node.stash[CHECK]
 
     @contextlib.contextmanager
     def install(what: Installation, *, firmware: Firmware) -> Iterator[Watch]:
         with guests.installing(what, firmware=firmware) as watch:
-            question.boots.append(watch.guest)
+            check.boots.append(watch.guest)
             yield watch
 
     return install
@@ -334,20 +312,21 @@ def install(request: pytest.FixtureRequest, guests: Guests, container: Container
 
 @pytest.fixture
 def boot_under_kvm(request: pytest.FixtureRequest, _kvm_guests: Guests, container: Container) -> Boot:  # noqa: ARG001  - must be running
-    """The same, under KVM in any mode; a host without a usable KVM cannot be asked."""
-    return _noting(request, _kvm_guests)
+    """Boots a guest under KVM in any mode; skipped on a host without a usable KVM."""
+    return _recorded(request, _kvm_guests)
 
 
-def _noting(request: pytest.FixtureRequest, guests: Guests) -> Boot:
-    question: Check = request.node.stash[QUESTION]
+def _recorded(request: pytest.FixtureRequest, guests: Guests) -> Boot:
+    """Return a fixture that boots guests, and adds each boot to the record's evidence."""
+    check: Check = request.node.stash[CHECK]
 
-    def boot(*needs: Need, firmware: Firmware = "bios") -> Guest:
+    def boot(*needs: DeviceName, firmware: Firmware = "bios") -> Guest:
         try:
             guest = guests.boot(*needs, firmware=firmware)
         except GuestFailure as failure:
-            question.boots.append(failure.guest)
+            check.boots.append(failure.guest)
             raise
-        question.boots.append(guest)
+        check.boots.append(guest)
         return guest
 
     return boot

@@ -1,4 +1,4 @@
-"""Leaving nothing behind: whatever a run made on an engine is found by its label and removed."""
+"""Clean-up: a run's things on the engine are found by their label and removed, its changes of the host undone."""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -11,22 +11,26 @@ import docker.errors
 from conformance.engine import labels
 from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError
-from conformance.host import apparmor, cgroup_options, network_leftovers, network_lock, pci
+from conformance.host import apparmor, cgroup_options, network_leftovers, network_lock, vfio
+from conformance.host.change import HostChange
 from conformance.host.network_lock import HostBusy
 from conformance.util.wait import DeadlineExpired, wait_for
 
+CHANGES = (network_leftovers.CHANGE, apparmor.CHANGE, cgroup_options.CHANGE, vfio.CHANGE)
+"""Kinds of changes of the host that a run makes; clean-up undoes them in this order."""
+
 STOP_SECONDS = 20
-"""For a container to end by itself, which it does at once where no guest has to be shut down."""
+"""For a container to end by itself; without guests it ends at once."""
 
 REMOVE_SECONDS = 30
-"""For the engine to let go of a thing: another run may be removing it, or a container on it be ending."""
+"""For the engine to release a thing: another run may be removing it, or a container on it may be ending."""
 
 
 def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> list[str]:
-    """Remove a run's containers, networks, volumes and images, and what they left in the host's network and kernel.
+    """Remove a run's containers, networks, volumes and images, and undo its changes of the host.
 
-    What cannot be removed does not keep the rest from being removed. While another run is in the host's network,
-    that is not touched: the next run does it.
+    A failure does not stop the removal of the rest. While another run is in the host's network, leftovers there stay
+    for the next run.
 
     Args:
         client: the engine.
@@ -38,7 +42,7 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
 
     Raises:
         EngineGone: the engine is gone.
-        EngineError: something cannot be removed; says what, and why.
+        EngineError: something cannot be removed.
     """
     mark = f"{labels.RUN}={run}"
     gone: list[str] = []
@@ -66,33 +70,30 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
             take(f"network {network['Name']}", partial(api.remove_network, network["Id"]))
         volumes = api.volumes(filters={"label": mark})["Volumes"] or []
         for volume in volumes:
-            # First the host: as long as it is not what it was, the volume remembers that.
-            given = [partial(_give_back, client, volume, gone, alone)] if labels.HOST_BEFORE in volume["Labels"] else []
-            given += [partial(_unload, client, volume, gone)] if labels.PROFILE in volume["Labels"] else []
-            given += (
-                [partial(cgroup_options.give_back, client, volume["Labels"])]
-                if labels.DELEGATION in volume["Labels"]
-                else []
-            )
-            given += [partial(_return_device, client, volume, gone)] if labels.PCI_DEVICE in volume["Labels"] else []
-            take(f"volume {volume['Name']}", *given, partial(api.remove_volume, volume["Name"], force=True))
-        # The image is what gives the host back what such a volume remembers.
+            # First the host: until it is restored, the volume remembers its state.
+            restored = [
+                partial(_restore, client, change, volume, gone, alone)
+                for change in CHANGES
+                if change.label in volume["Labels"]
+            ]
+            take(f"volume {volume['Name']}", *restored, partial(api.remove_volume, volume["Name"], force=True))
+        # Restoring the host takes the image that such a volume names.
         waits = [one for one in volumes if labels.IMAGE in one["Labels"] and f"volume {one['Name']}" not in gone]
         for image in [] if waits else api.images(filters={"label": mark}):
             take(f"image {image['Id']}", partial(api.remove_image, image["Id"], force=True, noprune=True))
     if stuck:
         raise EngineError(
-            f"the engine does not remove {'; '.join(stuck)}", "remove it by hand; else the next run tries it again"
+            f"the engine does not remove {'; '.join(stuck)}", "remove it by hand, or let the next run try again"
         )
     return gone
 
 
 CONFLICT = 409
-"""HTTP status of a refusal that time may mend."""
+"""HTTP status of a temporary refusal."""
 
 
 def _insist(call: Callable[[], object]) -> None:
-    """Make a call that may come too early, until it is not refused as a conflict."""
+    """Repeat a call that may come too early, until it is no longer refused as a conflict."""
     refusal = ""
 
     def ask() -> bool:
@@ -106,46 +107,42 @@ def _insist(call: Callable[[], object]) -> None:
             return False
         return True
 
-    wait_for("the engine to let go of it", ask, seconds=REMOVE_SECONDS, interval=0.5, seen=lambda: refusal)
+    wait_for("the engine to release it", ask, seconds=REMOVE_SECONDS, interval=0.5, seen=lambda: refusal)
 
 
-def give_back(client: docker.DockerClient, run: str) -> list[str]:
-    """Take away what a run's containers left in the host's network, which the caller has to itself.
+def restore_network(client: docker.DockerClient, run: str) -> list[str]:
+    """Remove leftovers of a run's containers from the host's network, which the caller has to itself.
 
     Returns:
-        What was taken away, one line each; empty where nothing was left.
+        The leftovers that were removed, one line each; empty where there were none.
 
     Raises:
-        EngineError: something is still there, or the engine refused.
+        EngineError: leftovers are still there, or the engine refused.
     """
+    change = network_leftovers.CHANGE
     done: list[str] = []
     with engine_errors():
-        volumes = client.api.volumes(filters={"label": [f"{labels.RUN}={run}", labels.HOST_BEFORE]})["Volumes"]
+        volumes = client.api.volumes(filters={"label": [f"{labels.RUN}={run}", change.label]})["Volumes"]
         for volume in volumes or []:
-            _give_back(client, volume, done, alone=True)
+            _restore(client, change, volume, done, alone=True)
             client.api.remove_volume(volume["Name"], force=True)
     return done
 
 
-def _give_back(client: docker.DockerClient, volume: dict[str, Any], done: list[str], alone: bool) -> None:
-    lock = network_lock.held(lambda _: None, seconds=0, address=network_lock.address(client.info()))
-    with contextlib.nullcontext() if alone else lock:
-        taken = network_leftovers.give_back(client, volume["Labels"])
-    done += [f"in the host's network: {taken}"] if taken else []
-
-
-def _unload(client: docker.DockerClient, volume: dict[str, Any], done: list[str]) -> None:
-    apparmor.unload(client, volume["Labels"])
-    done.append(f"AppArmor profile {volume['Labels'][labels.PROFILE]}")
-
-
-def _return_device(client: docker.DockerClient, volume: dict[str, Any], done: list[str]) -> None:
-    pci.give_back(client, volume["Labels"])
-    done.append(f"PCI device {volume['Labels'][labels.PCI_DEVICE].partition(' ')[0]}: given back to its driver")
+def _restore(
+    client: docker.DockerClient, change: HostChange, volume: dict[str, Any], done: list[str], alone: bool
+) -> None:
+    """Undo one change of the host; raises HostBusy while another run has the host's network and the change is there."""
+    lock: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if change.in_host_network and not alone:
+        lock = network_lock.held(lambda _: None, seconds=0, address=network_lock.address(client.info()))
+    with lock:
+        line = change.undo(client, volume)
+    done += [line] if line else []
 
 
 def sweep(client: docker.DockerClient, *, alone: bool = False) -> list[str]:
-    """Remove what runs of this machine left that are no longer alive, for example because they were killed.
+    """Remove leftovers of this machine's runs whose process is gone, for example because it was killed.
 
     Args:
         client: the engine.

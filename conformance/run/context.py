@@ -1,4 +1,4 @@
-"""One run of the matrix: everything that is got ready once, before the first question."""
+"""One run of the matrix: its preparation, and everything that its checks share."""
 
 import contextlib
 import dataclasses
@@ -10,19 +10,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-import docker.errors
-
+from conformance.container import effective_state
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import client as engine
-from conformance.engine import image, labels, one_shot
+from conformance.engine import image, labels
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.client import Engine
+from conformance.engine.host_shell import HostShell
 from conformance.engine.port_relay import Relay
-from conformance.errors import EngineError, HarnessError, Unsupported
-from conformance.guests.guest import Accel
+from conformance.errors import EngineError, EngineGone, HarnessError, Unsupported
 from conformance.guests.peer_network import PeerNetwork, peer_image
+from conformance.guests.spec import Accel
 from conformance.host import apparmor, char_devices, lsm_denials
-from conformance.host.cgroup_options import Delegation
+from conformance.host.cgroup_options import CgroupOptions
 from conformance.host.kvm import HostKvm, KvmProbe
 from conformance.host.pci import PciPool
 from conformance.lab.emulator import EMULATION
@@ -35,17 +35,18 @@ from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder
 from conformance.run import cleanup
+from conformance.util import logs
 
 OUTER = "outer"
 """The fact of a host that it has only as a lab: how the virtual machine itself runs."""
 
-HOPELESS = (
-    "the guest starts, and is not waited for: without KVM it would be emulated by a machine that is emulated itself"
-)
+HOPELESS = "the guest starts, but its boot is not awaited: without KVM an emulated machine would emulate it"
 
 RARELY = 3600.0
 """Seconds between two runs of the image's health check by the engine in a thrifty run. Each is a program that is
 started in the container, which an emulated host feels: two to six of every twelve seconds (measured on debian-12)."""
+
+VERSIONS = "libvirtd --version || virtqemud --version; qemu-system-x86_64 --version"
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
 
@@ -100,7 +101,7 @@ class Run:
         try:
             kvm = self.kvm.seen
         except EngineError as error:
-            kvm = f"could not be asked: {error.message}"  # no verdict is lost over it; who needs KVM is told
+            kvm = f"not tested: {error.message}"  # no verdict is lost; checks that need KVM fail with this error
         security = ", ".join(self.fingerprint.security) or "none"
         return record.Host(
             name=self.host_name,
@@ -132,8 +133,10 @@ class Run:
         return HOPELESS if self.emulated and self.accel == "auto" and self.accel_in(container) == "tcg" else ""
 
     def verify(self, container: Container) -> None:
-        """Compare a container with its mode; raises what :meth:`Container.verify` raises."""
-        container.verify(cgroup_version=self.fingerprint.cgroup_version, security=self.fingerprint.security)
+        """Compare a container with its mode; raises what :func:`effective_state.verify` raises."""
+        effective_state.verify(
+            container, cgroup_version=self.fingerprint.cgroup_version, security=self.fingerprint.security
+        )
 
     def container(self, mode: Mode, *, network: str) -> Container:
         """Return a container of the image in a mode; not started yet.
@@ -146,24 +149,26 @@ class Run:
             HarnessError: the engine refused, or a spare PCI device is none.
         """
         if self.contract.image.auth != "none":
-            raise Unsupported(f"the image asks who comes, by {self.contract.image.auth.upper()}: nothing here can say")
+            raise Unsupported(
+                f"the image requires authentication by {self.contract.image.auth.upper()},"
+                " which the harness does not support"
+            )
         for module, title in modes.MODULES.items():
             if module not in self.fingerprint.security and (equal := modes.without_module(self.contract, mode, module)):
-                raise Unsupported(f"the engine has no {title}: there the mode is {equal}")
-        client = self.engine.client
+                raise Unsupported(f"same as {equal} on hosts without {title}")
         if "apparmor" in self.fingerprint.security and mode.profile:
-            apparmor.load(client, self.image.id, self.id, mode.profile)
+            apparmor.load(self.shell, mode.profile)
         if not mode.vfio:
-            self.pci_pool.give_back()
+            self.pci_pool.restore()
         if mode.cgroup_namespace == "host":
-            self.delegation.note()
+            self.cgroup_options.remember()
         else:
-            self.delegation.give_back()
+            self.cgroup_options.restore()
         return Container(
-            client,
+            self.engine.client,
             dataclasses.replace(
                 mode,
-                majors=char_devices.majors(client, self.image.id, self.id, mode.drivers),
+                majors=char_devices.majors(self.shell, mode.drivers),
                 groups=self.pci_pool.bind() if mode.vfio else (),
             ),
             self.image.id,
@@ -188,7 +193,7 @@ class Run:
             who = lsm_denials.CONTAINERS
         else:
             return []
-        return lsm_denials.since(self.engine.client, self.image.id, self.id, container.marked, who)
+        return lsm_denials.since(self.shell, container.marked, who)
 
     @functools.cached_property
     def peer_network(self) -> PeerNetwork:
@@ -202,15 +207,20 @@ class Run:
         """
         vars(part).update(peer_network=self.peer_network, _relay=self._relay, pci_pool=self.pci_pool)
 
+    @property
+    def shell(self) -> HostShell:
+        """Return a shell on the engine's host, with the tools of the image under test."""
+        return HostShell(self.engine.client, self.image.id, self.id)
+
     @functools.cached_property
-    def delegation(self) -> Delegation:
-        """Return the host's options of control groups, which a container in its cgroup namespace takes away."""
-        return Delegation(self.engine.client, self.image.id, self.id)
+    def cgroup_options(self) -> CgroupOptions:
+        """Return the host's options of cgroup2, which a container in the host's cgroup namespace removes."""
+        return CgroupOptions(self.shell)
 
     @functools.cached_property
     def pci_pool(self) -> PciPool:
         """Return the spare PCI devices of the host."""
-        return PciPool(self.engine.client, self.image.id, self.id, self.pci_devices)
+        return PciPool(self.shell, self.pci_devices)
 
     @functools.cached_property
     def _relay(self) -> Relay | None:
@@ -260,17 +270,19 @@ def prepare(
     Records call the run by its id, unless they are to call it otherwise, as a part of a greater one.
 
     Raises:
-        HarnessError: something is missing; says what, and what to do.
+        HarnessError: something is missing.
     """
     if host_name is not None and not re.fullmatch(record.HOST_NAME, host_name):
         raise HarnessError(
-            f"--host-name {host_name!r} cannot be part of a file's name", "use letters, digits, '.', '_' and '-' only"
+            f"invalid --host-name {host_name!r}: it becomes part of a file name",
+            "use letters, digits, '.', '_' and '-' only",
         )
     progress("looking for a container engine")
     where = engine.connect(address)
     for gone in cleanup.sweep(where.client):
-        progress(f"removed what a dead run had left: {gone}")
+        progress(f"removed a leftover of a killed run: {gone}")
     run = labels.new_run()
+    logs.write_to(run)
     with contextlib.ExitStack() as undo:
         undo.callback(_remove, where, run)  # nobody else knows the run's id yet
         ready = _prepare(
@@ -289,11 +301,11 @@ def prepare(
         )
         undo.callback(ready.asking.withdraw)
         if ready.disposable and "apparmor" in ready.fingerprint.security:
-            lsm_denials.log_all(where.client, ready.image.id, run)
-        progress("asking the host's KVM to boot a kernel")
+            lsm_denials.log_all(ready.shell)
+        progress("testing the host's KVM with a kernel")
         ready.asking.begin()
         if choice == "kvm" and not ready.kvm.usable:
-            raise HarnessError(f"--accel kvm: {ready.kvm.seen}", "use --accel auto or --accel tcg")
+            raise HarnessError(f"--accel kvm is not possible: {ready.kvm.seen}", "use --accel auto or --accel tcg")
         undo.pop_all()
     return ready
 
@@ -350,14 +362,15 @@ def _prepare(
 ) -> Run:
     judged = _image(where, tag, run, progress)
     probe = probe_media.ensure(progress)
-    fingerprint = where.fingerprint(judged.id, run)
+    shell = HostShell(where.client, judged.id, run)
+    fingerprint = where.fingerprint(shell)
     name = host_name or named(fingerprint)
     return Run(
         id=run,
         contract=contract,
         engine=where,
         fingerprint=fingerprint,
-        asking=KvmProbe(where.client, judged.id, probe, run),
+        asking=KvmProbe(shell, probe),
         accel=choice,
         image=judged,
         probe=probe,
@@ -373,18 +386,16 @@ def _image(where: Engine, tag: str | None, run: str, progress: Callable[[str], N
     """Build our image, or take the user's as it is."""
     info = image.find(where, tag) if tag else image.ensure_image(where, progress)
     if info is None:
-        raise HarnessError(f"the engine has no image {tag!r}", f"docker pull {tag}, or build it, and run again")
-    progress(f"asking {info.tag} for its versions")
-    output = ""
-    # An image without a shell has no version to tell; what it does as a container is the verdict's.
-    with engine_errors(), contextlib.suppress(docker.errors.APIError):
-        output = one_shot.output(
-            where.client,
-            info.id,
-            ["sh", "-c", "libvirtd --version || virtqemud --version; qemu-system-x86_64 --version"],
-            run=run,
-            network_mode="none",
+        raise HarnessError(
+            f"the engine has no image {tag!r}", f"pull it (docker pull {tag}) or build it, and run again"
         )
+    progress(f"reading the versions of {info.tag}")
+    try:
+        output = HostShell(where.client, info.id, run).run(VERSIONS)
+    except EngineGone:
+        raise
+    except EngineError:
+        output = ""  # an image without a shell shows no versions; its checks show how it works as a container
     versions = dict(re.findall(r"(libvirt|QEMU)\D*([\d.]+)", output))
     return record.Image(tag=info.tag, id=info.id, base=info.base, versions=versions, source=info.source)
 

@@ -28,6 +28,7 @@ from conformance.container import libvirt_connection
 from conformance.container.container import Container
 from conformance.engine import client as engine
 from conformance.engine import image, labels
+from conformance.engine.host_shell import HostShell
 from conformance.errors import ImageFailure, ImageLate
 from conformance.guests.factory import Guests
 from conformance.host import network, network_leftovers, network_lock
@@ -296,7 +297,7 @@ def test_a_daemon_that_ends_or_hangs_while_a_guest_boots_costs_that_guests_verdi
 class OnFullDisk(Container):
     """A container whose volumes are too small for anything."""
 
-    def _make_volume(self) -> str:
+    def _make_volume(self, purpose: str) -> str:
         options = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
         made = self.client.api.create_volume(driver="local", driver_opts=options, labels=self._labels)
         return str(made["Name"])
@@ -413,7 +414,7 @@ def test_an_engine_that_goes_away_is_an_error_once_and_the_next_run_cleans_up(
     errors = [one for one in session.records if one.verdict is Verdict.ERROR]
     assert {one.feature for one in before} == {"api", "volumes"}, session.output
     assert {one.check for one in errors} == {"test_images_that_lay_there_before_belong_to_libvirt_after_a_start"}
-    assert "the engine went away" in errors[0].reason
+    assert "the engine no longer answers" in errors[0].reason
     assert session.output.count("cannot clean up") == 1
     assert left_by(where.client, session.process.pid)
 
@@ -520,7 +521,7 @@ def test_two_runs_at_once_in_the_hosts_network_take_turns(
     for session in sessions:
         assert left_by(where.client, session.process.pid) == []
     with network_lock.held(lambda _text: None):
-        assert network.snapshot(where.client, tag, RUN) == host_before
+        assert network.snapshot(HostShell(where.client, tag, RUN)) == host_before
 
 
 # ---------------------------------------------------------------------------------------- the host's network
@@ -530,7 +531,7 @@ def test_two_runs_at_once_in_the_hosts_network_take_turns(
 def host_before(where: engine.Engine, tag: str) -> frozenset[str]:
     """The host's network, with nobody's container in it."""
     with network_lock.held(lambda _text: None):
-        return network.snapshot(where.client, tag, RUN)
+        return network.snapshot(HostShell(where.client, tag, RUN))
 
 
 def in_host_network(where: engine.Engine, tag: str, run: str) -> Container:
@@ -541,40 +542,40 @@ def test_a_container_that_was_killed_and_removed_leaves_the_host_as_it_was(
     where: engine.Engine, tag: str, host_before: frozenset[str]
 ) -> None:
     with network_lock.held(lambda _text: None):
-        network_leftovers.remember(where.client, tag, OTHER_RUN)
+        network_leftovers.remember(HostShell(where.client, tag, OTHER_RUN))
         container = in_host_network(where, tag, OTHER_RUN).start()
         try:
             container.wait_until_ready().networkCreateXML("<network><name>isolated</name></network>")
             container.kill()
         finally:
             container.remove()
-        left = network.snapshot(where.client, tag, RUN) - host_before
+        left = network.snapshot(HostShell(where.client, tag, RUN)) - host_before
 
         gone = cleanup.remove(where.client, OTHER_RUN, alone=True)
 
         assert {line.partition(":")[0] for line in left} >= {"virbr0", "virbr1", "-A FORWARD -j LIBVIRT_FWI"}
         assert "virbr0" in gone[0]
-        assert network.snapshot(where.client, tag, RUN) == host_before
+        assert network.snapshot(HostShell(where.client, tag, RUN)) == host_before
 
 
 def test_while_another_libvirt_is_in_the_hosts_network_nothing_of_it_is_taken(
     where: engine.Engine, tag: str, host_before: frozenset[str]
 ) -> None:
     with network_lock.held(lambda _text: None):
-        network_leftovers.remember(where.client, tag, OTHER_RUN)
+        network_leftovers.remember(HostShell(where.client, tag, OTHER_RUN))
         theirs = in_host_network(where, tag, RUN).start()
         try:
             theirs.wait_until_ready()
-            theirs_and_hosts = network.snapshot(where.client, tag, RUN)
+            theirs_and_hosts = network.snapshot(HostShell(where.client, tag, RUN))
 
             said = cleanup.remove(where.client, OTHER_RUN, alone=True)[0]
 
-            assert re.search(r"left alone, since libvirtd \(process \d+\).* is there too: LIBVIRT_.*virbr0", said)
-            assert network.snapshot(where.client, tag, RUN) == theirs_and_hosts
+            assert re.search(r"not removed, since libvirtd \(process \d+\).* is there too: LIBVIRT_.*virbr0", said)
+            assert network.snapshot(HostShell(where.client, tag, RUN)) == theirs_and_hosts
         finally:
             theirs.stop()
             theirs.remove()
-        assert network.snapshot(where.client, tag, RUN) == host_before
+        assert network.snapshot(HostShell(where.client, tag, RUN)) == host_before
 
 
 @pytest.mark.parametrize("its_container", ["still there", "killed and removed"])
@@ -589,9 +590,9 @@ def test_what_a_killed_matrix_left_in_the_hosts_network_the_next_run_removes(
         if its_container == "killed and removed":
             for one in containers_of(where.client, session.process.pid):
                 where.client.api.remove_container(one, v=True, force=True)
-        assert network.snapshot(where.client, tag, RUN) - host_before
+        assert network.snapshot(HostShell(where.client, tag, RUN)) - host_before
 
         cleanup.sweep(where.client, alone=True)
 
-        assert network.snapshot(where.client, tag, RUN) == host_before
+        assert network.snapshot(HostShell(where.client, tag, RUN)) == host_before
     assert left_by(where.client, session.process.pid) == []

@@ -8,7 +8,8 @@ import pytest
 from conformance.doctor import examination
 from conformance.doctor.finding import Finding
 from conformance.engine import client as engine
-from conformance.engine import image, labels, one_shot
+from conformance.engine import image, labels
+from conformance.engine.host_shell import HostShell
 from conformance.model import contract
 
 pytestmark = pytest.mark.timeout(180)
@@ -32,7 +33,7 @@ def test_the_engine_is_looked_at(findings: dict[str, Finding]) -> None:
 def test_privileged_is_what_the_engine_does(findings: dict[str, Finding]) -> None:
     client = engine.connect().client
     try:
-        one_shot.output(client, image.TAG, ["true"], run=labels.new_run(), privileged=True)
+        HostShell(client, image.TAG, labels.new_run()).output(["true"], privileged=True)
     except docker.errors.APIError:
         assert findings["privileged"].state == "no"
     else:

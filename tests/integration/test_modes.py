@@ -14,6 +14,7 @@ import pytest
 
 from conformance.engine import client, image, labels
 from conformance.engine.client import Engine
+from conformance.engine.host_shell import HostShell
 from conformance.errors import Unsupported
 from conformance.host import char_devices
 from conformance.model import contract as contracts
@@ -74,7 +75,9 @@ def test_the_rendered_line_and_the_engine_call_make_the_same_container(
 ) -> None:
     one = mode.from_contract(contracts.load(), name)
     try:
-        one = dataclasses.replace(one, majors=char_devices.majors(where.client, tag, labels.new_run(), one.drivers))
+        one = dataclasses.replace(
+            one, majors=char_devices.majors(HostShell(where.client, tag, labels.new_run()), one.drivers)
+        )
     except Unsupported as error:
         pytest.skip(str(error))
     # No device is opened before a container is started.

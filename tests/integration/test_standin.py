@@ -15,8 +15,10 @@ import pytest
 from conformance.container.container import READY_SECONDS
 from conformance.engine import client
 from conformance.guests import install_watch
-from conformance.guests.factory import Guests, Installation
-from conformance.guests.guest import Firmware, GuestFailure
+from conformance.guests.devices import Firmware
+from conformance.guests.factory import Guests
+from conformance.guests.guest import GuestFailure
+from conformance.guests.request import Installation
 from conformance.installers.windows import answers
 from conformance.installers.windows.medium import ANSWER_FILE
 from conformance.installers.windows.standin import standin
@@ -86,7 +88,7 @@ def test_setup_obeys_the_answers_and_what_it_installs_reports(
         machine.press_any_key()
         machine.until("end", "installing", SECONDS)
         guest = machine.wait_for_end(SECONDS)
-        assert guests.allocation(guest) < what.disk_bytes / 16, "only what is written takes room"
+        assert guests.pool.allocation(guest.spec.disk) < what.disk_bytes / 16, "only what is written takes room"
 
     assert guest.report.failures() == []
     system = guest.report["system"]

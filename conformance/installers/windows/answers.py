@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from conformance.guests.guest import Firmware
+from conformance.guests.devices import Firmware
 from conformance.installers.windows.wim import Edition
 
 UNATTEND = "urn:schemas-microsoft-com:unattend"

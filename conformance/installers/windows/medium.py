@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conformance.guests.guest import Firmware
+from conformance.guests.devices import Firmware
 from conformance.installers.windows import answers
 from conformance.installers.windows.wim import Edition
 from conformance.media import formats

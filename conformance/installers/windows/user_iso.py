@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.errors import MediaError
-from conformance.guests.factory import Installation
-from conformance.guests.guest import Firmware
+from conformance.guests.devices import Firmware
+from conformance.guests.request import Installation
 from conformance.installers.user_iso import require_iso
 from conformance.installers.windows import standin, wim
 from conformance.installers.windows.medium import answer_medium
@@ -49,7 +49,7 @@ class Windows:
             disk_bytes=DISK_BYTES,
             memory_mib=MEMORY_MIB,
             cpus=CPUS,
-            tpm=self.firmware == "secure-boot",
+            devices=frozenset({"tpm"}) if self.firmware == "secure-boot" else frozenset(),
         )
 
 

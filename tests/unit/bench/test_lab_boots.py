@@ -11,8 +11,10 @@ import pytest
 
 from conformance.bench import lab_boots
 from conformance.errors import EngineError, HarnessError, ImageFailure, LabError
-from conformance.guests.guest import Firmware, Guest, GuestSpec
-from conformance.lab import definition, machine
+from conformance.guests.devices import Firmware
+from conformance.guests.guest import Guest
+from conformance.guests.spec import GuestSpec
+from conformance.lab import definition, startup
 from conformance.media.probe import Probe
 from conformance.media.probe_report import Event
 
@@ -91,7 +93,7 @@ class Row:
             close=close,
         )
 
-    def boot_anew(self, *needs: str, firmware: Firmware, seconds: float) -> Guest:
+    def boot_alone(self, *needs: str, firmware: Firmware, seconds: float) -> Guest:
         assert needs == ("iso",)
         end = self.ends.get(len([one for one in self.happened if one in lab_boots.FIRMWARE]))
         if end:
@@ -104,7 +106,7 @@ class Row:
 def row(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Row]:
     def row(*ends: Exception | None) -> Row:
         made = Row(*ends)
-        monkeypatch.setattr(machine, "engine", made.engine)
+        monkeypatch.setattr(startup, "engine", made.engine)
         monkeypatch.setattr(lab_boots, "prepare", made.prepare)
         monkeypatch.setattr(lab_boots, "Guests", lambda *_: made)
         monkeypatch.setattr("conformance.model.contract.load", lambda: None)

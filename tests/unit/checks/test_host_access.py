@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from conformance.checks.host_access import MACVTAP, POWERS, SETTINGS, _said, unseen
-from conformance.container.container import ExecResult
+from conformance.container.engine_container import ExecResult
+from conformance.engine.host_shell import HostShell
 from conformance.errors import HarnessError, Unsupported
 
-RUN: Any = SimpleNamespace(engine=SimpleNamespace(client=None), image=SimpleNamespace(id=""), id="")
+NOBODY: Any = None
+RUN: Any = SimpleNamespace(shell=HostShell(NOBODY, "", ""))
 
 
 class Shell:
@@ -34,7 +36,7 @@ def test_what_a_script_reached_is_what_it_says() -> None:
 @pytest.mark.parametrize("power", ["host-kernel", "host-disks", "host-disks-by-domain"])
 def test_without_its_tool_a_power_is_not_taken_for_one_that_is_lacking(power: str) -> None:
     shell: Any = Shell("/nowhere")
-    with pytest.raises(HarnessError, match="could not be tried"):
+    with pytest.raises(HarnessError, match="cannot be tested"):
         POWERS[power](shell, RUN)
 
 
@@ -55,9 +57,9 @@ def test_a_device_that_cannot_be_made_for_another_reason_is_no_refusal(tmp_path:
 
 
 def test_a_host_without_macvtap_is_not_taken_for_one_that_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conformance.engine.one_shot.output", lambda *_, **__: "Character devices:\n 10 misc\n")
+    monkeypatch.setattr(HostShell, "output", lambda *_, **__: "Character devices:\n 10 misc\n")
     shell: Any = Shell("/usr/bin:/bin")
-    with pytest.raises(Unsupported, match="no macvtap"):
+    with pytest.raises(Unsupported, match="no driver macvtap"):
         POWERS["host-macvtap"](shell, RUN)
 
 

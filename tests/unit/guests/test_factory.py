@@ -1,7 +1,6 @@
-"""Which boots are made, and which are shared."""
+"""The boots and guests that are shared between checks, and the guests that requests describe."""
 
 import contextlib
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +10,13 @@ import libvirt
 import pytest
 
 from conformance.errors import ImageFailure
-from conformance.guests import factory as sharing
+from conformance.guests import devices
+from conformance.guests import running as running_guests
 from conformance.guests.factory import Guests, require_started
-from conformance.guests.guest import Guest, GuestSpec, Tuning, domain_xml
+from conformance.guests.guest import Guest
+from conformance.guests.request import GuestRequest, on_macvtap, on_medium, tuned, with_pci_device
+from conformance.guests.spec import GuestSpec, Tuning
+from conformance.host.pci import Device
 from conformance.media.probe_report import Event
 
 Boots = list[tuple[str, frozenset[str]]]
@@ -42,7 +45,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Guests, Boots]]
             made: Guest = outcome
             return made
 
-        monkeypatch.setattr(sharing.Guests, "boot_anew", boot)
+        monkeypatch.setattr(Guests, "boot_alone", boot)
         nothing: Any = None
         return Guests(nothing, nothing, nothing, "tcg", lambda _text: None), boots
 
@@ -88,67 +91,61 @@ def test_macvtap_is_never_shared(make: Any) -> None:
     assert boots == [("bios", frozenset({"macvtap"}))]
 
 
-@pytest.mark.parametrize(("managed", "said"), [(True, "yes"), (False, "no")])
-def test_a_pci_device_is_named_by_where_the_host_has_it(managed: bool, said: str) -> None:
-    shape = GuestSpec("bios", "tcg", "pool", hostdev="0001:0a:1f.2", managed=managed)
-    device = ET.fromstring(domain_xml("probe", shape, "mac", {})).find("devices/hostdev")
-    assert device is not None
-    assert (device.get("type"), device.get("managed")) == ("pci", said)
-    address = device.find("source/address")
-    assert address is not None
-    assert address.attrib == {"domain": "0x0001", "bus": "0x0a", "slot": "0x1f", "function": "0x2"}
+def test_the_fewest_boots_have_every_shared_device_and_one_of_them_no_network() -> None:
+    (by, everything), (_, without_network) = devices.ONE_BOOT_FOR_ALL["bios"]
+    assert by == "secure-boot"
+    assert everything == {"iso", "disk", "network", "tpm"}
+    assert without_network == everything - {"network"}
 
 
-def test_a_macvtap_interface_is_on_a_link_in_a_mode() -> None:
-    shape = GuestSpec("bios", "tcg", "pool", macvtap="eth0", macvtap_mode="vepa")
-    xml = domain_xml("probe", shape, "52:54:00:00:00:01", {})
-    assert '<interface type="direct">' in xml
-    assert '<source dev="eth0" mode="vepa" />' in xml
+Started = list[tuple[GuestSpec, dict[str, str]]]
 
 
-def test_an_installer_starts_from_its_disk_as_soon_as_it_can_and_may_reboot() -> None:
-    shape = GuestSpec("bios", "tcg", "pool", iso="medium.iso", disk="disk.raw", installs=True)
-    domain = ET.fromstring(domain_xml("probe", shape, "52:54:00:00:00:01", {}))
-    assert [boot.get("dev") for boot in domain.iterfind("os/boot")] == ["hd", "cdrom"]
-    assert (domain.findtext("on_reboot"), domain.findtext("on_crash")) == ("restart", "destroy")
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Callable[[GuestRequest], tuple[GuestSpec, dict[str, str]]]:
+    """Starts a requested guest, and returns its parts and its orders."""
+    started: Started = []
+
+    @contextlib.contextmanager
+    def start_domain(_container: object, spec: GuestSpec, orders: dict[str, str], **_: bool) -> Iterator[Any]:
+        started.append((spec, orders))
+        yield SimpleNamespace(probe=SimpleNamespace(wait_for_event=lambda _name: None))
+
+    monkeypatch.setattr(running_guests, "started", start_domain)
+    monkeypatch.setattr("conformance.guests.storage.StoragePool.upload", lambda _self, name, _source: f"/pool/{name}")
+    done = SimpleNamespace(status=0)
+    container: Any = SimpleNamespace(mode=SimpleNamespace(id="least", vfio=False), run=lambda *_: done)
+    probe: Any = SimpleNamespace(kernel=Path("k"), initrd=Path("i"))
+    peer: Any = SimpleNamespace(server="peer:80", link=lambda _mode: "eth0")
+    guests = Guests(container, probe, peer, "tcg", lambda _text: None, unbootable_reason="emulated twice")
+
+    def start(request: GuestRequest) -> tuple[GuestSpec, dict[str, str]]:
+        with guests.start(request):
+            return started[-1]
+
+    return start
 
 
-def test_a_tuned_guest_is_bound_to_what_its_shape_names() -> None:
-    tuning = Tuning(processors="3", emulator="0-1", nodes="0", locked=True, hard_limit_mib=2048, huge_pages=True)
-    domain = ET.fromstring(domain_xml("probe", GuestSpec("bios", "tcg", "pool", cpus=2, tuning=tuning), "mac", {}))
-
-    assert [(one.get("vcpu"), one.get("cpuset")) for one in domain.findall("cputune/vcpupin")] == [
-        ("0", "3"),
-        ("1", "3"),
-    ]
-    assert domain.find("cputune/emulatorpin[@cpuset='0-1']") is not None
-    assert domain.find("numatune/memory[@mode='strict'][@nodeset='0']") is not None
-    assert domain.find("memoryBacking/locked") is not None
-    assert domain.find("memoryBacking/hugepages") is not None
-    assert domain.findtext("memtune/hard_limit[@unit='MiB']") == "2048"
+def test_a_requested_guest_reports_on_its_topics_and_stays(start: Any) -> None:
+    spec, orders = start(on_macvtap(link="eth1", mode="vepa"))
+    assert (spec.macvtap, spec.macvtap_mode, spec.kernel) == ("eth1", "vepa", "/pool/vmlinuz")
+    assert orders == {"ask": "link,lease", "stay": "600"}
 
 
-def test_a_guest_that_is_not_tuned_is_bound_to_nothing() -> None:
-    domain = ET.fromstring(domain_xml("probe", GuestSpec("bios", "tcg", "pool"), "mac", {}))
-    assert not {"cputune", "numatune", "memoryBacking", "memtune"} & {one.tag for one in domain}
+def test_a_requested_guest_has_the_part_of_the_host_that_it_is_bound_to(start: Any) -> None:
+    spec, _ = start(tuned(Tuning(locked=True)))
+    assert (spec.tuning.locked, spec.memory_mib, spec.cpus) == (True, 256, 2)
+
+    controller = Device("0000:00:1f.2", "disk", "ahci", "7")
+    spec, orders = start(with_pci_device(controller))
+    assert (spec.hostdev, spec.managed) == ("0000:00:1f.2", True)
+    assert orders == {"ask": "disk", "device": "sda", "stay": "600"}
 
 
-def test_a_guest_may_have_more_media_and_processors() -> None:
-    shape = GuestSpec("efi", "tcg", "pool", iso="w.iso", more_isos=("drivers.iso", "answers.iso"), cpus=2)
-    domain = ET.fromstring(domain_xml("probe", shape, "52:54:00:00:00:01", {}))
-    drives = [
-        (disk.find("source").get("volume"), disk.find("target").get("dev"))  # type: ignore[union-attr]
-        for disk in domain.iterfind("devices/disk[@device='cdrom']")
-    ]
-    assert drives == [("w.iso", "sda"), ("drivers.iso", "sdb"), ("answers.iso", "sdc")]
-    assert domain.findtext("vcpu") == "2"
-
-
-def test_any_other_guest_starts_from_its_medium_and_ends_where_it_reboots() -> None:
-    shape = GuestSpec("bios", "tcg", "pool", iso="medium.iso", disk="disk.raw")
-    domain = ET.fromstring(domain_xml("probe", shape, "52:54:00:00:00:01", {}))
-    assert [boot.get("dev") for boot in domain.iterfind("os/boot")] == ["cdrom"]
-    assert domain.findtext("on_reboot") == "destroy"
+def test_a_medium_is_booted_without_orders_and_without_the_probe(start: Any) -> None:
+    spec, orders = start(on_medium(Path("other.iso"), firmware="efi", memory_mib=128))
+    assert spec.iso.startswith("medium-")
+    assert (spec.kernel, spec.screen, spec.memory_mib, spec.unbootable_reason, orders) == ("", True, 128, "", {})
 
 
 class Resident:
@@ -158,7 +155,7 @@ class Resident:
         self.needs, self.alive, self.unresponsive = needs, True, False
 
 
-Residents = tuple[Guests, list[frozenset[str]]]
+Residents = tuple[Guests, list[frozenset[Any]]]
 
 
 @pytest.fixture
@@ -166,23 +163,24 @@ def stay(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Residents]:
     """Makes guests that stay; those that are given do not start."""
 
     def stay(*broken: frozenset[str]) -> Residents:
-        boots: list[frozenset[str]] = []
+        boots: list[frozenset[Any]] = []
 
         @contextlib.contextmanager
-        def start(_self: Guests, *needs: str) -> Iterator[Resident]:
-            boots.append(frozenset(needs))
+        def start(_self: Guests, request: GuestRequest) -> Iterator[Resident]:
+            assert request.adjustable
+            boots.append(request.devices)
             if boots[-1] in broken:
-                raise libvirt.libvirtError(f"no {sorted(needs)}")
+                raise libvirt.libvirtError(f"no {sorted(request.devices)}")
             yield Resident(boots[-1])
 
-        monkeypatch.setattr(sharing.Guests, "stay", start)
+        monkeypatch.setattr(Guests, "start", start)
         nothing: Any = None
         return Guests(nothing, nothing, nothing, "tcg", lambda _text: None), boots
 
     return stay
 
 
-A, B = sharing.RESIDENTS
+A, B = devices.SHARED_GUESTS
 
 
 def test_one_guest_that_stays_serves_all_who_ask(stay: Any) -> None:
@@ -248,55 +246,3 @@ def test_a_network_that_nobody_started_is_not_started_by_the_question() -> None:
     with pytest.raises(ImageFailure, match="can be started, but was not"):
         require_started(network)
     assert not network.active
-
-
-@pytest.mark.parametrize("firmware", ["bios", "efi", "secure-boot"])
-@pytest.mark.parametrize(
-    "medium",
-    [
-        {"iso": "probe.iso"},
-        {"kernel": "/k", "initrd": "/i"},
-        {"kernel": "/k", "initrd": "/i", "drive": True, "adjustable": True, "disk_format": "qcow2"},
-    ],
-)
-def test_libvirt_accepts_the_domain(firmware: Any, medium: dict[str, Any]) -> None:
-    shape = GuestSpec(firmware=firmware, accel="tcg", pool="p", disk="d", network="default", **medium)
-    xml = domain_xml("probe", shape, "52:54:00:00:00:01", {"nonce": "a&b", "ask": "disk,net"})
-    connection = libvirt.open("test:///default")
-    try:
-        # The test driver knows no QEMU: only the schema's parser is asked, with its own type.
-        domain = connection.defineXML(xml.replace('type="qemu"', 'type="test"', 1))
-        described = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-        domain.undefine()
-        assert "probe.nonce=a&amp;b" in described
-        assert ("firmware='efi'" in described) == (firmware != "bios")
-        assert ("current='1'>2</vcpu>" in described) == shape.adjustable
-        assert f"type='{shape.disk_format}'" in described
-    finally:
-        connection.close()
-
-
-def test_what_was_not_uploaded_whole_is_uploaded_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    connection = libvirt.open("test:///default")
-    connection.storagePoolCreateXML(
-        "<pool type='dir'><name>conformance</name><target><path>/images/conformance</path></target></pool>", 0
-    )
-    image = SimpleNamespace(images="/images")
-    nothing: Any = None
-    container: Any = SimpleNamespace(connection=connection, mode=SimpleNamespace(image=image))
-    guests = Guests(container, nothing, nothing, "tcg", lambda _text: None)
-    medium = tmp_path / "medium.iso"
-    medium.write_bytes(b"medium")
-    sent: list[int] = []
-
-    def send(_volume: object, _source: object, length: int) -> None:
-        sent.append(length)
-        if len(sent) == 1:
-            raise libvirt.libvirtError("the connection broke off")
-
-    monkeypatch.setattr(sharing, "_send", send)
-    with pytest.raises(libvirt.libvirtError):
-        guests._upload("medium.iso", medium)
-    path = guests._upload("medium.iso", medium)
-    assert path == guests._upload("medium.iso", medium) == "/images/conformance/medium.iso"
-    assert sent == [6, 6]  # once in vain, once whole, and not again

@@ -1,21 +1,21 @@
-"""What a guest says on its console, and what becomes of it; the domain and its console are made of answers."""
+"""Running guests: reports, waiting, screens, orders, snapshots; the domain and its console are fakes."""
 
 import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import libvirt
 import pytest
 from PIL import Image
 
-from conformance.container.container import ExecResult
 from conformance.errors import Unsupported
-from conformance.guests import guest as guests
-from conformance.guests import screen
-from conformance.guests.guest import Guest, GuestFailure, GuestSpec, RunningGuest
+from conformance.guests import console, install_watch, running, screen, screen_watch, session, snapshots
+from conformance.guests.guest import CONSOLE_EXCERPT, Guest, GuestFailure
+from conformance.guests.install_watch import Watch
+from conformance.guests.running import RunningGuest
+from conformance.guests.spec import GuestSpec
 from conformance.model import contract as contracts
 from conformance.model import mode
 from conformance.model.verdict import blames_image
@@ -160,7 +160,7 @@ Start = Callable[..., RunningGuest]
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Start:
     """Starts a guest that has written something and goes through some states."""
-    monkeypatch.setattr(guests, "DRAIN_SECONDS", 0)
+    monkeypatch.setattr(console, "DRAIN_SECONDS", 0)
 
     def start(
         *written: bytes,
@@ -174,8 +174,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Start:
         connection: Any = type("Connection", (), {"newStream": lambda _self, _flags: stream})()
         container: Any = Container()
         domain: Any = Domain(stream, states)
-        shape = GuestSpec("bios", "tcg", "p", screen=bool(picture))
-        return RunningGuest(container, connection, domain, Guest("probe", NONCE, shape, "<domain/>", "mac"))
+        spec = GuestSpec("bios", "tcg", "p", screen=bool(picture))
+        return RunningGuest(container, connection, domain, Guest("probe", NONCE, spec, "<domain/>", "mac"))
 
     return start
 
@@ -214,7 +214,7 @@ def test_a_guest_that_stops_running_is_told_at_once(start: Start) -> None:
 def test_a_domain_that_lingers_after_its_guest_has_powered_off_is_not_waited_for(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guests, "LINGER_SECONDS", 0)
+    monkeypatch.setattr(session, "LINGER_SECONDS", 0)
     with pytest.raises(GuestFailure, match="powered off, and libvirt did not end its domain within 0 s"):
         start(line(0, "boot"), states=[RUNNING, libvirt.VIR_DOMAIN_SHUTDOWN]).wait_for_end(60)
 
@@ -229,11 +229,11 @@ def test_a_guest_that_stops_for_a_full_disk_is_no_evidence_against_the_image(sta
 
 
 def test_a_guest_that_floods_its_console_is_ended_and_costs_no_memory(start: Start) -> None:
-    running = start(*[b"x" * 2**16] * 40, states=[RUNNING])
+    guest = start(*[b"x" * 2**16] * 40, states=[RUNNING])
     with pytest.raises(GuestFailure, match="floods its console") as failure:
-        running.wait_for_end(60)
-    assert len(running.guest.console) == guests.CONSOLE_BYTES
-    assert len(str(failure.value)) < 2 * guests.CONSOLE_EXCERPT
+        guest.wait_for_end(60)
+    assert len(guest.observed.console) == console.CONSOLE_BYTES
+    assert len(str(failure.value)) < 2 * CONSOLE_EXCERPT
 
 
 def test_a_guest_that_nobody_can_wait_for_is_started_and_ended() -> None:
@@ -250,8 +250,8 @@ def test_a_guest_that_nobody_can_wait_for_is_started_and_ended() -> None:
 
     container: Any = Container()
     container.connection = Daemon(Stream())
-    shape = GuestSpec("bios", "tcg", "pool", unbootable_reason="emulated twice")
-    with pytest.raises(Unsupported, match="emulated twice"), guests.started(container, shape, {}):
+    spec = GuestSpec("bios", "tcg", "pool", unbootable_reason="emulated twice")
+    with pytest.raises(Unsupported, match="emulated twice"), running.started(container, spec, {}):
         pass
     assert ended == ["destroyed"]
 
@@ -261,35 +261,38 @@ def test_an_order_is_answered(start: Start) -> None:
         assert order == "ask=size tag=1 device=vda\n"
         return line(1, "size", bytes=7) + line(2, "answered", tag="1")
 
-    running = start(line(0, "ready"), states=[RUNNING], answers=answers)
-    assert running.wait_for_event("ready", 5)
-    assert running.ask("size", device="vda")["bytes"] == 7
+    guest = start(line(0, "ready"), states=[RUNNING], answers=answers)
+    assert guest.probe.wait_for_event("ready", 5)
+    assert guest.probe.ask("size", device="vda")["bytes"] == 7
 
 
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (line(1, "failure", step="size", message="no disk") + line(2, "answered", tag="1"), "asked for size: no disk"),
+        (
+            line(1, "failure", step="size", message="no disk") + line(2, "answered", tag="1"),
+            "failed to answer 'size': no disk",
+        ),
         (line(1, "answered", tag="1"), "answered 'size' with nothing"),
         (line(1, "size") + line(2, "answered", tag="of another order"), "waited 0 s"),
         (b"garbage\r\n", "waited 0 s"),
     ],
 )
 def test_an_answer_that_is_none_is_a_failure(start: Start, answer: bytes, complaint: str) -> None:
-    running = start(line(0, "ready"), states=[RUNNING], answers=lambda _order: answer)
+    guest = start(line(0, "ready"), states=[RUNNING], answers=lambda _order: answer)
     with pytest.raises(GuestFailure, match=complaint):
-        running.ask("size", seconds=0)
+        guest.probe.ask("size", seconds=0)
 
 
 def test_what_a_guest_said_last_is_heard_after_it_has_ended(start: Start) -> None:
-    running = start(states=[OFF])
-    running.domain.stream.written = [line(0, "end")]
-    assert running.wait_for_event("end", 5).name == "end"
+    guest = start(states=[OFF])
+    guest.domain.stream.written = [line(0, "end")]
+    assert guest.probe.wait_for_event("end", 5).name == "end"
 
 
 def test_a_guest_that_ends_instead_of_answering_has_failed(start: Start) -> None:
     with pytest.raises(GuestFailure, match="ended instead of"):
-        start(line(0, "ready"), states=[OFF]).ask("size")
+        start(line(0, "ready"), states=[OFF]).probe.ask("size")
 
 
 # What a guest shows ---------------------------------------------------------------------------------------
@@ -308,9 +311,9 @@ def picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bytes:
 
 
 def test_what_is_waited_for_may_be_on_the_console_or_on_the_screen(start: Start, picture: bytes) -> None:
-    running = start(b"iPXE 1.21", states=[RUNNING], picture=picture)
-    assert running.wait_for_text(r"iPXE \d", seconds=0) == {"console": "iPXE 1"}
-    assert running.wait_for_text("M", seconds=0) == {"screen": "  M"}
+    guest = start(b"iPXE 1.21", states=[RUNNING], picture=picture)
+    assert guest.wait_for_text(r"iPXE \d", seconds=0) == {"console": "iPXE 1"}
+    assert guest.wait_for_text("M", seconds=0) == {"screen": "  M"}
 
 
 def test_a_terminals_orders_are_no_text(start: Start) -> None:
@@ -322,9 +325,9 @@ def test_a_terminals_orders_are_no_text(start: Start) -> None:
 
 def test_it_counts_only_where_it_has_to_be(start: Start, picture: bytes) -> None:
     for place, pattern in (("screen", "iPXE"), ("console", "M")):
-        running = start(b"iPXE 1.21", states=[RUNNING], picture=picture)
+        guest = start(b"iPXE 1.21", states=[RUNNING], picture=picture)
         with pytest.raises(GuestFailure, match=f"to show '{pattern}'"):
-            running.wait_for_text(pattern, on=place, seconds=0)  # type: ignore[arg-type]
+            guest.wait_for_text(pattern, on=place, seconds=0)  # type: ignore[arg-type]
 
 
 def test_what_was_shown_instead_is_told_and_the_screenshot_kept(start: Start, picture: bytes, tmp_path: Path) -> None:
@@ -340,16 +343,16 @@ def test_what_was_shown_instead_is_told_and_the_screenshot_kept(start: Start, pi
 def test_of_a_guest_that_was_watched_a_series_of_screenshots_is_kept(
     start: Start, picture: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guests, "LOOK_SECONDS", 0)
-    monkeypatch.setattr(guests, "PICTURES", 2)
-    running = start(b"Installing\r\nthe base system\r\n\r\n", states=[RUNNING], picture=picture)
+    monkeypatch.setattr(screen_watch, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(screen_watch, "PICTURES", 2)
+    guest = start(b"Installing\r\nthe base system\r\n\r\n", states=[RUNNING], picture=picture)
     for left in (10, 20, 30, 30):
-        running.domain.stream.picture = cell_at(left)
-        running.picture()
-    assert running.last_line == "the base system"
+        guest.domain.stream.picture = cell_at(left)
+        guest.session.screen.take_picture()
+    assert guest.session.last_line == "the base system"
 
     with pytest.raises(GuestFailure, match="nothing moves") as failure:
-        running.wait_for_event("end", seconds=60, meanwhile=lambda: "nothing moves")
+        guest.probe.wait_for_event("end", seconds=60, meanwhile=lambda: "nothing moves")
 
     kept = [tmp_path / "artefacts" / f"probe-{number}.png" for number in (1, 2)]
     assert "screenshot: artefacts/probe-1.png, artefacts/probe-2.png\n" in str(failure.value)
@@ -357,37 +360,41 @@ def test_of_a_guest_that_was_watched_a_series_of_screenshots_is_kept(
 
 
 def test_a_key_is_pressed_until_the_guest_reads_its_medium(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guests, "LOOK_SECONDS", 0)
-    running = start(states=[RUNNING])
-    read = [0, 2**20, guests.LOADER_BYTES, guests.LOADER_BYTES + 1]
+    monkeypatch.setattr(install_watch, "LOOK_SECONDS", 0)
+    guest = start(states=[RUNNING])
+    read = [0, 2**20, install_watch.LOADER_BYTES, install_watch.LOADER_BYTES + 1]
     pressed: list[list[int]] = []
-    running.domain.blockStats = lambda _disk: (1, read.pop(0), 0, 0, 0)
-    running.domain.sendKey = lambda _set, _ms, keys, _count, _flags: pressed.append(keys)
-    running.press_any_key(seconds=60)
-    assert pressed == [[guests.KEY_ENTER]] * 3
+    guest.domain.blockStats = lambda _disk: (1, read.pop(0), 0, 0, 0)
+    guest.domain.sendKey = lambda _set, _ms, keys, _count, _flags: pressed.append(keys)
+    watch(guest).press_any_key(seconds=60)
+    assert pressed == [[install_watch.KEY_ENTER]] * 3
 
 
 def test_a_guest_that_never_reads_its_medium_has_failed(start: Start, picture: bytes) -> None:
-    running = start(states=[RUNNING], picture=picture)
-    running.domain.blockStats = lambda _disk: (1, 512, 0, 0, 0)
-    running.domain.sendKey = lambda *_: None
+    guest = start(states=[RUNNING], picture=picture)
+    guest.domain.blockStats = lambda _disk: (1, 512, 0, 0, 0)
+    guest.domain.sendKey = lambda *_: None
     with pytest.raises(
         GuestFailure, match=r"to boot from its medium; instead: (.|\n)*screenshot: artefacts/probe\.png"
     ):
-        running.press_any_key(seconds=0)
+        watch(guest).press_any_key(seconds=0)
 
 
 def test_the_power_button_is_pressed_and_the_end_waited_for(start: Start) -> None:
-    running = start(line(0, "ready"), states=[RUNNING, OFF])
+    guest = start(line(0, "ready"), states=[RUNNING, OFF])
     pressed: list[int] = []
 
     def shut_down(flags: int) -> None:
         pressed.append(flags)
-        running.domain.stream.written.append(line(1, "end"))
+        guest.domain.stream.written.append(line(1, "end"))
 
-    running.domain.shutdownFlags = shut_down
-    assert running.shut_down(5).report.complete
+    guest.domain.shutdownFlags = shut_down
+    assert guest.shut_down(5).report.complete
     assert pressed == [libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN]
+
+
+def watch(guest: RunningGuest) -> Watch:
+    return Watch(guest, lambda _text: None, "mode, BIOS", stall_seconds=60)
 
 
 def cell_at(left: int) -> bytes:
@@ -414,9 +421,9 @@ def test_a_guest_that_ends_without_showing_it_has_failed_at_once(start: Start, p
 
 
 def test_what_a_guest_shows_last_counts_as_well(start: Start) -> None:
-    running = start(states=[OFF])
-    running.domain.stream.written.append(b"reboot: Power down\r\n")
-    assert running.wait_for_text("Power down", seconds=60) == {"console": "Power down"}
+    guest = start(states=[OFF])
+    guest.domain.stream.written.append(b"reboot: Power down\r\n")
+    assert guest.wait_for_text("Power down", seconds=60) == {"console": "Power down"}
 
 
 @pytest.fixture
@@ -437,98 +444,37 @@ def up() -> Callable[[int], RunningGuest]:
 
 
 def test_a_saved_guest_goes_on_with_its_numbers_over_another_console(up: Any) -> None:
-    running = up(4)
-    assert running.ask("kept")["word"] == "first"
-    with running.saved():
+    guest = up(4)
+    assert guest.probe.ask("kept")["word"] == "first"
+    with snapshots.saved(guest):
         pass
-    assert running.ask("kept")["word"] == "second"
-    assert running.guest.report.count("boot") == 1
+    assert guest.probe.ask("kept")["word"] == "second"
+    assert guest.report.count("boot") == 1
 
 
 def test_a_reverted_guest_goes_on_with_the_numbers_of_its_snapshot(up: Any) -> None:
-    running = up(2)
-    with running.reverted():
-        assert running.ask("kept")["word"] == "first"
-    assert running.ask("kept")["word"] == "second"
+    guest = up(2)
+    with snapshots.reverted(guest):
+        assert guest.probe.ask("kept")["word"] == "first"
+    assert guest.probe.ask("kept")["word"] == "second"
 
 
 def test_a_guest_that_does_not_go_on_where_it_was_has_failed(up: Any) -> None:
-    running = up(2)
-    running.ask("kept")
-    with running.saved():
+    guest = up(2)
+    guest.probe.ask("kept")
+    with snapshots.saved(guest):
         pass
     with pytest.raises(GuestFailure, match="waited 0 s for guest probe to answer 'kept'"):
-        running.ask("kept", seconds=0)
+        guest.probe.ask("kept", seconds=0)
 
 
 def test_a_reboot_is_a_second_boot_of_the_same_guest(up: Any) -> None:
-    running = up(2)
-    running.reboot(seconds=1)
-    assert [event.name for event in running.guest.report.events] == ["boot", "ready", "button", "end", "boot", "ready"]
+    guest = up(2)
+    guest.reboot(seconds=1)
+    assert [event.name for event in guest.report.events] == ["boot", "ready", "button", "end", "boot", "ready"]
 
 
 def test_a_guest_that_never_does_what_was_asked_for_is_quoted(up: Any) -> None:
-    running = up(2)
-    with pytest.raises(GuestFailure, match=r"waited 0 s for .* to say of 'kept'.*'word': 'first'"):
-        running.ask_until("kept", lambda _seen: False, seconds=0)
-
-
-@pytest.mark.parametrize(
-    ("done", "label"),
-    [
-        (ExecResult(0, b"libvirt-1 (enforce)\n", b""), "libvirt-1 (enforce)"),
-        (ExecResult(1, b"", b"cat: /proc/7/attr/current: Invalid argument\n"), ""),
-        (ExecResult(1, b"", b"cat: /proc/7/attr/current: No such file or directory\n"), None),
-        (ExecResult(1, b"", b"cat: /proc/7/attr/current: Permission denied\n"), None),
-    ],
-)
-def test_a_label_that_cannot_be_read_is_not_taken_for_none(
-    monkeypatch: pytest.MonkeyPatch, done: ExecResult, label: str | None
-) -> None:
-    monkeypatch.setattr(RunningGuest, "_pid", "7")
-    monkeypatch.setattr("conformance.guests.guest._seen", lambda *_: "")
-    running = object.__new__(RunningGuest)
-    running._container = cast("Any", SimpleNamespace(run=lambda *_: done))
-    running.guest = cast("Any", SimpleNamespace(name="probe"))
-    if label is None:
-        with pytest.raises(GuestFailure, match="cannot be read"):
-            _ = running.label
-    else:
-        assert running.label == label
-
-
-THREADS = b"""\
-Name:\tqemu-system-x86
-Cpus_allowed_list:\t0-1
-Name:\tCPU 0/KVM
-Cpus_allowed_list:\t1
-"""
-MEMORY = b"VmLck:\t  524288 kB\nHugetlbPages:\t       0 kB\n"
-MAPS = b"55f59c67d000 bind:0 file=/usr/bin/qemu\n7fb2cbe00000 default anon=1\n"
-
-
-def test_the_kernel_says_where_qemu_runs_and_what_its_memory_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(*command: str, user: str = "") -> ExecResult:
-        wanted = {"task": THREADS, "limits": b"2147483648\n", "numa_maps": MAPS if user == "libvirt" else b""}
-        return ExecResult(0, next((text for word, text in wanted.items() if word in command[2]), MEMORY), b"")
-
-    monkeypatch.setattr(RunningGuest, "_pid", "7")
-    running = object.__new__(RunningGuest)
-    running._container = cast("Any", SimpleNamespace(run=run, mode=Container.mode))
-
-    assert running.processors() == {"qemu-system-x86": "0-1", "CPU 0/KVM": "1"}
-    assert running.memory_kib("VmLck") == 524288
-    assert running.memory_kib("HugetlbPages") == 0
-    assert running.lockable_bytes() == "2147483648"
-    assert running.memory_policies() == {"bind:0", "default"}
-
-
-def test_a_qemu_that_has_ended_has_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RunningGuest, "_pid", "")
-    monkeypatch.setattr("conformance.guests.guest._seen", lambda *_: "")
-    running = object.__new__(RunningGuest)
-    gone = ExecResult(1, b"", b"cat: /proc//status: No such file or directory\n")
-    running._container = cast("Any", SimpleNamespace(run=lambda *_, **__: gone, mode=Container.mode))
-    running.guest = cast("Any", SimpleNamespace(name="probe"))
-    with pytest.raises(GuestFailure, match=r"cannot be read: cat: /proc//status"):
-        running.memory_kib("VmLck")
+    guest = up(2)
+    with pytest.raises(GuestFailure, match=r"waited 0 s for .* to report the expected 'kept'.*'word': 'first'"):
+        guest.probe.ask_until("kept", lambda _seen: False, seconds=0)

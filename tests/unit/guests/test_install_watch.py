@@ -21,6 +21,7 @@ class Running:
         self.clock, self.lines, self.disk = clock, lines, disk
         self.pictures = 0
         self.reboots = 0
+        self.session = self.screen = self.probe = self
 
     def activity(self) -> tuple[int, ...]:
         return (len(self.lines), self.disk.pop(0) if len(self.disk) > 1 else self.disk[0])
@@ -29,7 +30,7 @@ class Running:
     def last_line(self) -> str:
         return self.lines.pop(0) if len(self.lines) > 1 else self.lines[0]
 
-    def picture(self) -> None:
+    def take_picture(self) -> None:
         self.pictures += 1
 
     def wait_for_event(self, name: str, seconds: float, *, meanwhile: Callable[[], str]) -> Event:

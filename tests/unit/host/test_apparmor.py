@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from conformance.engine import labels, one_shot
+from conformance.engine import labels
+from conformance.engine.host_shell import HostShell
 from conformance.errors import Unsupported
 from conformance.host import apparmor
 
@@ -26,13 +27,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     parser.write_text(f'#!/bin/sh\ncat >/dev/null; echo "$*" >>{tmp_path}/asked; {refuses}\n')
     parser.chmod(0o755)
 
-    def output(_client: object, _image: str, command: list[str], **options: Any) -> str:
+    def output(_shell: HostShell, command: list[str], **options: Any) -> str:
         assert options["binds"] == ["/:/host"]
         script = command[2].replace("/host/", f"{tmp_path}/")
         run = [*command[:2], f"PATH={tmp_path}:$PATH\n{script}", *command[3:]]
         return subprocess.run(run, capture_output=True, text=True, check=False).stdout
 
-    monkeypatch.setattr(one_shot, "output", output)
+    monkeypatch.setattr(HostShell, "output", output)
     return tmp_path
 
 
@@ -48,11 +49,12 @@ class Volumes:
         self.there: dict[str, dict[str, str]] = {}
         self.api = self
 
-    def create_volume(self, labels: dict[str, str]) -> dict[str, str]:
-        self.there[str(len(self.there))] = labels
-        return {"Name": str(len(self.there) - 1)}
+    def create_volume(self, name: str, labels: dict[str, str]) -> dict[str, str]:
+        self.there[name] = labels
+        return {"Name": name}
 
-    def remove_volume(self, name: str) -> None:
+    def remove_volume(self, name: str, force: bool) -> None:
+        assert force
         del self.there[name]
 
 
@@ -65,29 +67,29 @@ MARKS = {labels.RUN: "run", labels.IMAGE: "image", labels.PROFILE: NAME}
 
 
 def test_a_profile_that_was_not_there_is_loaded_remembered_and_taken_away(host: Path, client: Any) -> None:
-    apparmor.load(client, "image", "run", NAME)
+    apparmor.load(HostShell(client, "image", "run"), NAME)
     (marks,) = client.there.values()
     assert marks == MARKS
-    apparmor.unload(client, marks)
+    apparmor.CHANGE.undo(client, {"Labels": marks})
     assert asked(host) == "/host apparmor_parser --replace\n/host apparmor_parser --remove\n"
 
 
 def test_one_that_was_there_is_the_hosts_own(host: Path, client: Any) -> None:
     (host / "sys/kernel/security/apparmor/profiles").write_text(f"{NAME} (enforce)\n")
-    apparmor.load(client, "image", "run", NAME)
+    apparmor.load(HostShell(client, "image", "run"), NAME)
     assert client.there == {}
 
 
 def test_one_that_confines_somebody_is_not_taken_away(host: Path, client: Any) -> None:
     (host / "proc/7/attr/current").write_text(f"{NAME} (enforce)\n")
-    apparmor.unload(client, MARKS)
+    apparmor.CHANGE.undo(client, {"Labels": MARKS})
     assert asked(host) == ""
 
 
 def test_a_host_that_does_not_take_it_cannot_be_asked(host: Path, client: Any) -> None:
     (host / "refuse").touch()
     with pytest.raises(Unsupported, match=f"{NAME}: no"):
-        apparmor.load(client, "image", "run", NAME)
+        apparmor.load(HostShell(client, "image", "run"), NAME)
     assert client.there == {}
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from conformance.engine import one_shot
+from conformance.engine.host_shell import HostShell
 from conformance.errors import Unsupported
 from conformance.host import char_devices
 
@@ -25,17 +25,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Answers with :data:`DEVICES`; the drivers that were asked for."""
     words: list[str] = []
 
-    def output(_client: object, _image: str, command: list[str], **_: Any) -> str:
+    def output(_shell: HostShell, command: list[str], **_: Any) -> str:
         words.extend(command[4:])
         return DEVICES
 
-    monkeypatch.setattr(one_shot, "output", output)
+    monkeypatch.setattr(HostShell, "output", output)
     return words
 
 
 def majors(*names: str) -> Any:
     nobody: Any = None
-    return char_devices.majors(nobody, "image", "run", names)
+    return char_devices.majors(HostShell(nobody, "image", "run"), names)
 
 
 def test_the_number_of_a_driver_is_read(asked: list[str]) -> None:
@@ -51,7 +51,7 @@ def test_a_mode_without_rules_asks_nothing(asked: list[str]) -> None:
 @pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize("name", ["ipvtap", "virtblk", "devices:"])
 def test_a_driver_that_the_host_lacks_cannot_be_asked(name: str) -> None:
-    with pytest.raises(Unsupported, match=f"no {name}.*modprobe {name}"):
+    with pytest.raises(Unsupported, match=f"driver {name}.*modprobe {name}"):
         majors(name)
 
 

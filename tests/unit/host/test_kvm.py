@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import requests
 
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineGone
 from conformance.host import kvm
 from conformance.host.kvm import KvmProbe
@@ -91,7 +92,7 @@ def ask(probe: Probe) -> Iterator[Any]:
 
     def ask(api: Any) -> KvmProbe:
         client: Any = type("Client", (), {"api": api})()
-        made.append(KvmProbe(client, "image", probe, "run"))
+        made.append(KvmProbe(HostShell(client, "image", "run"), probe))
         made[-1].begin()
         return made[-1]
 
@@ -151,9 +152,9 @@ def test_what_is_withdrawn_while_the_engine_makes_it_is_taken_away(ask: Any, mon
 
 def test_an_engine_that_never_answers_has_a_deadline(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kvm, "ANSWER_SECONDS", 0.1)
-    with pytest.raises(EngineGone, match="waited"):
+    with pytest.raises(EngineGone, match="did not finish"):
         ask(Api("SeaBIOS")).answer()
 
 
 def test_a_question_that_never_began_can_be_withdrawn(probe: Probe) -> None:
-    KvmProbe(None, "image", probe, "run").withdraw()  # type: ignore[arg-type]
+    KvmProbe(HostShell(None, "image", "run"), probe).withdraw()  # type: ignore[arg-type]

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from conformance.engine import one_shot
+from conformance.engine.host_shell import HostShell
 from conformance.host import lsm_denials
 
 NOBODY: Any = None
+SHELL = HostShell(NOBODY, "image", "run")
 
 HEAD = '[ 60.7] audit: type=1400 audit({}): apparmor="DENIED" operation="{}" profile="{}" name="{}" comm="x" {}'
 AVC = (
@@ -37,16 +38,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """A kernel with a log; each container that asks it is noted."""
     containers: list[dict[str, Any]] = []
 
-    def output(_client: object, _image: str, command: list[str], **options: Any) -> str:
+    def output(_shell: HostShell, command: list[str], **options: Any) -> str:
         containers.append({"command": command, **options})
         return LOG
 
-    monkeypatch.setattr(one_shot, "output", output)
+    monkeypatch.setattr(HostShell, "output", output)
     return containers
 
 
 def test_what_was_refused_to_a_profile_since_then_is_told_once(asked: list[dict[str, Any]]) -> None:
-    found = lsm_denials.since(NOBODY, "image", "run", "2026-11-24T14:17:00.123456789Z", "docker-default")
+    found = lsm_denials.since(SHELL, "2026-11-24T14:17:00.123456789Z", "docker-default")
     assert found == [
         "docker-default refuses open /proc/sys/net/ipv6/conf/virbrN/disable_ipv6 (wc)",
         "docker-default refuses mount / (rw, rslave)",
@@ -56,19 +57,19 @@ def test_what_was_refused_to_a_profile_since_then_is_told_once(asked: list[dict[
 
 @pytest.mark.usefixtures("asked")
 def test_before_the_first_question_everything_counts() -> None:
-    found = lsm_denials.since(NOBODY, "image", "run", "", "docker-default")
+    found = lsm_denials.since(SHELL, "", "docker-default")
     assert found[0] == "docker-default refuses mount /early/"
 
 
 @pytest.mark.usefixtures("asked")
 def test_another_profiles_refusals_say_nothing_of_the_container() -> None:
-    assert lsm_denials.since(NOBODY, "image", "run", "2026-11-24T14:30:00Z", "docker-default") == []
-    assert lsm_denials.since(NOBODY, "image", "run", "", "libvirt-container") == []
+    assert lsm_denials.since(SHELL, "2026-11-24T14:30:00Z", "docker-default") == []
+    assert lsm_denials.since(SHELL, "", "libvirt-container") == []
 
 
 @pytest.mark.usefixtures("asked")
 def test_selinux_is_heard_as_well() -> None:
-    assert lsm_denials.since(NOBODY, "image", "run", "", "container_t") == [
+    assert lsm_denials.since(SHELL, "", "container_t") == [
         "container_t refuses chown (capability)",
         "container_t refuses mounton /proc/sys (dir)",
     ]

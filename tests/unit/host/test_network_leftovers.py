@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from conformance.engine import labels, residue
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError
 from conformance.host import network_leftovers
 from conformance.host.network_leftovers import State
@@ -106,8 +107,11 @@ def test_what_is_seen_is_read() -> None:
 
 
 def test_an_image_that_cannot_look_is_told() -> None:
-    with pytest.raises(EngineError, match=r"cannot be looked at: (.|\n)*ip: not found"):
+    with pytest.raises(EngineError, match=r"cannot be read: (.|\n)*ip: not found"):
         network_leftovers.parse("boot 8f14e45f\nsh: ip: not found\n")
+
+
+NOBODY: Any = None
 
 
 class Looks:
@@ -117,7 +121,7 @@ class Looks:
         self.states = list(states)
         self.done: list[list[str]] = []
 
-    def __call__(self, _client: Any, _image: str, _run: str, first: list[list[str]] | None = None) -> State:
+    def __call__(self, _shell: HostShell, first: list[list[str]] | None = None) -> State:
         self.done += first or []
         return self.states.pop(0)
 
@@ -128,18 +132,19 @@ def marks(state: State) -> dict[str, str]:
 
 def give_back(monkeypatch: pytest.MonkeyPatch, looks: Looks, before: State) -> str:
     monkeypatch.setattr(network_leftovers, "_look", looks)
-    return network_leftovers.give_back(None, marks(before))  # type: ignore[arg-type]
+    return network_leftovers.CHANGE.undo(NOBODY, {"Labels": marks(before)})
 
 
 def test_the_host_is_looked_at_again_afterwards(before: State, after: State, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(after, before)
-    assert give_back(monkeypatch, looks, before) == "LIBVIRT_FWI, LIBVIRT_PRT, mangle, virbr0, macvtap0"
+    removed = give_back(monkeypatch, looks, before).partition(": ")[2]
+    assert removed == "LIBVIRT_FWI, LIBVIRT_PRT, mangle, virbr0, macvtap0"
     assert ["ip", "link", "delete", "virbr0"] in looks.done
 
 
 def test_what_is_still_there_is_an_error(before: State, after: State, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = replace(before, links=(*before.links, "virbr0"))
-    with pytest.raises(EngineError, match=r"keeps what a killed container left: virbr0(.|\n)*ip link delete virbr0"):
+    with pytest.raises(EngineError, match=r"leftovers .*: virbr0(.|\n)*ip link delete virbr0"):
         give_back(monkeypatch, Looks(after, stuck), before)
 
 
@@ -148,7 +153,7 @@ def test_where_another_libvirt_is_nothing_is_touched(
 ) -> None:
     looks = Looks(replace(after, others=("libvirtd (process 12)",)))
     said = give_back(monkeypatch, looks, before)
-    assert said.startswith("left alone, since libvirtd (process 12) is there too: LIBVIRT_FWI")
+    assert "since libvirtd (process 12) is there too: LIBVIRT_FWI" in said
     assert not looks.done
 
 
@@ -163,5 +168,5 @@ def test_a_state_that_cannot_be_read_takes_nothing(after: State, monkeypatch: py
     looks = Looks(after)
     monkeypatch.setattr(network_leftovers, "_look", looks)
     marked = {labels.RUN: "run", labels.IMAGE: "image", labels.HOST_BEFORE: text}
-    assert network_leftovers.give_back(None, marked) == ""  # type: ignore[arg-type]
+    assert network_leftovers.CHANGE.undo(NOBODY, {"Labels": marked}) == ""
     assert not looks.done

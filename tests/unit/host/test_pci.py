@@ -10,9 +10,11 @@ from typing import Any
 import docker.errors
 import pytest
 
-from conformance.engine import labels, one_shot
+from conformance.engine import labels
+from conformance.engine.api_errors import engine_errors
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError, HarnessError, Unsupported
-from conformance.host import pci
+from conformance.host import pci, vfio
 from conformance.host.pci import Device, PciPool
 
 CARD, DISK = "0000:00:04.0", "0000:00:05.0"
@@ -44,8 +46,7 @@ class Host:
         self.content = ""
         self.volumes: dict[str, dict[str, str]] = {}
 
-    def create_volume(self, labels: dict[str, str]) -> dict[str, str]:
-        name = f"volume-{len(self.volumes)}"
+    def create_volume(self, name: str, labels: dict[str, str]) -> dict[str, str]:
         self.volumes[name] = labels
         return {"Name": name}
 
@@ -53,7 +54,11 @@ class Host:
         assert force
         del self.volumes[name]
 
-    def output(self, _client: object, _image: str, command: list[str], **options: Any) -> str:
+    def output(self, command: list[str], **options: Any) -> str:
+        with engine_errors():
+            return self._output(command, **options)
+
+    def _output(self, command: list[str], **options: Any) -> str:
         _sh, _c, script, _name, *words = command
         self.asked.append(script)
         match script:
@@ -64,7 +69,7 @@ class Host:
                 return self.used
             case pci.WHOSE:
                 return f"{self.drivers[words[0]]}\n"
-            case pci.NOW:
+            case vfio.NOW:
                 return f"{self.drivers[words[0]]}\n"
             case pci.APPEARED:
                 return "sdb\n" if self.content else ""
@@ -72,7 +77,7 @@ class Host:
             assert options["devices"] == ["/dev/sdb:/dev/sdb:r"]
             done = subprocess.run(["sha256sum"], input=self.content, capture_output=True, text=True, check=True)
             return done.stdout
-        return self._change(words[0]) if options["privileged"] else ""
+        return self._change(words[0]) if options.get("privileged") else ""
 
     def _change(self, script: str) -> str:
         if self.refuses:
@@ -80,7 +85,7 @@ class Host:
         address = next(line for line in script.splitlines() if line.startswith("PCI="))[4:]
         own = {CARD: "virtio-pci", DISK: "ahci"}[address]
         if self.obeys:
-            self.drivers[address] = pci.DRIVER if "modprobe" in script else own
+            self.drivers[address] = vfio.DRIVER if "modprobe" in script else own
         self.changed.append((address, self.drivers[address]))
         return f"{self.drivers[address]}\n"
 
@@ -89,7 +94,7 @@ class Host:
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     """A host with a spare card and a spare disk controller."""
     made = Host()
-    monkeypatch.setattr(one_shot, "output", made.output)
+    monkeypatch.setattr(HostShell, "output", lambda _shell, command, **options: made.output(command, **options))
     return made
 
 
@@ -101,7 +106,7 @@ def pci_pool(host: Host) -> PciPool:
 
 def named(host: Host, *addresses: str) -> PciPool:
     engine: Any = SimpleNamespace(api=host)
-    return PciPool(engine, "image", "run", addresses)
+    return PciPool(HostShell(engine, "image", "run"), addresses)
 
 
 def test_what_is_named_is_told_apart_by_what_it_is(pci_pool: PciPool, host: Host) -> None:
@@ -131,13 +136,13 @@ def test_nothing_is_given_to_a_guest_unless_it_is_named(host: Host) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "why"),
     [
-        (f"{CARD} modalias", "0000:09:00.0 modalias", "has none there"),
+        (f"{CARD} modalias", "0000:09:00.0 modalias", "no device at this address"),
         ("bc02sc00i00", "bc03sc00i00", "the probe has no driver for pci:v00001AF4"),
         (f"{CARD} iommu_group 4\n", "", "is in no IOMMU group"),
         ("iommu\n", f"iommu\n{CARD} beside 0000:00:04.1\n", "shares its IOMMU group with 0000:00:04.1"),
         ("iommu\n", f"iommu\n{CARD} up eth2\n", "its link eth2 is up"),
-        ("driver virtio-pci", "driver vfio-pci", "no driver for it, or has given it away"),
-        (f"{CARD} driver virtio-pci\n", "", "no driver for it, or has given it away"),
+        ("driver virtio-pci", "driver vfio-pci", "no driver for it"),
+        (f"{CARD} driver virtio-pci\n", "", "no driver for it"),
     ],
 )
 def test_what_is_not_spare_is_not_touched(host: Host, before: str, after: str, why: str) -> None:
@@ -159,8 +164,8 @@ def test_what_is_bound_is_given_back(pci_pool: PciPool, host: Host) -> None:
     assert pci_pool.bind() == ("/dev/vfio/4", "/dev/vfio/5")
     assert pci_pool.bind() == ("/dev/vfio/4", "/dev/vfio/5")
     assert host.changed == [(CARD, "vfio-pci"), (DISK, "vfio-pci")]
-    pci_pool.give_back()
-    pci_pool.give_back()
+    pci_pool.restore()
+    pci_pool.restore()
     assert host.changed[2:] == [(DISK, "ahci"), (CARD, "virtio-pci")]
     assert not host.volumes
 
@@ -175,7 +180,7 @@ def test_the_engine_remembers_a_device_before_it_is_taken_until_it_is_back(pci_p
     # The run is killed here; the next one knows the engine alone.
     host.obeys, host.drivers[CARD] = True, "vfio-pci"
     engine: Any = SimpleNamespace(api=host)
-    pci.give_back(engine, marks)
+    vfio.CHANGE.undo(engine, {"Labels": marks})
     assert host.drivers[CARD] == "virtio-pci"
 
 
@@ -183,7 +188,7 @@ def test_a_device_that_the_host_does_not_take_back_stays_remembered(pci_pool: Pc
     pci_pool.bind()
     host.obeys = False
     with pytest.raises(EngineError, match=f"does not take {DISK} back"):
-        pci_pool.give_back()
+        pci_pool.restore()
     assert len(host.volumes) == 2
 
 
@@ -194,10 +199,10 @@ def test_a_device_that_libvirt_takes_by_itself_is_remembered_as_well(pci_pool: P
     # Not even an engine that starts no privileged container is at fault, as long as the host has its device.
     host.refuses = "unable to apply caps: operation not permitted"
     engine: Any = SimpleNamespace(api=host)
-    pci.give_back(engine, marks)
+    vfio.CHANGE.undo(engine, {"Labels": marks})
     host.drivers[CARD] = "vfio-pci"
     with pytest.raises(EngineError, match=f"does not take {CARD} back: vfio-pci"):
-        pci.give_back(engine, marks)
+        vfio.CHANGE.undo(engine, {"Labels": marks})
 
 
 def test_what_the_engine_does_not_let_change_is_not_remembered(pci_pool: PciPool, host: Host) -> None:
@@ -205,7 +210,7 @@ def test_what_the_engine_does_not_let_change_is_not_remembered(pci_pool: PciPool
     with pytest.raises(Unsupported):
         pci_pool.bind()
     assert not host.volumes
-    pci_pool.give_back()
+    pci_pool.restore()
 
 
 def test_a_device_that_was_bound_is_bound_again_after_the_host_had_it(pci_pool: PciPool, host: Host) -> None:
@@ -225,11 +230,11 @@ def test_what_libvirt_bound_libvirt_gives_back(pci_pool: PciPool, host: Host) ->
 
 def test_a_host_that_does_not_obey_is_told(pci_pool: PciPool, host: Host) -> None:
     host.obeys = False
-    with pytest.raises(Unsupported, match=f"does not give {CARD} to vfio-pci: virtio-pci"):
+    with pytest.raises(Unsupported, match=f"does not bind {CARD} to vfio-pci: virtio-pci"):
         pci_pool.bind()
     host.drivers[CARD] = "vfio-pci"
     with pytest.raises(EngineError, match=f"does not take {CARD} back: vfio-pci\n  what to do: .*PCI={CARD}; echo"):
-        pci_pool.give_back()
+        pci_pool.restore()
 
 
 @pytest.mark.parametrize(
@@ -262,7 +267,7 @@ def test_an_address_is_whole(word: str, address: str | None) -> None:
 
 @pytest.mark.parametrize("word", ["", "eth0", "4", "00:04", "00:04.8", "00:24.0", "0000:00:04.0/driver", "../00:04.0"])
 def test_what_is_no_address_is_refused(word: str) -> None:
-    with pytest.raises(ValueError, match="no address"):
+    with pytest.raises(ValueError, match="not the address"):
         pci.address(word)
 
 
@@ -327,7 +332,7 @@ def test_a_host_is_looked_at(sysfs: Run) -> None:
 
 
 def reclaimed(sysfs: Run, boot: str = BOOT, address: str = CARD) -> str:
-    return sysfs("\n".join(["set -e", f"PCI={address}", f"BOOT={boot}", *pci.RECLAIMING])).strip()
+    return sysfs("\n".join(["set -e", f"PCI={address}", f"BOOT={boot}", *vfio.RECLAIMING])).strip()
 
 
 @pytest.mark.parametrize("driver", ["vfio-pci", ""])
@@ -353,7 +358,7 @@ def test_a_device_that_its_driver_has_or_another_boot_is_left(
 ) -> None:
     card = tmp_path / "bus/pci/devices" / CARD
     (card / "driver_override").write_text("vfio-pci\n")
-    assert reclaimed(sysfs, boot, address) == pci.LEFT
+    assert reclaimed(sysfs, boot, address) == vfio.LEFT
     assert (card / "driver_override").read_text().strip() == override
     assert not (tmp_path / "bus/pci/drivers_probe").exists()
     assert not (card / "driver/unbind").exists()

@@ -22,7 +22,7 @@ import pycdlib
 import pytest
 
 from conformance.errors import MediaError
-from conformance.guests.guest import LOADER_BYTES
+from conformance.guests.install_watch import LOADER_BYTES
 from conformance.installers.windows import standin
 from conformance.media import build, debian, download, formats, packages, recipe, store, third_party
 from conformance.media import probe as probe_media

@@ -1,6 +1,8 @@
+import dataclasses
 import functools
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 import requests
 
 from conformance.engine import labels
+from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError, EngineGone
-from conformance.host import apparmor, cgroup_options, network_leftovers, network_lock, pci
+from conformance.host import apparmor, cgroup_options, network_leftovers, network_lock, vfio
 from conformance.run import cleanup
 
 
@@ -196,11 +199,18 @@ def test_an_engine_that_is_gone_ends_the_removal(monkeypatch: pytest.MonkeyPatch
         raise requests.exceptions.ConnectionError("connection refused")
 
     monkeypatch.setattr(api, "stop", refuse)
-    with pytest.raises(EngineGone, match="went away"):
+    with pytest.raises(EngineGone, match="no longer answers"):
         cleanup.remove(client(api), "mine")
 
 
 # ---------------------------------------------------------------------------------------- the host's network
+
+
+def replace(monkeypatch: pytest.MonkeyPatch, kind: Any, restore: Callable[[HostShell, str], str]) -> None:
+    """Restore one kind of change as a test wants it."""
+    mine = dataclasses.replace(kind.CHANGE, restore=restore)
+    monkeypatch.setattr(cleanup, "CHANGES", tuple(mine if one == kind.CHANGE else one for one in cleanup.CHANGES))
+    monkeypatch.setattr(kind, "CHANGE", mine)
 
 
 @pytest.fixture
@@ -208,11 +218,11 @@ def given_back(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs whose traces in the host's network were taken away; the lock is a test's own."""
     runs: list[str] = []
 
-    def give_back(_client: object, marks: dict[str, str]) -> str:
-        runs.append(marks[labels.RUN])
-        return "virbr0"
+    def restore(shell: HostShell, _remembered: str) -> str:
+        runs.append(shell.run_id)
+        return "in the host's network: virbr0"
 
-    monkeypatch.setattr(network_leftovers, "give_back", give_back)
+    replace(monkeypatch, network_leftovers, restore)
     address = f"\0conformance-test-{secrets.token_hex(8)}"
     monkeypatch.setattr(network_lock, "address", lambda _info: address)
     monkeypatch.setattr(network_lock, "held", functools.partial(network_lock.held, address=address))
@@ -242,11 +252,12 @@ def test_options_that_a_killed_run_took_from_the_host_go_before_what_remembers_t
     del marks[labels.HOST_BEFORE]  # type: ignore[attr-defined]
     marks[labels.DELEGATION] = "nsdelegate"  # type: ignore[index]
     given: list[tuple[str, bool]] = []
-    monkeypatch.setattr(
-        cgroup_options,
-        "give_back",
-        lambda _client, marks: given.append((marks[labels.DELEGATION], "remove volume name-run" in api.calls)),
-    )
+
+    def restore(_shell: HostShell, remembered: str) -> str:
+        given.append((remembered, "remove volume name-run" in api.calls))
+        return ""
+
+    replace(monkeypatch, cgroup_options, restore)
     cleanup.remove(client(api), "run")
     assert given == [("nsdelegate", False)]
     assert "remove volume name-run" in api.calls
@@ -258,7 +269,12 @@ def test_a_profile_that_a_killed_run_loaded_goes_before_what_remembers_it(monkey
     del marks[labels.HOST_BEFORE]  # type: ignore[attr-defined]
     marks[labels.PROFILE] = "libvirt-container"  # type: ignore[index]
     unloaded: list[str] = []
-    monkeypatch.setattr(apparmor, "unload", lambda _client, marks: unloaded.append(marks[labels.PROFILE]))
+
+    def restore(_shell: HostShell, remembered: str) -> str:
+        unloaded.append(remembered)
+        return f"AppArmor profile {remembered}"
+
+    replace(monkeypatch, apparmor, restore)
     removed = cleanup.remove(client(api), "run")
     assert unloaded == ["libvirt-container"]
     assert removed[2:4] == ["AppArmor profile libvirt-container", "volume name-run"]
@@ -274,16 +290,17 @@ def test_a_device_that_a_killed_run_took_goes_back_before_what_remembers_it(
     del marks[labels.HOST_BEFORE]  # type: ignore[attr-defined]
     marks[labels.PCI_DEVICE] = "0000:00:04.0 virtio-pci boot"  # type: ignore[index]
 
-    def give_back(_client: object, marks: dict[str, str]) -> None:
+    def restore(_shell: HostShell, remembered: str) -> str:
         assert f"remove id-{run}" in api.calls, "a guest of the run still has it"
         assert f"remove volume name-{run}" not in api.calls
         if not obeys:
-            raise EngineError(f"{marks[labels.PCI_DEVICE]}: busy")
+            raise EngineError(f"{remembered}: busy")
+        return "PCI device"
 
-    monkeypatch.setattr(pci, "give_back", give_back)
+    replace(monkeypatch, vfio, restore)
     if obeys:
         gone = cleanup.sweep(client(api))
-        assert gone[2:4] == ["PCI device 0000:00:04.0: given back to its driver", f"volume name-{run}"]
+        assert gone[2:4] == ["PCI device", f"volume name-{run}"]
         return
     with pytest.raises(EngineError, match=r"0000:00:04\.0 virtio-pci boot: busy"):
         cleanup.sweep(client(api))
@@ -301,7 +318,12 @@ def test_a_devices_return_does_not_wait_for_what_cannot_be_removed(monkeypatch: 
         raise Refusal(500, "has active endpoints")
 
     monkeypatch.setattr(api, "remove_network", refuse)
-    monkeypatch.setattr(pci, "give_back", lambda _client, marks: given.append(marks[labels.PCI_DEVICE]))
+
+    def restore(_shell: HostShell, remembered: str) -> str:
+        given.append(remembered)
+        return ""
+
+    replace(monkeypatch, vfio, restore)
     with pytest.raises(EngineError, match="active endpoints"):
         cleanup.remove(client(api), "run")
     assert given == ["0000:00:04.0 virtio-pci boot"]
@@ -322,10 +344,10 @@ def test_a_network_in_which_another_run_is_stays_untouched_and_remembered(given_
 def test_what_remembers_stays_until_the_host_is_what_it_was(
     given_back: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stuck(_client: object, _marks: object) -> str:
+    def stuck(_shell: HostShell, _remembered: str) -> str:
         raise EngineError("the host's network keeps virbr0")
 
-    monkeypatch.setattr(network_leftovers, "give_back", stuck)
+    replace(monkeypatch, network_leftovers, stuck)
     api = marked("mine")
     with pytest.raises(EngineError, match="keeps virbr0"):
         cleanup.remove(client(api), "mine")
@@ -334,5 +356,5 @@ def test_what_remembers_stays_until_the_host_is_what_it_was(
 
 def test_who_has_the_hosts_network_gives_it_back_and_keeps_the_rest(given_back: list[str]) -> None:
     api = marked("mine")
-    assert cleanup.give_back(client(api), "mine") == ["in the host's network: virbr0"]
+    assert cleanup.restore_network(client(api), "mine") == ["in the host's network: virbr0"]
     assert api.calls == ["remove volume name-mine"]
