@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from conformance.errors import HarnessError
+from conformance.model import commands as mode_commands
 from conformance.model import mode
-from conformance.model.contract import (
+from conformance.model.contract import Contract
+from conformance.model.exposure import (
     Capability,
     CgroupNamespace,
-    Contract,
     Device,
     DeviceRule,
     Exposure,
@@ -128,7 +129,7 @@ def modes(contract: Contract) -> str:
 def commands(contract: Contract) -> str:
     """Return each mode's ``docker run`` command."""
     return "\n\n".join(
-        f"`{claims.id}`:\n\n```sh\n{mode.from_contract(contract, claims.id).script(IMAGE)}\n```"
+        f"`{claims.id}`:\n\n```sh\n{mode_commands.script(mode.from_contract(contract, claims.id), IMAGE)}\n```"
         for claims in contract.modes
     )
 

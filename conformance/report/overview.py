@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from conformance.model import mode
+from conformance.model import commands, mode
 from conformance.model.contract import Contract, Feature
 from conformance.model.matrix import Cell, HostMatrix
 from conformance.model.record import names
@@ -82,7 +82,7 @@ def at_a_glance(contract: Contract, hosts: Sequence[HostMatrix]) -> str:
 def quick_start(contract: Contract) -> str:
     """Write the ``docker run`` command of the mode that runs on hosts of every kind but SELinux."""
     chosen = mode.from_contract(contract, contract.recommendations[-1].mode)
-    words = [f'"{word}"' if "$" in word else word for word in chosen.docker_run(IMAGE)]
+    words = [f'"{word}"' if "$" in word else word for word in commands.docker_run(chosen, IMAGE)]
     wrapped = textwrap.wrap(
         " ".join(words), WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )

@@ -6,8 +6,8 @@ A comment before a block of the page says what becomes of it:
   With ``; typed: TEXT`` the block runs on a terminal, TEXT is typed there and has to come back, and ``^]`` ends it.
 - ``<!-- file: NAME -->``: the block is the file of that name in the folder where the commands run.
 
-Only names and ports that a machine may use already are replaced: the container's, the published ports, the Docker network,
-the folder of the socket and the engine's address.
+Only names and ports that a machine may use already are replaced: the container's name, the published ports, the Docker
+network, the folder of the socket and the engine's address.
 """
 
 import io
@@ -27,14 +27,17 @@ import pytest
 from conformance.engine import client, image, labels
 from conformance.model import contract as contracts
 from conformance.model import mode
-from conformance.run import cleanup
 from conformance.util import paths
 from conformance.util.wait import wait_for
 
 pytestmark = pytest.mark.timeout(120)
 
 PAGE = paths.PROJECT / "docs" / "connect.md"
-MARKED = re.compile(r"<!-- (?P<mark>tried|file): (?P<what>[^;\n]+?)(?:; typed: (?P<typed>.+?))? -->\n```\w*\n(?P<text>.*?)^```$", re.S | re.M)  # fmt: skip
+MARKED = re.compile(
+    r"<!-- (?P<mark>tried|file): (?P<what>[^;\n]+?)(?:; typed: (?P<typed>.+?))? -->\n"
+    r"```\w*\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
 BLOCK_SECONDS = 90
 
 ECHO_AND_OBEY = bytes.fromhex(
@@ -46,7 +49,7 @@ ECHO_AND_OBEY = bytes.fromhex(
     "ba0406 b80020 ef"  # out 0x604, 0x2000: sleep state S5
     "f4 ebfd"
 )
-"""A boot sector that echoes its serial port and powers off on the ACPI power button: the smallest guest with a console."""
+"""A boot sector that echoes its serial port and powers off on the ACPI power button: a guest with a console in 2 s."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ class Block:
         return self.what.split()
 
 
-BLOCKS = [Block(**{key: value or "" for key, value in found.groupdict().items()}) for found in MARKED.finditer(PAGE.read_text())]  # fmt: skip
+BLOCKS = [
+    Block(**{key: value or "" for key, value in found.groupdict().items()})
+    for found in MARKED.finditer(PAGE.read_text())
+]
 TRIED = [block for block in BLOCKS if block.mark == "tried"]
 
 
@@ -97,20 +103,21 @@ def site() -> Iterator[Site]:
     if not engine.host.startswith("unix://"):
         pytest.skip("needs an engine of this machine: ports on its loopback address and one of its folders are used")
     run = labels.new_run()
+    name = f"connect-{run}"
     tag = image.ensure_image(engine, lambda _text: None).tag
     api = engine.client.api
     without = [] if Path("/dev/kvm").exists() else ["dev-kvm"]
     given = mode.from_contract(contracts.load(), "least", without)
     volumes = {api.create_volume(labels={labels.RUN: run})["Name"]: path for path in given.volumes.values()}
-    with tempfile.TemporaryDirectory(prefix="connect-", dir="/tmp") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="connect-", dir="/tmp") as made:
+        folder = Path(made)
         (folder / "socket").mkdir()
         body = given.engine_call(tag, volumes=volumes, labels={labels.RUN: run}, host_port=0)
         body["ExposedPorts"]["5900/tcp"] = {}
         body["HostConfig"]["PortBindings"]["5900/tcp"] = [{"HostIp": "127.0.0.1", "HostPort": ""}]
         body["HostConfig"]["Binds"].append(f"{folder}/socket:/run/libvirt")
         try:
-            container = api.create_container_from_config(body)["Id"]  # type: ignore[no-untyped-call]
+            container = api.create_container_from_config(body, name)["Id"]  # type: ignore[no-untyped-call]
             api.start(container)
             wait_for("libvirt", lambda: b"libvirt answers on" in api.logs(container), seconds=60)
             found = api.inspect_container(container)
@@ -127,8 +134,9 @@ def site() -> Iterator[Site]:
                 {
                     rf"127\.0\.0\.1:{given.port}": f"127.0.0.1:{ports[f'{given.port}/tcp']}",
                     r"(?<=<)/dev/tcp/127\.0\.0\.1/5900$": f"/dev/tcp/127.0.0.1/{ports['5900/tcp']}",
-                    r"(?<= )libvirt(?=\s)|(?<=//)libvirt(?=:)": found["Name"].strip("/"),
-                    r"\bmachines\b": f"connect-{run}",
+                    r"(?<=--interactive )libvirt\b|(?<=\}\}' )libvirt\b": name,
+                    r"(?<=connect machines )libvirt\b|(?<=//)libvirt(?=:)": name,
+                    r"\bmachines\b": name,
                     r"/srv/libvirt/": f"{folder}/socket/",
                     r"unix:///var/run/docker\.sock": engine.host,
                 },
@@ -139,9 +147,12 @@ def site() -> Iterator[Site]:
                     (folder / block.what).write_text(site.adapt(block.text))
             yield site
         finally:
-            cleanup.remove(engine.client, run)
-            for network in api.networks(names=[f"connect-{run}"]):
+            for one in api.containers(all=True, filters={"label": f"{labels.RUN}={run}"}):
+                api.remove_container(one["Id"], v=True, force=True)
+            for network in api.networks(names=[name]):
                 api.remove_network(network["Id"])
+            for volume in volumes:
+                api.remove_volume(volume)
 
 
 def _write_media(folder: Path) -> None:
@@ -172,10 +183,8 @@ def test_the_command_runs_as_written(site: Site, block: Block) -> None:
     script.write_text(f"set -eu\n{site.adapt(block.text)}")
     command = ["bash", str(script)]
     if block.typed:
-        typing = (
-            f"(sleep 2; printf %s '{block.typed}'; sleep 2; printf '\\035') | script -qec 'bash {script}' /dev/null"
-        )
-        command = ["bash", "-c", typing]
+        keys = f"(sleep 2; printf %s '{block.typed}'; sleep 2; printf '\\035')"
+        command = ["bash", "-c", f"{keys} | script --quiet --return --command 'bash {script}' /dev/null"]
 
     done = subprocess.run(
         command,
