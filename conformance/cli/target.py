@@ -29,5 +29,5 @@ def engine_target(host: definition.Host | None) -> Iterator[EngineTarget]:
 
 def _lab_options() -> tuple[str, ...]:
     """Return the options that fit any lab."""
-    pci_pool = (f"--pci-device={address}" for address in machine.SPARE)
-    return f"--macvtap-link={machine.BEYOND}", *pci_pool, f"--ready-seconds={machine.READY_SECONDS}"
+    pci_pool = (f"--libvirt-pci-device={address}" for address in machine.SPARE)
+    return f"--libvirt-macvtap-link={machine.BEYOND}", *pci_pool, f"--libvirt-ready-seconds={machine.READY_SECONDS}"

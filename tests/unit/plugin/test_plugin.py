@@ -786,3 +786,12 @@ def test_a_bad_ini_key_is_a_usage_error(ask: Ask, pytester: pytest.Pytester, lin
     assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
     assert told in str(outcome.result.stderr)
     assert line.partition(" ")[0] in str(outcome.result.stderr)
+
+
+@pytest.mark.parametrize(("options", "seconds"), [((), [600]), (("--timeout", "50"), [])])
+def test_each_check_has_a_deadline(ask: Ask, options: tuple[str, ...], seconds: list[int]) -> None:
+    body = """
+def test_it(mode, request, evidence):
+    evidence["seconds"] = [marker.args[0] for marker in request.node.iter_markers("timeout")]
+"""
+    assert ask(body, *options).records[0]["evidence"]["seconds"] == seconds
