@@ -27,14 +27,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, object, object]:
-    """Add the options after all other plugins and the first conftests, whose names take precedence."""
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Generator[None, object, object]:
+    """Add the options after all other plugins and the first conftests, whose names take precedence.
+
+    A ``conftest.py`` deeper in the tree adds its options later, and pytest refuses a name that exists. A short name is
+    added only if it is on the command line, where pytest would not know it from such a file anyway.
+    """
     try:
         return (yield)
     finally:
         group = parser.getgroup("conformance", "libvirt in a container")
+        words = {word.partition("=")[0] for word in args}
+        all_ = any(word in ("-h", "--help") or word.startswith("@") for word in words)  # @ is a file of words
         for one in SETTINGS.values():
-            one.add(group)
+            one.add(group, short=all_ or one.options[-1] in words)
 
 
 def pytest_configure(config: pytest.Config) -> None:
