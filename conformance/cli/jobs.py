@@ -25,28 +25,31 @@ app = typer.Typer()
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance jobs": "list them",
+                "conformance jobs": "list all jobs",
                 "conformance jobs --write": "after a change of the contract's modes",
-                "conformance jobs --check": "in a CI: does the workflow test every feature in every mode?",
-                "conformance jobs --missing cells": "in the nightly: whose records are not there?",
-                "conformance jobs --gitlab >pipeline.yml": "the same jobs as a pipeline of GitLab's",
+                "conformance jobs --check": "check that the jobs test every feature in every mode",
+                "conformance jobs --missing cells": "list jobs without records below the folder cells",
+                "conformance jobs --gitlab >pipeline.yml": "convert the jobs to a GitLab pipeline",
             },
-            STATUS: {"0": "well", "1": "something is not tested, not safe or out of date, or records are missing"}
+            STATUS: {
+                "0": "success",
+                "1": "a cell has no job, the workflow is unsafe or old, or records are missing",
+            }
             | COMMON_STATUS,
             FILES: {".github/workflows/nightly.yml": "the jobs"},
         }
     ),
 )
 def jobs_(
-    as_json: Annotated[bool, typer.Option("--json", help="list as JSON")] = False,
-    as_gitlab: Annotated[bool, typer.Option("--gitlab", help="list as a pipeline of GitLab's")] = False,
-    check: Annotated[bool, typer.Option("--check", help="list nothing; report cells that no job tests")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_gitlab: Annotated[bool, typer.Option("--gitlab", help="print a GitLab pipeline")] = False,
+    check: Annotated[bool, typer.Option("--check", help="print only errors, such as cells that no job tests")] = False,
     write: Annotated[bool, typer.Option("--write", help="write the contract's modes into the workflow")] = False,
     missing: Annotated[
-        Path | None, typer.Option(exists=True, help="list only the jobs whose artefact here has no record")
+        Path | None, typer.Option(exists=True, help="list only jobs whose artefact in this folder has no record")
     ] = None,
 ) -> None:
-    """List the nightly's jobs, one for each mode on each host, or check that they test every cell."""
+    """List the nightly jobs, one for each mode on each host, or check that they test everything."""
     paths.require_checkout("jobs")
     if write:
         claims = contract.load()

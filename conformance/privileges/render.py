@@ -9,7 +9,7 @@ from conformance.model.record import names
 from conformance.privileges.claims import Holds, Measured, Part, things
 from conformance.privileges.configuration import LEAST, Answer
 from conformance.privileges.search import starts_apart
-from conformance.report.markdown import IMAGE, fingerprint, literal, numbered, shown, table
+from conformance.report.markdown import IMAGE, exposure_text, fingerprint, literal, numbered, table
 
 PROBE = re.compile(r"probe-[0-9a-f]+")
 """A guest's name: as many reasons as guests would say the same."""
@@ -48,7 +48,7 @@ def documented(contract: Contract, found: Sequence[Measured]) -> str:
     for one in contract.exposures:
         cells = [_measured(contract, searches, one.id) for searches in hosts.values()]
         if one.documented not in ("default", "undocumented") and any(cells):
-            rows.append([f"`{shown(one)}`", one.documented, *cells])
+            rows.append([f"`{exposure_text(one)}`", one.documented, *cells])
     return table(
         ["Exposure", "Documented as", *(f"Measured on {literal(called[identity])}" for identity in hosts)], rows
     )
@@ -213,7 +213,7 @@ def recommended(contract: Contract, less: str = LEAST, more: str = "unprivileged
         f"What `{more}` gives a container, and `{less}` does not:",
         "\n".join(
             [
-                *(f"- `{shown(one)}`: {one.function}" for one in gone),
+                *(f"- `{exposure_text(one)}`: {one.function}" for one in gone),
                 f"- of what an engine gives without being asked: {', '.join(f'`{one}`' for one in dropped)}",
             ]
         ),
@@ -231,7 +231,7 @@ def _title(contract: Contract, feature: str) -> str:
 
 
 def _word(one: Exposure | Switch) -> str:
-    return f"{one.variable}={one.off}" if isinstance(one, Switch) else shown(one)
+    return f"{one.variable}={one.off}" if isinstance(one, Switch) else exposure_text(one)
 
 
 def _need(one: Exposure | Switch) -> str:

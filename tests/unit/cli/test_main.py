@@ -110,7 +110,7 @@ def test_a_cache_that_cannot_be_made_is_said(
 
 
 class MatrixRun:
-    """A run of the matrix that starts nothing."""
+    """A matrix that is said to be spread."""
 
     made: ClassVar[list["MatrixRun"]] = []
 
@@ -206,7 +206,7 @@ def test_what_asks_nothing_is_not_spread(selected: list[list[str]], words: list[
 def test_several_hosts_do_not_have_one_name(selected: list[list[str]]) -> None:
     result = runner.invoke(main.app, ["matrix", "--host", "lab", "--host", "here", "--host-name=mine"])
     assert result.exit_code == main.EXIT_USAGE
-    assert "one host's" in result.stderr
+    assert "--host-name" in result.stderr
     assert not MatrixRun.made
 
 
