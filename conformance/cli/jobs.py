@@ -26,14 +26,14 @@ app = typer.Typer()
         {
             EXAMPLES: {
                 "conformance jobs": "list all jobs",
-                "conformance jobs --write": "after a change of the contract's modes",
+                "conformance jobs --write": "write the contract's modes into the workflow",
                 "conformance jobs --check": "check that the jobs test every feature in every mode",
                 "conformance jobs --missing cells": "list jobs without records below the folder cells",
                 "conformance jobs --gitlab >pipeline.yml": "convert the jobs to a GitLab pipeline",
             },
             STATUS: {
                 "0": "success",
-                "1": "a cell has no job, the workflow is unsafe or old, or records are missing",
+                "1": "a cell has no job, a job is not safe, the workflow is out of date, or records are missing",
             }
             | COMMON_STATUS,
             FILES: {".github/workflows/nightly.yml": "the jobs"},
@@ -43,7 +43,7 @@ app = typer.Typer()
 def jobs_(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     as_gitlab: Annotated[bool, typer.Option("--gitlab", help="print a GitLab pipeline")] = False,
-    check: Annotated[bool, typer.Option("--check", help="print only errors, such as cells that no job tests")] = False,
+    check: Annotated[bool, typer.Option("--check", help="print only the cells that no job tests")] = False,
     write: Annotated[bool, typer.Option("--write", help="write the contract's modes into the workflow")] = False,
     missing: Annotated[
         Path | None, typer.Option(exists=True, help="list only jobs whose artefact in this folder has no record")
