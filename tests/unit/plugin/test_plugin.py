@@ -83,7 +83,7 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             contract=contract,
             engine=engine,
             fingerprint=HostFingerprint("6.1", 2, (), "docker 26.1", "Debian", "x86_64", "CPU", 2),
-            asking=asking,
+            kvm_probe=asking,
             accel="auto",
             image=Image(tag="libvirt:1", id="sha256:0", base="debian"),
             probe=None,  # type: ignore[arg-type]

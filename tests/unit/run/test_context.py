@@ -15,7 +15,7 @@ from conformance.host.pci import PciPool
 from conformance.media import probe as probe_media
 from conformance.model import mode
 from conformance.model.contract import Contract
-from conformance.run import cleanup, context
+from conformance.run import cleanup, context, preparation
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def prepare(contract: Contract, results: Path, choice: Any = "auto", host_name: str = "host") -> Any:
-    return context.prepare(contract, lambda _: None, tag=None, choice=choice, results=results, host_name=host_name)
+    return preparation.prepare(contract, lambda _: None, tag=None, choice=choice, results=results, host_name=host_name)
 
 
 class Asked:
@@ -55,7 +55,7 @@ class Asked:
 def asked(removed: list[str], monkeypatch: pytest.MonkeyPatch) -> type[Asked]:
     """What is asked of the host's KVM; it cannot be used."""
     one = type("One", (Asked,), {})
-    monkeypatch.setattr(context, "KvmProbe", one)
+    monkeypatch.setattr(preparation, "KvmProbe", one)
     monkeypatch.setattr(probe_media, "ensure", lambda _progress: None)
     return one
 
