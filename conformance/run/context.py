@@ -82,8 +82,8 @@ class Run:
 
     @property
     def kvm(self) -> HostKvm:
-        """Return what the host's KVM can do; raises what :meth:`KvmProbe.answer` raises."""
-        return self.kvm_probe.answer()
+        """Return what the host's KVM can do; raises what :meth:`KvmProbe.result` raises."""
+        return self.kvm_probe.result()
 
     @property
     def host(self) -> record.Host:
@@ -233,7 +233,7 @@ class Run:
 
     def close(self) -> None:
         """Remove whatever the run left on the engine; raises what :func:`cleanup.remove` raises."""
-        self.kvm_probe.withdraw()
+        self.kvm_probe.cancel()
         try:
             if relay := vars(self).get("_relay"):
                 relay.close()

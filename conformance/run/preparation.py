@@ -76,11 +76,11 @@ def prepare(
             pci_devices=pci_devices,
             recorded_as=recorded_as or run,
         )
-        undo.callback(ready.kvm_probe.withdraw)
+        undo.callback(ready.kvm_probe.cancel)
         if ready.disposable and "apparmor" in ready.fingerprint.security:
             lsm_denials.log_all(ready.shell)
         progress("testing the host's KVM with a kernel")
-        ready.kvm_probe.begin()
+        ready.kvm_probe.start()
         if choice == "kvm" and not ready.kvm.usable:
             raise HarnessError(f"--accel kvm is not possible: {ready.kvm.seen}", "use --accel auto or --accel tcg")
         undo.pop_all()

@@ -77,7 +77,7 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     def prepare(contract: contracts.Contract, _progress: object, *, results: Path, **given: Any) -> Run:
         engine = Engine(NoEngine(), "unix:///engine.sock", {}, "docker 26.1")  # type: ignore[arg-type]
         asking = KvmProbe(HostShell(engine.client, "sha256:0", "run"), None)  # type: ignore[arg-type]
-        monkeypatch.setattr(asking, "answer", lambda: HostKvm(False, "no KVM"))
+        monkeypatch.setattr(asking, "result", lambda: HostKvm(False, "no KVM"))
         return Run(
             id="run",
             contract=contract,
