@@ -14,7 +14,7 @@ from conformance.model.verdict import KnownFailure
 from conformance.plugin.options import Options
 from conformance.plugin.state import CHECK, EXIT_CANNOT_RUN, INSTALL, OPTIONS, SESSION
 from conformance.run.check import Check, digest
-from conformance.run.context import prepare
+from conformance.run.preparation import prepare
 from conformance.util import logs
 
 TEST_SECONDS = 600

@@ -17,7 +17,7 @@ from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Record
 from conformance.plugin.settings import SETTINGS
-from conformance.run import context as runs
+from conformance.run import preparation as runs
 from conformance.util import logs
 from conformance.util.progress import Progress
 from conformance.workers import sessions

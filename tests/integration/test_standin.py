@@ -27,7 +27,7 @@ from conformance.installers.windows.wim import Edition
 from conformance.media import formats
 from conformance.model import contract as contracts
 from conformance.model import mode
-from conformance.run import context as runs
+from conformance.run import preparation as runs
 from conformance.util import paths
 
 pytestmark = pytest.mark.timeout(1800)

@@ -77,13 +77,13 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     def prepare(contract: contracts.Contract, _progress: object, *, results: Path, **given: Any) -> Run:
         engine = Engine(NoEngine(), "unix:///engine.sock", {}, "docker 26.1")  # type: ignore[arg-type]
         asking = KvmProbe(HostShell(engine.client, "sha256:0", "run"), None)  # type: ignore[arg-type]
-        monkeypatch.setattr(asking, "answer", lambda: HostKvm(False, "no KVM"))
+        monkeypatch.setattr(asking, "result", lambda: HostKvm(False, "no KVM"))
         return Run(
             id="run",
             contract=contract,
             engine=engine,
             fingerprint=HostFingerprint("6.1", 2, (), "docker 26.1", "Debian", "x86_64", "CPU", 2),
-            asking=asking,
+            kvm_probe=asking,
             accel="auto",
             image=Image(tag="libvirt:1", id="sha256:0", base="debian"),
             probe=None,  # type: ignore[arg-type]
