@@ -8,6 +8,7 @@ import importlib._bootstrap
 import inspect
 import io
 import json
+import os
 import re
 import sys
 import tarfile
@@ -27,13 +28,13 @@ import libvirt_qemu
 import pytest
 
 from conformance import media
-from conformance.container import container
+from conformance.container import container, engine_container
 from conformance.container.container import Container
 from conformance.engine import image
 from conformance.guests.console import SerialConsole
 from conformance.guests.session import GuestSession
 from conformance.host import kvm
-from conformance.util import paths, wait
+from conformance.util import paths, process, wait
 
 INTERVAL_SECONDS = 0.01
 
@@ -59,6 +60,7 @@ KINDS: tuple[tuple[str, ModuleType | Callable[..., Any]], ...] = (
     ("guest", kvm),
     ("guest", wait.wait_for),  # whoever waits outside the doors named here waits for a guest
     ("container", container),
+    ("container", engine_container),
     ("container", libvirt),
     ("container", libvirt_qemu),
     ("engine", docker),
@@ -162,7 +164,7 @@ class Sampler:
         self._thread.join()
         self.account.ended = time.monotonic()
         self.account.cpu_seconds = time.process_time()
-        self.account.memory_mb = memory_mb()
+        self.account.memory_mb = process.peak_memory(os.getpid()) / 1e6
         return self.account
 
     def _look(self) -> None:
@@ -172,13 +174,6 @@ class Sampler:
             stack = list(_calls(sys._current_frames().get(main)))[::-1]
             self.account.add(stack, now, now - before)
             before = now
-
-
-def memory_mb() -> float:
-    """Return the most memory that this process ever had resident (VmHWM; proc(5)), in MB."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024 / 1e6
 
 
 # --------------------------------------------------------------------------------------- the plugin

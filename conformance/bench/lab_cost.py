@@ -1,20 +1,19 @@
 """What a lab costs: its starts, its disk, its memory, and the processor while nobody uses it."""
 
 import contextlib
-import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from conformance.engine.client import connect
 from conformance.engine.ssh_tunnel import Tunnel
-from conformance.errors import LabError
-from conformance.lab import machine
+from conformance.lab import startup
 from conformance.lab.definition import Host
 from conformance.lab.machine import Machine
-from conformance.util import paths
+from conformance.util import paths, process
 
 Progress = Callable[[str], None]
 
@@ -59,7 +58,7 @@ def measure(host: Host, progress: Progress, *, repeat: int, use: Callable[[str],
         HarnessError: a lab cannot be made or started, or what ``use`` raises.
     """
     progress(f"lab {host.name}: making what is not there yet")
-    machine.start(host, progress).stop()
+    startup.start(host, progress).stop()
     with _started(host, progress, saved=False) as (lab, _, seconds):
         cost = Cost(lab.accel, cold=seconds)
     for number in range(repeat):
@@ -82,7 +81,7 @@ def measure(host: Host, progress: Progress, *, repeat: int, use: Callable[[str],
 def _started(host: Host, progress: Progress, *, saved: bool) -> Iterator[tuple[Machine, Tunnel, float]]:
     """Have a lab, a way to its engine, and how long that took, in seconds."""
     began = time.monotonic()
-    lab = machine.start(host, progress, saved=saved)
+    lab = startup.start(host, progress, saved=saved)
     try:
         tunnel = lab.tunnel()
         try:
@@ -96,30 +95,17 @@ def _started(host: Host, progress: Progress, *, saved: bool) -> Iterator[tuple[M
 
 def idle(pid: int, seconds: float) -> float:
     """Return the share of one processor that a process takes, in percent, watched for so long."""
-    before, began = _ticks(pid), time.monotonic()
-    time.sleep(seconds)
-    used = (_ticks(pid) - before) / os.sysconf("SC_CLK_TCK")
-    return round(100 * used / (time.monotonic() - began), 1)
-
-
-def _ticks(pid: int) -> int:
-    # proc(5): behind the name in parentheses, which may hold anything, the 12th and 13th field are utime and stime.
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+    return psutil.Process(pid).cpu_percent(seconds)
 
 
 def memory(pid: int) -> float:
-    """Return the most that a process ever had resident, in GB (proc(5): VmHWM); raises LabError if it has ended."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
-    peak = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    if peak is None:  # it has ended, and nobody has waited for it
-        raise LabError(f"process {pid} has no memory any more")
-    return round(int(peak[1]) * 1024 / 1e9, 2)
+    """Return the most memory that a process ever had resident, in GB; raises LabError if it has ended."""
+    return round(process.peak_memory(pid) / 1e9, 2)
 
 
 def _kept(lab: Machine) -> list[Path]:
     """Return the folders of the cache that hold what a lab is started from."""
-    program = Path(f"/proc/{lab.pid}/exe").readlink()
+    program = Path(psutil.Process(lab.pid).exe())
     own = paths.cache().resolve() in program.parents  # else it is the system's
     return [lab.disk.folder, *([program.parent] if own else [])]
 

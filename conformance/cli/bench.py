@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from conformance.bench import measure
+from conformance.bench import measure, result, table
 from conformance.cli import documents
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.engine import local_daemon
@@ -21,8 +21,8 @@ app = typer.Typer()
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance bench": "all, minutes",
-                "conformance bench --only engine --results /tmp/b": "one part, kept out of the documented results",
+                "conformance bench": "all measurements; takes minutes",
+                "conformance bench --only engine --results /tmp/b": "one part, into another folder",
                 "conformance bench --render": "write the newest result's table again",
             },
             STATUS: {"0": "measured"} | COMMON_STATUS,
@@ -30,28 +30,36 @@ app = typer.Typer()
     ),
 )
 def bench_(
-    repeat: Annotated[int, typer.Option(min=1, help="how often to repeat what is short")] = 5,
+    repeat: Annotated[int, typer.Option(min=1, help="number of repetitions of short measurements")] = 5,
     matrices: Annotated[
-        int, typer.Option(min=0, help="how often to run what takes minutes: the matrix in one mode, two modes at once")
+        int,
+        typer.Option(
+            min=0, help="number of runs of long measurements: the matrix in one mode, and two modes in parallel"
+        ),
     ] = 1,
-    results: Annotated[Path, typer.Option(help="write the result into this folder")] = paths.BENCH,
-    host_name: Annotated[str | None, typer.Option(help="what the result calls this host")] = None,
+    results: Annotated[Path, typer.Option(help="write the result to this folder")] = paths.BENCH,
+    host_name: Annotated[str | None, typer.Option(help="the name of this host in the result")] = None,
     only: Annotated[
-        measure.Part | None, typer.Option(help="measure only this; extra: what the options beside it ask for")
+        measure.Part | None,
+        typer.Option(help="measure only this; extra: only the measurements of --lab-build and --lab-boots"),
     ] = None,
-    lab_build: Annotated[bool, typer.Option("--lab-build", help="measure a lab's first build too; minutes")] = False,
+    lab_build: Annotated[
+        bool, typer.Option("--lab-build", help="also measure a lab's first build; takes minutes")
+    ] = False,
     lab_boots: Annotated[
-        int, typer.Option(min=0, metavar="N", help="boot N guests in a row under a lab's KVM too; half a minute each")
+        int, typer.Option(min=0, metavar="N", help="also boot N guests in a row under a lab's KVM; 30 s each")
     ] = 0,
-    render: Annotated[bool, typer.Option("--render", help="measure nothing; write the table")] = False,
+    render: Annotated[bool, typer.Option("--render", help="only write the table")] = False,
     document: Annotated[Path, typer.Option(help="the document with the table")] = paths.PERFORMANCE,
 ) -> None:
-    """Measure what the image and the harness cost beside targets, record it, and write docs/performance.md's table.
+    """Measure the image and the harness, compare them with targets, and write the table of docs/performance.md.
 
-    Container start, domain start, a probe guest through libvirt beside the same one under bare QEMU, and the matrix
-    in one mode as ./run runs it: what its time goes into, its first container, its guests, its memory. Two modes one
-    after the other and side by side. A lab: its starts, its disk, its memory, and what it takes while it is idle.
-    Leave the machine alone meanwhile. Where no engine answers, a private one is started, and stopped at the end.
+    It measures the start of containers and domains, a probe guest under
+    libvirt and under bare QEMU, and the matrix in one mode (time by
+    activity, first container, guests, memory), then in two modes,
+    sequentially and in parallel. Of a lab it measures starts, disk, memory
+    and idle load. Other work on the machine makes the numbers worse. If no
+    engine answers, a private one starts, and stops at the end.
     """
     paths.require_checkout("bench")
     if not render:
@@ -69,6 +77,6 @@ def bench_(
             )
         progress.clear()
         typer.echo(f"recorded {measured.write(results).name}")
-    measurements = measure.read(results)
-    documents.update(document, lambda before: measure.render(before, measurements))
-    typer.echo(measure.performance(measurements))
+    measurements = result.read(results)
+    documents.update(document, lambda before: table.render(before, measurements))
+    typer.echo(table.performance(measurements))

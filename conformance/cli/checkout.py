@@ -8,17 +8,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from conformance.plugin.settings import SETTINGS
 from conformance.util import paths
 
 PATHS = (
-    *("--contract", "--iso", "--results", "--virtio-win-iso", "--windows-iso"),
+    *(name for one in SETTINGS.values() if one.parse is Path for name in one.options),
     *("--basetemp", "--junit-xml", "--junitxml", "--log-file"),
 )
-"""The options of the matrix, ours and pytest's, that name a file or a folder."""
+"""Options of the matrix, ours and pytest's, whose value is a file or a folder."""
 
 
 def with_absolute_paths(words: Sequence[str]) -> list[str]:
-    """Return pytest's options, their paths made absolute: a relative one belongs to the folder of the caller."""
+    """Return pytest's options with absolute paths; relative ones are relative to the caller's folder."""
     made = []
     before = ""
     for word in words:
@@ -34,7 +35,7 @@ def with_absolute_paths(words: Sequence[str]) -> list[str]:
 
 
 def enter() -> None:
-    """Change to the checkout, where pytest finds the suites; the cache stays where the caller named it."""
+    """Change to the checkout, where pytest finds the suites; makes CONFORMANCE_CACHE absolute first."""
     if cache := os.environ.get("CONFORMANCE_CACHE"):
         os.environ["CONFORMANCE_CACHE"] = str(Path(cache).absolute())
     os.chdir(paths.PROJECT)

@@ -24,13 +24,13 @@ app = typer.Typer()
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance doctor": "for people",
-                "conformance doctor --json": "for programs; a state is yes, no or unknown",
-                "DOCKER_HOST=ssh://root@kvm.example conformance doctor": "another machine",
+                "conformance doctor": "text for people",
+                "conformance doctor --json": "JSON for programs; a state is yes, no or unknown",
+                "DOCKER_HOST=ssh://root@kvm.example conformance doctor": "examine another machine",
             },
             STATUS: {
-                "0": "everything can be asked",
-                "1": "something cannot, or that is unknown",
+                "0": "everything can be tested",
+                "1": "something cannot be tested, or may not be testable",
                 "6": "nothing can run",
             },
         }
@@ -39,9 +39,10 @@ app = typer.Typer()
 def doctor_(
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> None:
-    """Say in seconds what this machine, or the one of DOCKER_HOST, can and cannot be asked, why, and what to change.
+    """Examine this machine, or that of DOCKER_HOST: what can be tested on it, what cannot and why, and what to change.
 
-    Nothing is built or installed for it; what cannot be tried without an image stays unknown until the engine has one.
+    It takes seconds and builds or installs nothing. Some findings stay
+    unknown until the engine has an image.
     """
     progress = Progress()
     try:

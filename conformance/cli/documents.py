@@ -35,11 +35,11 @@ def refresh() -> None:
 
 
 def update(document: Path, made: Callable[[str], str], *, check: bool = False) -> None:
-    """Make a document's generated blocks anew, or only say whether they are behind."""
+    """Regenerate a document's generated blocks, or only check that they are up to date."""
     try:
         before = document.read_text(encoding="utf-8")
     except OSError as error:
-        raise HarnessError(f"cannot read {document}: {error.strerror}", "name another document") from error
+        raise HarnessError(f"cannot read {document}: {error.strerror}", "name a readable document") from error
     after = made(before)
     if after == before:
         typer.echo(f"{document.name} is up to date")
@@ -52,7 +52,7 @@ def update(document: Path, made: Callable[[str], str], *, check: bool = False) -
 
 
 def write(document: Path, text: str) -> None:
-    """Write a document whole or not at all: a full disk must not cost the one that was there."""
+    """Write a document completely or not at all: on a full disk the old one stays."""
     beside = document.with_suffix(".new")
     try:
         beside.write_text(text, encoding="utf-8")
@@ -60,4 +60,4 @@ def write(document: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise HarnessError(f"cannot write {document}: {error.strerror}", "make room, and run it again") from error
+        raise HarnessError(f"cannot write {document}: {error.strerror}", "free disk space, and run it again") from error

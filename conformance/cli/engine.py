@@ -17,14 +17,14 @@ app = typer.Typer()
         {
             EXAMPLES: {
                 "conformance engine docker ps": "the private engine's containers",
-                "conformance engine bash": "work with it until the shell ends",
+                "conformance engine bash": "use it until the shell exits",
             },
-            STATUS: {"COMMAND's": "where it was run"} | COMMON_STATUS,
+            STATUS: {"any": "the status of COMMAND"} | COMMON_STATUS,
         }
     ),
 )
 def engine_(context: typer.Context) -> None:
-    """Run COMMAND with DOCKER_HOST set to an engine: the one that answers, or a private one until COMMAND ends."""
+    """Run COMMAND with DOCKER_HOST set: to the engine that answers, else to a private one until COMMAND ends."""
     if not context.args:
-        raise typer.BadParameter("which command? conformance engine COMMAND [ARGUMENT ...]")
+        raise typer.BadParameter("COMMAND is missing: conformance engine COMMAND [ARGUMENT ...]")
     raise typer.Exit(local_daemon.run(context.args, Progress()))

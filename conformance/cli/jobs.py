@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from conformance.ci import gitlab, workflow
+from conformance.cli import documents
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.cli.options import echo_json
 from conformance.model import contract
@@ -24,33 +25,43 @@ app = typer.Typer()
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance jobs": "list them",
-                "conformance jobs --check": "in a CI: does the workflow ask every feature in every mode?",
-                "conformance jobs --missing cells": "in the nightly: whose records are not there?",
-                "conformance jobs --gitlab >pipeline.yml": "the same jobs as a pipeline of GitLab's",
+                "conformance jobs": "list all jobs",
+                "conformance jobs --write": "write the contract's modes into the workflow",
+                "conformance jobs --check": "check that the jobs test every feature in every mode",
+                "conformance jobs --missing cells": "list jobs without records below the folder cells",
+                "conformance jobs --gitlab >pipeline.yml": "convert the jobs to a GitLab pipeline",
             },
-            STATUS: {"0": "well", "1": "something is not asked or not safe, or records are missing"} | COMMON_STATUS,
+            STATUS: {
+                "0": "success",
+                "1": "a cell has no job, a job is not safe, the workflow is out of date, or records are missing",
+            }
+            | COMMON_STATUS,
             FILES: {".github/workflows/nightly.yml": "the jobs"},
         }
     ),
 )
 def jobs_(
-    as_json: Annotated[bool, typer.Option("--json", help="list as JSON")] = False,
-    as_gitlab: Annotated[bool, typer.Option("--gitlab", help="list as a pipeline of GitLab's")] = False,
-    check: Annotated[bool, typer.Option("--check", help="list nothing; say which cells no job asks")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_gitlab: Annotated[bool, typer.Option("--gitlab", help="print a GitLab pipeline")] = False,
+    check: Annotated[bool, typer.Option("--check", help="print only the cells that no job tests")] = False,
+    write: Annotated[bool, typer.Option("--write", help="write the contract's modes into the workflow")] = False,
     missing: Annotated[
-        Path | None, typer.Option(exists=True, help="list only the jobs whose artefact here has no record")
+        Path | None, typer.Option(exists=True, help="list only jobs whose artefact in this folder has no record")
     ] = None,
 ) -> None:
-    """List the nightly's jobs, one for each mode on each host, or prove that they ask all that can be asked."""
+    """List the nightly jobs, one for each mode on each host, or check that they test everything."""
     paths.require_checkout("jobs")
+    if write:
+        claims = contract.load()
+        documents.update(workflow.NIGHTLY, lambda before: workflow.generated(before, claims))
+        return
     known = workflow.load()
     if check:
-        wrong = workflow.check(contract.load(), known)
+        wrong = [*workflow.check(contract.load(), known), *workflow.outdated(contract.load())]
         for line in wrong:
             typer.echo(line, err=True)
         if not wrong:
-            typer.echo(f"{len(known)} jobs ask every feature in every mode")
+            typer.echo(f"{len(known)} jobs test every feature in every mode")
         raise typer.Exit(EXIT_NOT_COVERED if wrong else 0)
     listed = known if missing is None else workflow.missing(known, missing)
     if as_json:

@@ -1,4 +1,4 @@
-"""``conformance lab``: working with labs by hand."""
+"""``conformance lab``: manual control of labs."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import typer
 
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.errors import LabError
-from conformance.lab import DEFINITIONS, definition, disk, machine, pins
+from conformance.lab import DEFINITIONS, definition, disk, machine, pins, startup
 from conformance.util import paths
 from conformance.util.progress import Progress
 
@@ -18,13 +18,13 @@ app = typer.Typer(
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance lab up": "start the default one, which stays",
+                "conformance lab up": "start the default lab; it keeps running",
                 "conformance lab ssh debian-13 docker ps": "run a command in it",
-                "conformance lab status --json": "hosts and labs, for programs",
-                "conformance matrix --host lab:debian-13": "judge on it",
+                "conformance lab status --json": "hosts and running labs, for programs",
+                "conformance matrix --host lab:debian-13": "run the matrix on it",
             },
-            STATUS: {"0": "well", "1": "status: no lab runs"} | COMMON_STATUS,
-            FILES: {"lab/hosts/": "their recipes"},
+            STATUS: {"0": "success", "1": "status: no lab is running"} | COMMON_STATUS,
+            FILES: {"lab/hosts/": "the recipes of lab hosts"},
         }
     ),
     no_args_is_help=True,
@@ -37,21 +37,21 @@ Name = Annotated[
 
 @app.command()
 def up(name: Name = definition.DEFAULT) -> None:
-    """Start a lab that stays; `./run matrix --host lab` then uses it. Built first, where it is not there."""
+    """Start a lab that keeps running, and build it first if necessary; `./run matrix --host lab` then uses it."""
     host = definition.load(name)
     progress = Progress()
     for gone in (one for one in machine.running() if one.host.name == name and not one.alive):
         gone.stop()
-    found = _up(name)
-    lab = found[0] if found else machine.start(host, progress, keep=True)
+    found = _running_kept(name)
+    lab = found[0] if found else startup.start(host, progress, keep=True)
     progress.clear()
     typer.echo(f"{host.name} is up: conformance lab ssh {host.name}; ./run matrix --host lab:{host.name}")
     typer.echo(f"  {lab.accel}; console: {lab.console}")
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="list as JSON")] = False) -> None:
-    """List the lab hosts and the labs that run; exit status 1 where none does."""
+def status(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """List lab hosts and running labs; exit status 1 if no lab is running."""
     if not definition.names():
         raise LabError(
             f"there are no lab hosts: {DEFINITIONS / 'hosts'} has no NAME.toml",
@@ -59,14 +59,14 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="list as JSON")]
         )
     found = machine.running()
     if as_json:
-        typer.echo(json.dumps([_described(name, found) for name in definition.names()], indent=2))
+        typer.echo(json.dumps([_lab_as_json(name, found) for name in definition.names()], indent=2))
     else:
         _list(found)
     if not any(one.alive for one in found):
         raise typer.Exit(1)
 
 
-def _described(name: str, found: Sequence[machine.Machine]) -> dict[str, Any]:
+def _lab_as_json(name: str, found: Sequence[machine.Machine]) -> dict[str, Any]:
     labs = [
         {
             "state": lab.state(),
@@ -88,7 +88,7 @@ def _list(found: Sequence[machine.Machine]) -> None:
         host = definition.load(name)
         typer.echo(f"{name:<{width}}{host.summary}")
         for lab in (one for one in found if one.host.name == name):
-            use = "kept up" if lab.kept else "of a run"
+            use = "started with lab up" if lab.kept else "started by a run"
             for line in (
                 f"{lab.state()}, {use}, process {lab.pid}, ssh on 127.0.0.1:{lab.port}, {lab.accel}",
                 f"console: {lab.console}",
@@ -98,14 +98,14 @@ def _list(found: Sequence[machine.Machine]) -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def ssh(context: typer.Context, name: Name = definition.DEFAULT) -> None:
-    """Open a shell in a lab that is up, or run a command in it: conformance lab ssh debian-13 docker ps."""
-    lab = _one(name)
+    """Open a shell in a running lab, or run a command in it: conformance lab ssh debian-13 docker ps."""
+    lab = _kept_lab(name)
     raise typer.Exit(subprocess.run(lab.ssh(*context.args), check=False).returncode)
 
 
 @app.command()
-def down(name: Annotated[str | None, typer.Argument(help="only this lab host")] = None) -> None:
-    """Stop the labs that are up, and throw away what they have written; runs' own labs end with their runs."""
+def down(name: Annotated[str | None, typer.Argument(help="stop only this lab host")] = None) -> None:
+    """Stop the labs of `lab up` and discard their changes; labs that runs started end with their runs."""
     if name:
         definition.load(name)
     found = [one for one in machine.running() if one.kept and name in (None, one.host.name)]
@@ -113,26 +113,28 @@ def down(name: Annotated[str | None, typer.Argument(help="only this lab host")] 
         lab.stop()
         typer.echo(f"{lab.host.name} is down")
     if not found:
-        typer.echo("no lab is up")
+        typer.echo("no lab is running")
 
 
 @app.command()
 def rebuild(name: Name = definition.DEFAULT) -> None:
-    """Make a lab's disk and saved state anew; its QEMU and downloads are kept."""
+    """Rebuild a lab's disk and saved state; QEMU and downloads are kept."""
     host = definition.load(name)
     if any(one.host.name == name and one.alive for one in machine.running()):
-        raise LabError(f"the lab {name} runs", f"conformance lab down {name}")
-    machine.require(host, anew=True)
+        raise LabError(
+            f"the lab {name} is running, and rebuild replaces its disk", f"stop it: conformance lab down {name}"
+        )
+    startup.require(host, anew=True)
     progress = Progress()
     disk.remove(host, progress)
-    machine.start(host, progress).stop()
+    startup.start(host, progress).stop()
     progress.clear()
     typer.echo(f"{name} is rebuilt")
 
 
 @app.command()
 def pin(name: Name = definition.DEFAULT) -> None:
-    """Pin a lab host's packages to what Debian has today, for maintainers; commit the file that it writes."""
+    """Pin a lab host's packages to Debian's current versions, for maintainers; commit the written file."""
     paths.require_checkout("lab pin")
     progress = Progress()
     count = pins.renew(definition.load(name), progress)
@@ -140,13 +142,13 @@ def pin(name: Name = definition.DEFAULT) -> None:
     typer.echo(f"pinned {count} packages of {name}")
 
 
-def _up(name: str) -> list[machine.Machine]:
+def _running_kept(name: str) -> list[machine.Machine]:
     return [one for one in machine.running() if one.kept and one.host.name == name and one.state() == "running"]
 
 
-def _one(name: str) -> machine.Machine:
+def _kept_lab(name: str) -> machine.Machine:
     definition.load(name)
-    found = _up(name)
+    found = _running_kept(name)
     if not found:
-        raise LabError(f"the lab {name} is not up", f"conformance lab up {name}")
+        raise LabError(f"the lab {name} is not running", f"start it: conformance lab up {name}")
     return found[0]

@@ -1,6 +1,7 @@
 """The command line: ``conformance --help``."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -8,31 +9,32 @@ from conformance.cli import bench, doctor, engine, jobs, lab, matrix, modes, rec
 from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.plugin.state import EXIT_CANNOT_RUN
-from conformance.util import signals
+from conformance.util import logs, signals
+from conformance.util.progress import Progress
 
 EXIT_USAGE = 2
 
 app = typer.Typer(
-    help="Prove with real guests what libvirt in a container can do, and write it down.",
+    help="Test libvirt in a container with real guests, record the results, and write the tables.",
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance doctor": "what this machine can be asked",
-                "conformance matrix -m kvm --mode privileged": "ask one thing",
-                "conformance COMMAND --help": "more of each command",
-                "conformance --install-completion": "let the shell complete commands, modes and labs",
+                "conformance doctor": "what can be tested on this machine",
+                "conformance matrix -m kvm --mode privileged": "test one feature in one mode",
+                "conformance COMMAND --help": "details of a command",
+                "conformance --install-completion": "shell completion for commands, modes and labs",
             },
-            STATUS: {"0": "well", "1": "what was asked for is not so"} | COMMON_STATUS,
+            STATUS: {"0": "success", "1": "a check failed"} | COMMON_STATUS,
             ENVIRONMENT: {
-                "DOCKER_HOST, DOCKER_CONTEXT": "the engine, as Docker's own command line takes them",
-                "CONFORMANCE_CACHE": "the folder of downloads, media, labs and the private engine",
-                "CONFORMANCE_DEBIAN_MIRROR": "the Debian archive to use instead of apt's",
-                "NO_COLOR": "no colours, if it is not empty",
+                "DOCKER_HOST, DOCKER_CONTEXT": "the container engine, as for the docker command",
+                "CONFORMANCE_CACHE": "the folder for downloads, media, labs and the private engine",
+                "CONFORMANCE_DEBIAN_MIRROR": "the Debian mirror to use instead of apt's",
+                "NO_COLOR": "no colours unless empty",
             },
             FILES: {
                 "contract.toml": "features, modes, known failures",
-                "results/": "the records that the README's tables are made from",
-                "~/.cache/libvirt-conformance": "the cache; all of it can be deleted while nothing runs",
+                "results/": "the records behind the README's tables",
+                "~/.cache/libvirt-conformance": "the cache; can be deleted while nothing runs",
             },
         }
     ),
@@ -40,27 +42,46 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="show the log's debug lines on stderr")] = False,
+) -> None:
+    if verbose:
+        logs.show(Progress())
+
+
 for group in (matrix, searches, bench, engine, modes, doctor, jobs, records):
     app.add_typer(group.app)
 app.add_typer(lab.app, name="lab")
 
 
 def main() -> None:
-    """Run the command line; an error is one message that says what to do, and SIGTERM ends it as ctrl-C does."""
+    """Run the command line; report an error in one message with a remedy; handle SIGTERM like ctrl-C."""
+    end = logs.begin()
     try:
         with signals.as_ctrl_c():
             app()
     except ContractError as error:
-        sys.exit(_say(error, EXIT_USAGE))
+        sys.exit(_report(error, EXIT_USAGE))
     except HarnessError as error:
-        sys.exit(_say(error, EXIT_CANNOT_RUN))
-    except ImageFailure as error:  # where no test answers for it, such as in a benchmark
-        sys.exit(_say(HarnessError(f"the image failed: {error}", "find out how: conformance matrix"), EXIT_CANNOT_RUN))
+        sys.exit(_report(error, EXIT_CANNOT_RUN))
+    except ImageFailure as error:  # outside of tests, such as in a benchmark
+        sys.exit(
+            _report(
+                HarnessError(f"the image failed: {error}", "find the failing checks: conformance matrix"),
+                EXIT_CANNOT_RUN,
+            )
+        )
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
+    finally:
+        end()
 
 
-def _say(error: Exception, status: int) -> int:
-    typer.echo(f"error: {error}", err=True)
+def _report(error: Exception, status: int) -> int:
+    """Print an error, with the log file where that helps; returns the exit status."""
+    footer = "" if status == EXIT_USAGE else logs.footer()
+    typer.echo(f"error: {error}{footer}", err=True)
     return status

@@ -1,4 +1,4 @@
-"""What help says beside options, in the sections that manual pages have."""
+"""The end of a command's help: examples, exit status, environment and files, as in manual pages."""
 
 from collections.abc import Mapping
 
@@ -9,15 +9,15 @@ STATUS = "Exit status"
 ENVIRONMENT = "Environment"
 FILES = "Files"
 
-COMMON_STATUS = {"2": "a bad option or name", "6": "nothing can run; the message says what to do", "130": "interrupted"}
-"""What any command may end with beside its own; the matrix ends with pytest's."""
+COMMON_STATUS = {"2": "a bad option or name", "6": "nothing can run; the message has a remedy", "130": "interrupted"}
+"""Exit statuses of every command, beside its own; the matrix has pytest's."""
 
 WIDTH = 72
-"""What a terminal of 80 columns has for words and their meanings, beside margins and the space between."""
+"""Characters for words and meanings on a terminal of 80 columns, without margins and the gap."""
 
 
 def manual(sections: Mapping[str, Mapping[str, str]]) -> str:
-    """Write sections, each a list of words and what they mean, for the end of a command's help.
+    """Return sections, each a list of words with their meanings, for the end of a command's help.
 
     >>> print(manual({"Files": {"results/": "the records"}}))
     [bold]Files[/bold]
@@ -28,7 +28,7 @@ def manual(sections: Mapping[str, Mapping[str, str]]) -> str:
 
 def _section(title: str, rows: Mapping[str, str]) -> str:
     width = max(map(len, rows))
-    # Beside each other where that fits, else below each other: the terminal would break the line at its margin.
+    # On one line if that fits, else on two: the terminal would wrap a long line at its margin.
     fits = width + max(map(len, rows.values())) <= WIDTH
     lines = (
         escape(f"  {word:<{width}}  {meaning}" if fits else f"  {word}\n      {meaning}")

@@ -16,47 +16,48 @@ from conformance.cli.options import PASS_ON
 from conformance.cli.target import engine_target
 from conformance.lab import definition
 from conformance.model import contract, record
+from conformance.plugin.settings import SETTINGS
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.workers import pool, sessions
-from conformance.workers import selection as asked
-from conformance.workers.hosts import EngineTarget, Spread, colored
+from conformance.workers import selection as selections
+from conformance.workers.hosts import EngineTarget, MatrixRun, colored
 
 app = typer.Typer()
 
 
-class _TakesPytestsWords(TyperCommand):
-    """Leaves a short option of pytest with its value alone: ``-mnat`` would be searched for options of ours."""
+class _PytestCommand(TyperCommand):
+    """Splits pytest's short options from their values: typer would read ``-mnat`` as several options of ours."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take option and value apart; the context's type is typer's own, and not public."""
-        return super().parse_args(ctx, [piece for word in args for piece in _apart(word)])
+        """Split options from values, then parse; the context's type is private to typer."""
+        return super().parse_args(ctx, [piece for word in args for piece in _split_option(word)])
 
 
-def _apart(word: str) -> tuple[str, ...]:
+def _split_option(word: str) -> tuple[str, ...]:
     return (word[:2], word[2:]) if re.match(r"-[ckmoprW].", word) else (word,)
 
 
 @app.command(
-    cls=_TakesPytestsWords,
+    cls=_PytestCommand,
     context_settings=PASS_ON,
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance matrix": "all of it, with an image that is built first",
+                "conformance matrix": "build the image, test everything",
                 "conformance matrix -m 'nat or virtio_disk' --mode unprivileged": "two features in one mode",
-                "conformance matrix -m kvm --mode privileged --require kvm": "fail where KVM cannot be asked",
-                "conformance matrix --image any/libvirt:1 --results=/tmp/any": "another image",
-                "conformance matrix --host lab:debian-13": "on a virtual machine",
-                "conformance matrix -m nat --repeat 5": "whether it works each time",
+                "conformance matrix -m kvm --mode privileged --require kvm": "fail if KVM cannot be tested",
+                "conformance matrix --image any/libvirt:1 --results=/tmp/any": "test another image",
+                "conformance matrix --host lab:debian-13": "test on a virtual machine",
+                "conformance matrix -m nat --repeat 5": "run five times, to find flaky checks",
             },
             STATUS: {
-                "0": "what was asked was decided, and nothing is wrong",
-                "1": "a cell fails, is fixed or an error, or what is required was not decided",
+                "0": "all selected cells have a verdict, and none is bad",
+                "1": "a cell fails, is fixed or an error, or a required one has no verdict",
                 "2": "interrupted",
                 "4": "a bad option",
-                "5": "nothing was decided",
-                "6": "nothing can run; the message says what to do",
+                "5": "there is no verdict",
+                "6": "nothing can run; the message has a remedy",
             },
         }
     ),
@@ -64,18 +65,23 @@ def _apart(word: str) -> tuple[str, ...]:
 def matrix(
     context: typer.Context,
     host: Annotated[
-        list[str] | None, typer.Option(metavar="lab[:NAME]|here", help="a virtual machine, or this one; repeatable")
+        list[str] | None,
+        typer.Option(metavar="lab[:NAME]|here", help="test on a virtual machine, or on this machine; repeatable"),
     ] = None,
-    at_once: Annotated[int, typer.Option("-n", metavar="N", min=1, help="ask so many modes of a host at once")] = 1,
-    repeat: Annotated[int, typer.Option(metavar="N", min=1, help="ask so often, each time as a run of its own")] = 1,
+    at_once: Annotated[
+        int, typer.Option("-n", metavar="N", min=1, help="number of modes to test in parallel on each host")
+    ] = 1,
+    repeat: Annotated[int, typer.Option(metavar="N", min=1, help="number of runs")] = 1,
 ) -> None:
-    """Run the matrix on an engine, record it, and write the README's tables; takes pytest's options.
+    """Run the feature matrix, record it, and write the README's tables; takes pytest's options.
 
-    With -n modes are asked side by side, each by a session in a process of its own; those in the host's network one
-    after another. With --repeat what answers differently from run to run is shown as flaky, with counts.
+    With -n, each mode runs in a pytest process of its own, N at a time;
+    modes in the host's network never run in parallel. With --repeat, checks
+    that differ from run to run are shown as flaky, with counts.
 
-    With --host lab the engine is a virtual machine's. Several hosts are asked side by side, each of them everything.
-    Where no engine answers otherwise, a private one is started, and stopped at the end.
+    With --host lab, the tests run on a virtual machine's engine. Several
+    hosts run in parallel, each with all tests. If no engine answers, a
+    private one starts, and stops at the end.
     """
     words = checkout.with_absolute_paths(context.args)
     checkout.enter()
@@ -85,56 +91,56 @@ def matrix(
         raise typer.Exit(pytest.main([*paths.TESTS, "--help"]))
     hosts = dict.fromkeys(definition.named(one) for one in host or [definition.HERE])
     only_lists = bool({"--collect-only", "--co"} & set(words))
-    in_parts = (at_once > 1 or len(hosts) > 1) and not only_lists
-    selection = _selection([*pool.NO_CACHE, *words] if in_parts else words)
+    parallel = (at_once > 1 or len(hosts) > 1) and not only_lists
+    selection = _selection([*pool.NO_CACHE, *words] if parallel else words)
     if len(hosts) > 1 and selection and selection.host_name:
-        raise typer.BadParameter("--host-name is one host's, and several are asked")
+        raise typer.BadParameter("--host-name names one host, but --host names several: leave out one of them")
     with contextlib.ExitStack() as stack:
         places = [stack.enter_context(engine_target(one)) for one in hosts]
-        if in_parts and selection and selection.questions:
-            status = _in_parts(places, words, selection, at_once, repeat)
+        if parallel and selection and selection.cells:
+            status = _run_in_parallel(places, words, selection, at_once, repeat)
         else:
             os.environ["DOCKER_HOST"] = places[0].address
-            status = _sessions([*places[0].words, *words], selection, repeat)
-    # Records that went elsewhere, as the benchmark's do, are not what the README's tables are made from.
-    if not only_lists and not any(word.startswith("--results") for word in words):
+            status = _run_here([*places[0].arguments, *words], selection, repeat)
+    # Records in another folder, such as the benchmark's, do not change the README's tables.
+    if not only_lists and not any(word.startswith(SETTINGS["results"].options) for word in words):
         documents.refresh()
     raise typer.Exit(status)
 
 
-def _sessions(words: list[str], selection: asked.Selection | None, repeat: int) -> int:
-    """Run pytest so often in this process."""
-    status, runs = sessions.ask(lambda: sessions.session(words), repeat)
-    _show_together(selection, runs)
+def _run_here(words: list[str], selection: selections.Selection | None, repeat: int) -> int:
+    """Run pytest in this process, ``repeat`` times."""
+    status, runs = sessions.repeat(lambda: sessions.run_suites(words), repeat)
+    _print_together(selection, runs)
     return status
 
 
-def _in_parts(
-    places: Sequence[EngineTarget], words: list[str], selection: asked.Selection, at_once: int, repeat: int
+def _run_in_parallel(
+    places: Sequence[EngineTarget], words: list[str], selection: selections.Selection, at_once: int, repeat: int
 ) -> int:
-    """Run pytest so often, each time in a process for each mode on each host."""
-    spread = Spread(selection, tuple(words), at_once, Progress(), typer.echo)
-    spread.get_ready(places)
-    status, runs = sessions.ask(spread.ask, repeat)
-    _show_together(selection, runs)
+    """Run pytest in a process for each mode on each host, ``repeat`` times."""
+    run = MatrixRun(selection, tuple(words), at_once, Progress(), typer.echo)
+    run.prepare(places)
+    status, runs = sessions.repeat(run.run, repeat)
+    _print_together(selection, runs)
     return status
 
 
-def _show_together(selection: asked.Selection | None, runs: Sequence[Sequence[record.Record]]) -> None:
-    """Show what several runs together say."""
+def _print_together(selection: selections.Selection | None, runs: Sequence[Sequence[record.Record]]) -> None:
+    """Print the table of several runs together."""
     if selection and len(runs) > 1:
         records = [one for run in runs for one in run]
         claims = contract.load(selection.contract)
-        typer.echo("\n" + sessions.together(claims, f"all {len(runs)} runs together", records, color=colored()))
+        typer.echo("\n" + sessions.table_of_all(claims, f"all {len(runs)} runs together", records, color=colored()))
 
 
-def _selection(words: list[str]) -> asked.Selection | None:
-    """Return what pytest's options select, if anything.
+def _selection(words: list[str]) -> selections.Selection | None:
+    """Return the tests that pytest's options select, if any.
 
-    It ends with pytest's own words where it does not take them, before an engine is started for nothing.
+    Exits with pytest's own message if pytest rejects the options, before any engine starts.
     """
-    looked = asked.look(words)
-    if looked.status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
-        typer.echo(looked.said, err=True, nl=False)
-        raise typer.Exit(looked.status)
-    return looked.selection
+    collected = selections.collect(words)
+    if collected.status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+        typer.echo(collected.output, err=True, nl=False)
+        raise typer.Exit(collected.status)
+    return collected.selection

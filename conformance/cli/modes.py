@@ -6,7 +6,7 @@ import typer
 
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.cli.options import echo_json
-from conformance.model import contract, mode
+from conformance.model import commands, contract, mode
 from conformance.report import markdown
 
 app = typer.Typer()
@@ -20,10 +20,10 @@ def _mode_names() -> list[str]:
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance modes": "list them",
-                "conformance modes privileged --docker": "its docker run command",
-                "conformance modes unprivileged --compose --image any/libvirt:1": "its Compose file, for another image",
-                "conformance modes --json": "all of them, with their exposures, for programs",
+                "conformance modes": "list all modes",
+                "conformance modes privileged --docker": "the docker run command",
+                "conformance modes unprivileged --compose --image any/libvirt:1": "a Compose file for another image",
+                "conformance modes --json": "all modes with their exposures, for programs",
             },
             STATUS: {"0": "written"} | COMMON_STATUS,
         }
@@ -31,36 +31,38 @@ def _mode_names() -> list[str]:
 )
 def modes(
     name: Annotated[
-        str | None, typer.Argument(help="a mode; without one, all are listed", autocompletion=_mode_names)
+        str | None, typer.Argument(help="a mode; lists all modes by default", autocompletion=_mode_names)
     ] = None,
-    docker: Annotated[bool, typer.Option("--docker", help="print its docker run command")] = False,
-    compose: Annotated[bool, typer.Option("--compose", help="print its Compose file")] = False,
-    image: Annotated[str, typer.Option(help="the image's name in them")] = markdown.IMAGE,
-    as_json: Annotated[bool, typer.Option("--json", help="list as JSON, with exposures and documented need")] = False,
+    docker: Annotated[bool, typer.Option("--docker", help="print the docker run command")] = False,
+    compose: Annotated[bool, typer.Option("--compose", help="print the Compose file")] = False,
+    image: Annotated[str, typer.Option(help="the image's name in the output")] = markdown.IMAGE,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print JSON, with exposures and their documented need")
+    ] = False,
 ) -> None:
-    """List the privilege modes, or render one as a docker run command or a Compose file."""
+    """List the privilege modes, or print one as a docker run command or a Compose file."""
     claims = contract.load()
     if as_json:
         if docker or compose:
-            raise typer.BadParameter("--json, --docker or --compose, not several")
+            raise typer.BadParameter("--json, --docker and --compose exclude each other: choose one")
         listed = [mode.from_contract(claims, one) for one in ([name] if name else _mode_names())]
         echo_json([one.as_json() for one in listed])
         return
     if name is None:
         if docker or compose:
-            raise typer.BadParameter("which mode? conformance modes NAME --docker|--compose")
+            raise typer.BadParameter("the mode is missing: conformance modes NAME --docker|--compose")
         width = max(len(one.id) for one in claims.modes)
         for one in claims.modes:
             typer.echo(f"{one.id:<{width}}  {one.summary}")
         return
     chosen = mode.from_contract(claims, name)
     if docker and compose:
-        raise typer.BadParameter("--docker or --compose, not both")
+        raise typer.BadParameter("--docker and --compose exclude each other: choose one")
     if docker:
-        typer.echo(chosen.script(image))
+        typer.echo(commands.script(chosen, image))
     elif compose:
-        typer.echo(chosen.compose(image), nl=False)
+        typer.echo(commands.compose(chosen, image), nl=False)
     else:
         typer.echo(f"{chosen.id}: {chosen.summary}")
         for exposure in chosen.exposures:
-            typer.echo(f"  {markdown.shown(exposure):<32}{exposure.function} ({exposure.documented})")
+            typer.echo(f"  {markdown.exposure_text(exposure):<32}{exposure.function} ({exposure.documented})")

@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-OneHost = Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="a virtual machine")]
-Image = Annotated[str | None, typer.Option(metavar="TAG", help="this image; ours is built by default")]
+OneHost = Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="run on a virtual machine")]
+Image = Annotated[
+    str | None, typer.Option(metavar="TAG", help="test this image; by default the project's own is built")
+]
 
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-"""For verbs whose words belong to another program, its --help too."""
+"""For commands that pass their words to another program, --help included."""
 
 
 Records = Annotated[Path, typer.Argument(exists=True, help="a file or a folder of records")]

@@ -24,17 +24,20 @@ app = typer.Typer()
     name="tables",
     epilog=manual(
         {
-            EXAMPLES: {"conformance tables": "after a change of the contract", "conformance tables --check": "in a CI"},
-            STATUS: {"0": "up to date", "1": "behind, with --check"} | COMMON_STATUS,
+            EXAMPLES: {
+                "conformance tables": "update the tables after a change of the contract",
+                "conformance tables --check": "check them, in CI",
+            },
+            STATUS: {"0": "up to date", "1": "out of date, with --check"} | COMMON_STATUS,
         }
     ),
 )
 def tables_(
-    check: Annotated[bool, typer.Option("--check", help="change nothing; exit 1 if the README is behind")] = False,
+    check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 if a table is out of date")] = False,
     readme: Annotated[Path, typer.Option(help="the document with the generated blocks")] = paths.README,
     results: Annotated[Path, typer.Option(help="the folder of the records")] = paths.RESULTS,
 ) -> None:
-    """Write the README's generated blocks from the contract and the records."""
+    """Write the generated blocks of README and docs/ from the contract and the records."""
     paths.require_checkout("tables")
     documents.write_tables(check=check, readme=readme, results=results)
 
@@ -44,17 +47,17 @@ def tables_(
         {
             EXAMPLES: {
                 "conformance report": "write report.html from results/",
-                "conformance report --results night.jsonl --output /tmp/night.html": "of one run, elsewhere",
+                "conformance report --results night.jsonl --output /tmp/night.html": "write a report of one run",
             },
             STATUS: {"0": "written"} | COMMON_STATUS,
         }
     )
 )
 def report(
-    output: Annotated[Path, typer.Option(help="the file")] = paths.REPORT,
+    output: Annotated[Path, typer.Option(help="write the report to this file")] = paths.REPORT,
     results: Annotated[Path, typer.Option(exists=True, help="a file or a folder of records")] = paths.RESULTS,
 ) -> None:
-    """Write the records as one HTML file that needs nothing beside itself: the matrix, and what each cell rests on."""
+    """Write the records as one self-contained HTML file: the matrix, and the evidence for each cell."""
     documents.write(output, html.render(contract.load(), record.read(results)))
     typer.echo(f"wrote {output}")
 
@@ -64,21 +67,22 @@ def report(
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance diff results tonight": "what a night found out, beside what is documented",
-                "conformance diff old.jsonl new.jsonl --json": "two runs, for a program",
+                "conformance diff results tonight": "compare a night's results with the documented ones",
+                "conformance diff old.jsonl new.jsonl --json": "compare two runs, as JSON",
             },
-            STATUS: {"0": "nothing is worse", "1": "something is"} | COMMON_STATUS,
+            STATUS: {"0": "nothing is worse", "1": "something is worse"} | COMMON_STATUS,
         }
     ),
 )
 def diff_(
-    old: Records, new: Records, as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False
+    old: Records, new: Records, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False
 ) -> None:
-    """Say what differs between two sets of records; exit 1 if anything is worse.
+    """List the differences between two sets of records; exit 1 if anything is worse.
 
-    Worse is what newly fails or is newly flaky, an answer that is missing, and a cell that got slower. A cell is slower
-    if its fastest new run took longer than its slowest old one, by more than the old ones differ from each other; fewer
-    than three old runs say nothing of that.
+    Worse are new failures, newly flaky checks, missing verdicts and slower
+    cells. A cell is slower if its fastest new run took longer than its
+    slowest old run, by more than the old runs differ from each other.
+    Durations are compared only if there are at least three old runs.
     """
     claims = contract.load()
     compared = diff.compare(claims, *(_recorded(place) for place in (old, new)))
@@ -95,36 +99,35 @@ def diff_(
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance merge fetched/* --into results": "what runners recorded, each in a folder of its own",
-                "conformance merge a.jsonl b.jsonl --into /tmp/both": "two runs",
+                "conformance merge fetched/* --into results": "merge the records of several runners, a folder each",
+                "conformance merge a.jsonl b.jsonl --into /tmp/both": "merge two runs",
             },
             STATUS: {"0": "merged"} | COMMON_STATUS,
         }
     ),
 )
 def merge_(
-    places: Annotated[
-        list[Path], typer.Argument(exists=True, help="files of records, and folders that have some in them")
-    ],
-    into: Annotated[Path, typer.Option(help="the folder", file_okay=False)],
+    places: Annotated[list[Path], typer.Argument(exists=True, help="files of records, or folders with such files")],
+    into: Annotated[Path, typer.Option(help="the folder to merge into", file_okay=False)],
 ) -> None:
-    """Put the records of many runners into one folder, a file for each run.
+    """Merge the records of many runners into one folder, a file for each run.
 
-    What was fetched twice is there once, and of a run that was fetched before its end the longer part is kept. Where
-    two files say different things of one run, or something is no record, nothing is written.
+    Duplicates are merged, and of two copies of a run the longer one is kept
+    if it begins with the shorter one. Nothing is written if two copies
+    contradict each other or a file is not a record.
     """
     merged = merge.merge(places, into)
     if not merged.written and not merged.known:
-        raise typer.BadParameter(f"there is no record in {', '.join(map(str, places))}")
-    typer.echo(f"{len(merged.written)} new, {merged.known} known in {into}")
+        raise typer.BadParameter(f"no records in {', '.join(map(str, places))}: name files or folders that a run wrote")
+    typer.echo(f"{len(merged.written)} new runs in {into}; {merged.known} were there already")
     for file in merged.written:
         typer.echo(f"  {file}")
     for name in merged.twins:
-        typer.echo(f"more than one machine is called {name}: give each a --host-name of its own", err=True)
+        typer.echo(f"several machines have the name {name}: give each its own --host-name", err=True)
 
 
 def _recorded(place: Path) -> list[record.Record]:
     records = list(record.read(place))
     if not records:
-        raise typer.BadParameter(f"there is no record in {place}")
+        raise typer.BadParameter(f"no records in {place}: name a file or folder that a run wrote")
     return records

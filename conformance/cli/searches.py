@@ -1,4 +1,4 @@
-"""``conformance privileges`` and ``conformance selfcheck``: searches that take many starts."""
+"""``conformance privileges`` and ``conformance selfcheck``: searches that start many containers."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manua
 from conformance.cli.options import Image, OneHost
 from conformance.cli.target import engine_target
 from conformance.container.container import READY_SECONDS
-from conformance.lab import definition, machine
+from conformance.lab import definition, machine, qemu_command
 from conformance.model import contract
 from conformance.privileges import command, configuration
 from conformance.selfcheck import change, outcome
@@ -30,36 +30,37 @@ app = typer.Typer()
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance privileges": "the mode unprivileged, every feature",
+                "conformance privileges": "the mode unprivileged, all features",
                 "conformance privileges --mode unprivileged-unconfined --host lab": "on a virtual machine with KVM",
-                "conformance privileges --feature nat --feature kvm": "two features only, minutes",
-                "conformance privileges --mode unprivileged-hostnet --part network-host": "one thing that a mode has",
+                "conformance privileges --feature nat --feature kvm": "two features only; takes minutes",
+                "conformance privileges --mode unprivileged-hostnet --part network-host": "one exposure only",
             },
-            FILES: {"results/privileges/": "one record for each start"},
-            STATUS: {"0": "nothing is left to ask", "130": "interrupted; the next one goes on from here"}
-            | COMMON_STATUS,
+            FILES: {"results/privileges/": "a record for each start of a container"},
+            STATUS: {"0": "the search is complete", "130": "interrupted; the next one continues here"} | COMMON_STATUS,
         }
     ),
 )
 def privileges_(
-    mode_id: Annotated[str, typer.Option("--mode", metavar="NAME", help="the mode that is searched")] = "unprivileged",
+    mode_id: Annotated[str, typer.Option("--mode", metavar="NAME", help="search this mode")] = "unprivileged",
     feature: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="ask this; repeatable; all by default")
+        list[str] | None, typer.Option(metavar="ID", help="search for this feature; repeatable; all by default")
     ] = None,
     part: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="take away this; repeatable; all that the mode has by default"),
+        typer.Option(metavar="ID", help="try to remove this; repeatable; everything in the mode by default"),
     ] = None,
     host: OneHost = None,
     image: Image = None,
-    results: Annotated[Path, typer.Option(help="record into this folder")] = configuration.FOLDER,
+    results: Annotated[Path, typer.Option(help="write records to this folder")] = configuration.FOLDER,
 ) -> None:
-    """Find out what each feature needs: take away a mode's exposures one at a time, then search for smallest sets.
+    """Find the privileges that each feature needs: remove exposures one at a time, then search for smallest sets.
 
-    Each configuration is started once for all features, and recorded as soon as it was asked; what is recorded of the
-    same image on the same host is not asked again, so that an interrupted search goes on where it was. Every removal
-    that breaks a feature is tried twice, and then the whole mode once more. Takes an hour or so; progress says how
-    much is left at most. Afterwards the tables are written.
+    Each configuration starts once for all features and is recorded at once.
+    Configurations on record for the same image and host do not start again,
+    so an interrupted search continues where it stopped. A removal that
+    breaks a feature is tried twice, and then the whole mode once more. It
+    takes about an hour; the progress line shows the largest number of
+    starts left. The tables are written at the end.
     """
     results = results.absolute()
     checkout.enter()
@@ -88,18 +89,18 @@ def privileges_(
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance selfcheck": "all of it, a quarter of an hour on two processors",
+                "conformance selfcheck": "all defects; 15 minutes on two processors",
                 "conformance selfcheck --defect no-dnsmasq": "one defect",
-                "conformance selfcheck --defect untouched --host lab": "ten times nothing, on a virtual machine",
+                "conformance selfcheck --defect untouched --host lab": "ten unchanged runs, on a virtual machine",
             },
             FILES: {
-                "selfcheck/defects/": "a file for each defect, and who has to notice it",
-                "selfcheck/benign/": "a file for each change that makes no difference",
-                "results/selfcheck/": "one record for each that was asked",
+                "selfcheck/defects/": "a file for each defect and the checks that must catch it",
+                "selfcheck/benign/": "a file for each harmless change",
+                "results/selfcheck/": "a record for each defect or change that was tested",
             },
             STATUS: {
-                "0": "every defect was caught, and nothing else gave an alarm",
-                "1": "something was missed, caught for a wrong reason, or a false alarm",
+                "0": "all defects were caught, without false alarms",
+                "1": "a defect was missed or caught for a wrong reason, or a false alarm",
             }
             | COMMON_STATUS,
         }
@@ -107,30 +108,35 @@ def privileges_(
 )
 def selfcheck_(
     defect: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="ask about this defect or benign change; repeatable")
+        list[str] | None, typer.Option(metavar="ID", help="test this defect or benign change; repeatable")
     ] = None,
     host: OneHost = None,
     image: Image = None,
     at_once: Annotated[
         int | None,
-        typer.Option("-n", metavar="N", min=1, help="ask about so many at once; one for each processor by default"),
+        typer.Option(
+            "-n", metavar="N", min=1, help="number of defects to test in parallel; by default one for each processor"
+        ),
     ] = None,
-    results: Annotated[Path, typer.Option(help="record into this folder")] = outcome.FOLDER,
+    results: Annotated[Path, typer.Option(help="write records to this folder")] = outcome.FOLDER,
 ) -> None:
-    """Prove that the harness can see: break image, modes, media and harness on purpose, and look who notices.
+    """Test the harness itself: break image, modes, media and harness on purpose, and see which checks fail.
 
-    Each defect goes into a layer over the image, into what the engine is told, into what guests boot from, or into a
-    copy of the project. Only who has to notice is asked, and has to name the cause. Benign changes, and the untouched
-    image again and again, must give no alarm. Each outcome is recorded at once; what is recorded of the same image on
-    the same host, asked by the same suites, is not asked again. Afterwards the tables are written.
+    Each defect changes the image (an extra layer), the engine call, the
+    boot media, or a copy of the project. Only the checks that must catch it
+    run, and they must report the cause. Benign changes and repeated runs of
+    the unchanged image must not fail any check. Each outcome is recorded at
+    once; outcomes on record for the same image, host and suites are not
+    tested again. The tables are written at the end.
 
-    Several are asked about side by side, each by a process of its own; on a virtual machine one after another.
+    Defects are tested in parallel, each in a process of its own; on a
+    virtual machine one after another.
     """
     paths.require_checkout("selfcheck")
     results = results.absolute()
     checkout.enter()
     if host and (at_once or 1) > 1:
-        raise typer.BadParameter("-n is for this machine: a virtual one has a single processor")
+        raise typer.BadParameter("-n does not work with --host: the virtual machine has a single processor")
     wanted = change.chosen(change.load(), defect or ())
     definition_ = definition.named(host) if host else None
     with engine_target(definition_) as place:
@@ -143,7 +149,7 @@ def selfcheck_(
             host_name=place.name,
             host_facts=place.facts,
             ready_seconds=machine.READY_SECONDS if definition_ else READY_SECONDS,
-            pci_devices=machine.SPARE if definition_ else (),
+            pci_devices=qemu_command.SPARE if definition_ else (),
             at_once=1 if definition_ else at_once or len(os.sched_getaffinity(0)),
         )
     typer.echo(selfchecking.summary(found))

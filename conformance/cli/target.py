@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from conformance.engine import local_daemon
-from conformance.lab import definition, machine
+from conformance.lab import definition, machine, qemu_command, startup
 from conformance.run.context import OUTER
 from conformance.util.progress import Progress
 from conformance.workers.hosts import EngineTarget
@@ -12,22 +12,22 @@ from conformance.workers.hosts import EngineTarget
 
 @contextlib.contextmanager
 def engine_target(host: definition.Host | None) -> Iterator[EngineTarget]:
-    """Have an engine for as long as this lasts: a lab's, the one that answers, or a private one.
+    """Provide an engine: the lab's, else the one that answers, else a private one until the context ends.
 
     Raises:
-        LabError: the lab broke meanwhile; its console is beside it.
-        EngineError: there is none, and none can be started.
+        LabError: the lab broke meanwhile; the error has its console.
+        EngineError: no engine answers, and none can be started.
     """
     if host is None:
         with local_daemon.engine(Progress()) as address:
             yield EngineTarget(address)
         return
-    with machine.engine(host, Progress()) as (lab, tunnel):
+    with startup.engine(host, Progress()) as (lab, tunnel):
         yield EngineTarget(f"unix://{tunnel.socket}", f"lab-{host.name}", {OUTER: lab.accel}, _lab_options())
         lab.check()
 
 
 def _lab_options() -> tuple[str, ...]:
-    """Return the options that fit any lab."""
-    pci_pool = (f"--pci-device={address}" for address in machine.SPARE)
-    return f"--macvtap-link={machine.BEYOND}", *pci_pool, f"--ready-seconds={machine.READY_SECONDS}"
+    """Return the pytest options that fit every lab."""
+    pci_pool = (f"--pci-device={address}" for address in qemu_command.SPARE)
+    return f"--macvtap-link={qemu_command.BEYOND}", *pci_pool, f"--ready-seconds={machine.READY_SECONDS}"

@@ -1,4 +1,4 @@
-"""What follows from what was seen of a machine: one finding for each thing that modes and features need."""
+"""The diagnosis of a machine: one finding for each thing that modes and features need."""
 
 import os
 import pwd
@@ -13,7 +13,9 @@ import requests
 
 from conformance.doctor.finding import Finding, Inspection
 from conformance.engine import image, local_daemon
-from conformance.engine.client import Engine, NoEngineError, address
+from conformance.engine.client import Engine
+from conformance.engine.connect_errors import NoEngineError
+from conformance.engine.docker_context import address
 from conformance.errors import EngineError, HarnessError
 from conformance.host import cgroup_options
 from conformance.host.pci import NO_IOMMU
@@ -24,155 +26,161 @@ from conformance.util.wait import DeadlineExpired, within
 REGISTRY_SECONDS = 10
 
 FREE_BYTES = 4 * 2**30
-"""As much as ./run wants to be free before it begins."""
+"""./run requires this much free disk space."""
 
 STARTS_WITHOUT_ALL = 23
-"""Docker's first version whose --privileged is all that there is; before, it refuses where something lacks."""
+"""From this version on, Docker starts --privileged containers although a capability is missing; older ones refuse."""
 
-LAB = "or use a machine that has everything: ./run matrix --host lab"
+LAB = "or test on a virtual machine that has everything: ./run matrix --host lab"
 
-ASKED_LATER = "./run matrix asks it"
+TESTED_LATER = "./run matrix tests this"
 
 
-def all_of(patient: Inspection) -> tuple[Finding, ...]:
-    """Return every finding, in the order in which they are worth reading."""
+def all_of(inspection: Inspection) -> tuple[Finding, ...]:
+    """Return all findings in reading order."""
     return (
-        _engine(patient),
-        _rights(patient),
-        _cgroup(patient),
-        _security(patient),
-        _privileged(patient),
-        _kvm(patient),
-        _tun(patient),
-        *_links(patient),
-        _iommu(patient),
-        _other_libvirt(patient),
-        _base(patient),
+        _engine(inspection),
+        _rights(inspection),
+        _cgroup(inspection),
+        _security(inspection),
+        _privileged(inspection),
+        _kvm(inspection),
+        _tun(inspection),
+        *_links(inspection),
+        _iommu(inspection),
+        _other_libvirt(inspection),
+        _base(inspection),
         _disk(),
-        *_packages(patient),
+        *_packages(inspection),
     )
 
 
 # ------------------------------------------------------------------------------------------------- engine
 
 
-def _engine(patient: Inspection) -> Finding:
+def _engine(inspection: Inspection) -> Finding:
     found = Finding("engine", "Container engine", "yes", "", vital=True)
-    if patient.engine:
-        where = patient.engine.host + ("" if patient.engine.local else ", another machine's")
-        return replace(found, seen=f"{patient.engine.name} at {where}")
-    assert patient.refusal  # noqa: S101  - without an engine there is one
-    if isinstance(patient.refusal, NoEngineError) and not address()[1]:
+    if inspection.engine:
+        where = inspection.engine.host + ("" if inspection.engine.local else " on another machine")
+        return replace(found, seen=f"{inspection.engine.name} at {where}")
+    assert inspection.refusal  # noqa: S101  - set whenever there is no engine
+    if isinstance(inspection.refusal, NoEngineError) and not address()[1]:
         try:
             local_daemon.require_startable()
         except EngineError as error:
-            return replace(found, state="no", seen=f"{patient.refusal.message}; {error.message}", remedy=error.remedy)
-        return replace(found, seen="none answers; ./run matrix starts a private one, and stops it at the end")
-    return replace(found, state="no", seen=patient.refusal.message, remedy=patient.refusal.remedy)
+            return replace(
+                found, state="no", seen=f"{inspection.refusal.message}; {error.message}", remedy=error.remedy
+            )
+        return replace(found, seen="no engine answers; ./run matrix starts a private one and stops it at the end")
+    return replace(found, state="no", seen=inspection.refusal.message, remedy=inspection.refusal.remedy)
 
 
-def _rights(patient: Inspection) -> Finding:
+def _rights(inspection: Inspection) -> Finding:
     user = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else "root"
-    found = Finding("rights", "Rights", "yes", f"this is {user}")
-    if patient.engine:
-        return replace(found, seen=f"{found.seen}, who may use the engine, and so is as good as root on its machine")
+    found = Finding("rights", "Rights", "yes", f"running as {user}")
+    if inspection.engine:
+        return replace(
+            found, seen=f"{found.seen}, with access to the engine, which is equivalent to root on its machine"
+        )
     if os.geteuid() == 0:
         return found
     return replace(
         found,
         state="no",
-        means="a private engine cannot be started",
-        remedy=f"become root, or start the system's engine: sudo systemctl start docker; {LAB}",
+        means="cannot start a private engine",
+        remedy=f"run as root, or start the system's engine: sudo systemctl start docker; {LAB}",
         vital=True,
     )
 
 
-def _cgroup(patient: Inspection) -> Finding:
-    version = int(patient.engine.info.get("CgroupVersion") or 0) if patient.engine else 0
-    version = version or (patient.survey.cgroup_version if patient.survey else 0)
-    found = Finding("cgroup", "Control groups", "yes", f"version {version}")
+def _cgroup(inspection: Inspection) -> Finding:
+    version = int(inspection.engine.info.get("CgroupVersion") or 0) if inspection.engine else 0
+    version = version or (inspection.survey.cgroup_version if inspection.survey else 0)
+    found = Finding("cgroup", "cgroups", "yes", f"version {version}")
     if not version:
-        return replace(found, state="unknown", seen="the engine does not say which version")
-    if patient.survey and patient.survey.cgroup_version == version and patient.survey.undelegated:
+        return replace(found, state="unknown", seen="the engine does not report its cgroup version")
+    if inspection.survey and inspection.survey.cgroup_version == version and inspection.survey.undelegated:
         return replace(
             found,
             seen=f"{found.seen}, mounted without {cgroup_options.KEEPS_NAMESPACES}",
-            means="containers may do more in their control groups than on other hosts: systemd mounts them with it, and"
-            " a container with --cgroupns=host takes it from the host",
-            remedy=f"there, as root: {cgroup_options.remount(cgroup_options.USUAL)}",
+            means="containers can do more in their cgroups than on other hosts; systemd mounts cgroups with it,"
+            " and a container with --cgroupns=host removes it from the host",
+            remedy=f"as root on that host: {cgroup_options.remount(cgroup_options.USUAL)}",
         )
     return found
 
 
-def _security(patient: Inspection) -> Finding:
+def _security(inspection: Inspection) -> Finding:
     found = Finding("security", "Security modules", "yes", "")
-    if patient.engine:
-        names = sorted(patient.engine.fingerprint().security)
-    elif patient.survey:
-        names = ["apparmor"] if patient.survey.apparmor else []
+    if inspection.engine:
+        names = sorted(inspection.engine.fingerprint().security)
+    elif inspection.survey:
+        names = ["apparmor"] if inspection.survey.apparmor else []
     else:
-        return replace(found, state="unknown", seen="there is no engine to ask")
+        return replace(found, state="unknown", seen="no engine answers")
     absent = [module for module in MODULES if module not in names]
-    equal = patient.those(lambda one: any(without_module(patient.contract, one, module) for module in absent))
+    equal = inspection.mode_ids(lambda one: any(without_module(inspection.contract, one, module) for module in absent))
     seen = ", ".join(names) or "none"
     if len(absent) < len(MODULES):
-        # A kernel has one of them: what only the other one obeys is asked on another machine.
-        means = f"containers are confined unless a mode says otherwise; not modes of their own here: {', '.join(equal)}"
+        # A kernel has only one of them. Modes that differ by the other one need another machine.
+        means = f"containers are confined unless a mode disables it; same as another mode here: {', '.join(equal)}"
         return replace(found, seen=seen, means=means)
     return replace(
         found,
         state="no",
         seen=f"{seen}; neither {' nor '.join(MODULES.values())}",
-        means="no mode differs from another by its confinement alone",
-        remedy=f"boot a kernel with AppArmor, install the package apparmor, and start the engine again; {LAB}",
+        means="modes that differ only in confinement are the same here",
+        remedy=f"boot a kernel with AppArmor, install the package apparmor, and restart the engine; {LAB}",
         modes=equal,
     )
 
 
 LIFTS_LIMITS = frozenset({"SYS_RESOURCE"})
-"""What an engine's root needs to lift a limit of a container (setrlimit(2)); the container itself does not get it."""
+"""Capabilities that the engine needs to raise a container's limit (setrlimit(2)); the container does not get them."""
 
 
 def _taken(one: Mode) -> frozenset[str]:
-    """Return the capabilities that an engine's root needs to start a container in a mode that is not privileged."""
+    """Return the capabilities that the engine needs to start a container in an unprivileged mode."""
     return one.granted | LIFTS_LIMITS if one.unlimited else one.granted
 
 
-def _privileged(patient: Inspection) -> Finding:
-    found = Finding("privileged", "--privileged", "yes", "starts", modes=patient.those(lambda one: one.privileged))
-    seen = patient.survey
+def _privileged(inspection: Inspection) -> Finding:
+    found = Finding(
+        "privileged", "--privileged", "yes", "containers start", modes=inspection.mode_ids(lambda one: one.privileged)
+    )
+    seen = inspection.survey
     if seen is None or seen.lacking is None:
-        return replace(found, state="unknown", seen=_unseen(patient), remedy=ASKED_LATER)
+        return replace(found, state="unknown", seen=_unseen(inspection), remedy=TESTED_LATER)
     if not seen.lacking and not seen.refused:
         return found
     lacking = seen.lacking
     names = ", ".join(sorted(lacking)) or "an unknown capability"
-    name = patient.engine.name if patient.engine else ""
+    name = inspection.engine.name if inspection.engine else ""
     version = re.match(r"docker (\d+)", name)
     refused = seen.refused or (version is not None and int(version[1]) < STARTS_WITHOUT_ALL)
     return replace(
         found,
         state="no",
-        seen=f"the engine's own root lacks {names}",
-        means="the engine does not start it" if refused else "it gives less than the mode declares",
-        remedy=f"run the engine as a root with every capability, not in a container; {LAB}",
-        # A mode that is to have what is lacking gets less than it declares, too.
-        modes=patient.those(lambda one: one.privileged or bool(lacking & _taken(one))),
+        seen=f"the engine itself lacks {names}",
+        means="Docker refuses privileged containers" if refused else "privileged containers lack these capabilities",
+        remedy=f"run the engine as root with every capability, not in a container; {LAB}",
+        # Modes that name a missing capability do not get it either.
+        modes=inspection.mode_ids(lambda one: one.privileged or bool(lacking & _taken(one))),
     )
 
 
-def _unseen(patient: Inspection) -> str:
-    if patient.survey:
-        return "this user cannot try it"
-    if patient.engine:
-        return "the engine has no image yet to look with"
-    return "there is no engine to ask"
+def _unseen(inspection: Inspection) -> str:
+    if inspection.survey:
+        return "this user lacks the rights to test it"
+    if inspection.engine:
+        return "the engine has no image yet to test with"
+    return "no engine answers"
 
 
 # ------------------------------------------------------------------------------------------------- machine
 
 
-def _kvm(patient: Inspection) -> Finding:
+def _kvm(inspection: Inspection) -> Finding:
     found = Finding(
         "kvm",
         "KVM",
@@ -181,21 +189,21 @@ def _kvm(patient: Inspection) -> Finding:
         means="guests run under KVM",
         features=("kvm",),
     )
-    emulated = "guests are emulated: everything but KVM can be asked, and takes longer"
-    node = patient.survey.devices.get("/dev/kvm", "") if patient.survey else ""
+    emulated = "guests are emulated: everything except KVM can be tested, more slowly"
+    node = inspection.survey.devices.get("/dev/kvm", "") if inspection.survey else ""
     if node and node != "opens":
         return replace(
             found,
             state="no",
-            seen="there is no /dev/kvm" if node == "absent" else f"/dev/kvm cannot be opened: {node}",
+            seen="/dev/kvm does not exist" if node == "absent" else f"/dev/kvm cannot be opened: {node}",
             means=emulated,
-            remedy=f"{_kvm_remedy(patient)}; {LAB}",
+            remedy=f"{_kvm_remedy(inspection)}; {LAB}",
             features=("kvm", "exposures"),
         )
-    answer = patient.kvm
+    answer = inspection.kvm
     if answer is None:
-        seen = "/dev/kvm opens; whether it runs a kernel was not tried" if node else _unseen(patient)
-        return replace(found, state="unknown", seen=seen, means="", remedy=ASKED_LATER)
+        seen = "/dev/kvm opens; booting a kernel was not tried" if node else _unseen(inspection)
+        return replace(found, state="unknown", seen=seen, means="", remedy=TESTED_LATER)
     if answer.usable:
         return replace(found, seen=answer.seen)
     return replace(
@@ -203,110 +211,110 @@ def _kvm(patient: Inspection) -> Finding:
         state="no",
         seen=answer.seen,
         means=emulated,
-        remedy="this KVM opens and does not work, as on some nested hosts: look for another kernel or another kind"
-        f" of machine; {LAB}",
+        remedy="use another host kernel or another type of machine (on some nested hosts /dev/kvm exists, but no guest"
+        f" kernel boots with it); {LAB}",
     )
 
 
-def _kvm_remedy(patient: Inspection) -> str:
-    assert patient.survey  # noqa: S101  - it said that there is no device
-    module = {"vmx": "kvm_intel", "svm": "kvm_amd"}.get(patient.survey.virtualization)
+def _kvm_remedy(inspection: Inspection) -> str:
+    assert inspection.survey  # noqa: S101  - it found no usable device
+    module = {"vmx": "kvm_intel", "svm": "kvm_amd"}.get(inspection.survey.virtualization)
     if module:
-        return f"load its module: sudo modprobe {module}"
-    return "the processor offers no virtualization: switch it on in the firmware or, on a virtual machine, in its host"
+        return f"load the kernel module: sudo modprobe {module}"
+    return "the processor offers no virtualization: enable it in the firmware or, on a virtual machine, on its host"
 
 
-def _tun(patient: Inspection) -> Finding:
+def _tun(inspection: Inspection) -> Finding:
     features = ("virtio-net", "nat", "exposures")
     found = Finding("tun", "TUN", "yes", "/dev/net/tun opens", features=features)
-    node = patient.survey.devices.get("/dev/net/tun", "") if patient.survey else ""
+    node = inspection.survey.devices.get("/dev/net/tun", "") if inspection.survey else ""
     if node == "opens":
         return found
     if not node:
-        return replace(found, state="unknown", seen=_unseen(patient))
+        return replace(found, state="unknown", seen=_unseen(inspection))
     return replace(
         found,
         state="no",
-        seen="there is no /dev/net/tun" if node == "absent" else f"/dev/net/tun cannot be opened: {node}",
-        means="domains with a network interface do not start",
-        remedy="load its module: sudo modprobe tun",
+        seen="/dev/net/tun does not exist" if node == "absent" else f"/dev/net/tun cannot be opened: {node}",
+        means="guests with a network interface do not start",
+        remedy="load the kernel module: sudo modprobe tun",
     )
 
 
-def _links(patient: Inspection) -> Iterator[Finding]:
+def _links(inspection: Inspection) -> Iterator[Finding]:
     for kind, title, features in (
         ("bridge", "Bridges", ("defaults", "virtio-net", "nat")),
         ("macvtap", "Macvtap", ("macvlan",)),
     ):
-        modes = tuple(one.id for one in patient.modes if kind in one.drivers)
-        found = Finding(kind, title, "yes", "the kernel makes one", features=features, modes=modes)
-        answer = patient.survey.links.get(kind, "") if patient.survey else ""
+        modes = tuple(one.id for one in inspection.modes if kind in one.drivers)
+        found = Finding(kind, title, "yes", "the kernel can create one", features=features, modes=modes)
+        answer = inspection.survey.links.get(kind, "") if inspection.survey else ""
         if answer == "made":
             yield found
         elif not answer or "not permitted" in answer.lower():
-            yield replace(found, state="unknown", seen=_unseen(patient))
+            yield replace(found, state="unknown", seen=_unseen(inspection))
         else:
             yield replace(
                 found,
                 state="no",
-                seen=f"the kernel makes none: {answer}",
-                remedy=f"install the kernel's modules, and try: sudo modprobe {kind}",
+                seen=f"the kernel cannot create one: {answer}",
+                remedy=f"install the kernel's modules, then run: sudo modprobe {kind}",
             )
 
 
-def _iommu(patient: Inspection) -> Finding:
-    modes = patient.those(lambda one: one.vfio)
+def _iommu(inspection: Inspection) -> Finding:
+    modes = inspection.mode_ids(lambda one: one.vfio)
     found = Finding("iommu", "IOMMU", "yes", "", features=("pci-passthrough",), modes=modes)
-    if patient.survey is None:
-        return replace(found, state="unknown", seen=_unseen(patient))
-    if patient.survey.iommu_groups:
+    if inspection.survey is None:
+        return replace(found, state="unknown", seen=_unseen(inspection))
+    if inspection.survey.iommu_groups:
         return replace(
             found,
-            seen=f"{patient.survey.iommu_groups} groups",
-            means="a spare device can be given to a guest: --pci-device ADDRESS",
+            seen=f"{inspection.survey.iommu_groups} IOMMU groups",
+            means="PCI passthrough can be tested with a spare device: --pci-device ADDRESS",
         )
     return replace(
         found,
         state="no",
-        seen="no groups",
-        means="no device can be given to a guest",
+        seen="no IOMMU groups",
+        means="PCI passthrough is not possible",
         remedy=f"{NO_IOMMU}; {LAB}",
     )
 
 
-def _other_libvirt(patient: Inspection) -> Finding:
+def _other_libvirt(inspection: Inspection) -> Finding:
     found = Finding("libvirt", "No other libvirt in the host's network", "yes", "none")
-    if patient.survey is None:
-        return replace(found, state="unknown", seen=_unseen(patient))
-    if not patient.survey.libvirt:
+    if inspection.survey is None:
+        return replace(found, state="unknown", seen=_unseen(inspection))
+    if not inspection.survey.libvirt:
         return found
     return replace(
         found,
         state="no",
-        seen=", ".join(patient.survey.libvirt),
-        means="in the host's network its default network may be in the way, and what a killed container leaves there"
-        " cannot be told from its own",
-        remedy="for as long as the matrix runs: sudo systemctl stop libvirtd virtqemud virtnetworkd",
-        modes=patient.those(lambda one: one.host_network),
+        seen=", ".join(inspection.survey.libvirt),
+        means="its default network may conflict with the container's in the host's network, and leftovers of a killed"
+        " container cannot be distinguished from its own interfaces",
+        remedy="stop it while the matrix runs: sudo systemctl stop libvirtd virtqemud virtnetworkd",
+        modes=inspection.mode_ids(lambda one: one.host_network),
     )
 
 
-# ----------------------------------------------------------------------------------------- what a run takes
+# ---------------------------------------------------------------------------------------- requirements of a run
 
 
-def _base(patient: Inspection) -> Finding:
-    found = Finding("base", "Image, or a base to build it on", "yes", "", vital=True)
-    if patient.image:
-        return replace(found, seen=f"the engine has {patient.image.tag}")
-    if patient.engine and _registry(patient.engine):
-        return replace(found, seen=f"the engine reaches a registry with {image.BASE}")
+def _base(inspection: Inspection) -> Finding:
+    found = Finding("base", "Image, or base image to build it", "yes", "", vital=True)
+    if inspection.image:
+        return replace(found, seen=f"the engine has {inspection.image.tag}")
+    if inspection.engine and _registry(inspection.engine):
+        return replace(found, seen=f"the engine can pull {image.BASE}")
     if shutil.which("mmdebstrap") and apt.mirrors():
-        return replace(found, seen="no registry was reached; a base is made from Debian packages")
+        return replace(found, seen=f"the engine cannot pull {image.BASE}; the base image is built from Debian packages")
     return replace(
         found,
-        state="no" if patient.engine else "unknown",
-        seen="no registry was reached, and none can be made from Debian packages",
-        remedy=f"let the engine reach a registry, give it {image.BASE} (docker load), or install mmdebstrap",
+        state="no" if inspection.engine else "unknown",
+        seen=f"the engine cannot pull {image.BASE}, and mmdebstrap or a Debian mirror to build it is missing",
+        remedy=f"give the engine access to a registry, load {image.BASE} (docker load), or install mmdebstrap",
     )
 
 
@@ -330,7 +338,7 @@ def _disk() -> Finding:
             seen=str(error).partition("\n")[0],
             remedy="set CONFORMANCE_CACHE to a folder of your own",
         )
-    seen = f"{free / 2**30:.1f} GiB free where the cache lies ({folder})"
+    seen = f"{free / 2**30:.1f} GiB free in the cache folder {folder}"
     if free >= FREE_BYTES:
         return replace(found, seen=seen)
     wanted = f"{FREE_BYTES / 2**30:.0f} GiB"
@@ -338,19 +346,22 @@ def _disk() -> Finding:
         found,
         state="no",
         seen=f"{seen}; {wanted} are needed",
-        remedy="make room, or set CONFORMANCE_CACHE to another disk",
+        remedy="free disk space, or set CONFORMANCE_CACHE to a folder on another disk",
     )
 
 
-def _packages(patient: Inspection) -> Iterator[Finding]:
-    if paths.CHECKOUT is None:  # ./run, which installs packages, is the repository's
+def _packages(inspection: Inspection) -> Iterator[Finding]:
+    if paths.CHECKOUT is None:  # without ./run, which installs packages
         return
     for command, title, vital in (("matrix", "Debian packages", True), ("lab", "Debian packages of the lab", False)):
         found = Finding(f"packages-{command}", title, "yes", "all are installed")
         missing = _missing(command)
         if missing is None:
             yield replace(
-                found, state="unknown", seen="this is no Debian", remedy=f"see what {paths.PROJECT / 'run'} installs"
+                found,
+                state="unknown",
+                seen="this is not Debian",
+                remedy=f"install the packages that {paths.PROJECT / 'run'} lists",
             )
         elif not missing:
             yield found
@@ -360,14 +371,14 @@ def _packages(patient: Inspection) -> Iterator[Finding]:
                 found,
                 state="yes" if root else "no",
                 seen=f"{f'./run {command} will install' if root else 'missing'}: {' '.join(missing)}",
-                means=f"./run {command} installs them, as root or through sudo",
+                means=f"./run {command} installs them as root or with sudo",
                 remedy="" if root else f"sudo apt-get install --no-install-recommends {' '.join(missing)}",
-                vital=vital and patient.engine is None,
+                vital=vital and inspection.engine is None,
             )
 
 
 def _missing(command: str) -> Sequence[str] | None:
-    """Return the packages that ./run would install for a command; None where that cannot be told."""
+    """Return the packages that ./run would install for a command; None if ./run cannot list them."""
     try:
         done = subprocess.run(
             [str(paths.PROJECT / "run"), "packages", command], capture_output=True, text=True, timeout=60, check=False

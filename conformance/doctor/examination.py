@@ -1,4 +1,4 @@
-"""What this machine can and cannot be asked, why, and what to change: in seconds, and nothing is built for it."""
+"""The examination of a machine: quick, and without building or installing anything."""
 
 import os
 import shutil
@@ -9,7 +9,9 @@ from conformance.doctor import diagnosis, survey
 from conformance.doctor.finding import Inspection, Report
 from conformance.doctor.survey import Survey
 from conformance.engine import image, labels, local_daemon
-from conformance.engine.client import Engine, NoEngineError, address, connect
+from conformance.engine.client import Engine, connect
+from conformance.engine.connect_errors import NoEngineError
+from conformance.engine.docker_context import address
 from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError
 from conformance.host import kvm as accel
@@ -17,29 +19,29 @@ from conformance.media import probe as probe_media
 from conformance.model.contract import Contract
 
 KERNEL_SECONDS = 20
-"""For a kernel's first words under KVM; it says them within one, or within five where that KVM is itself emulated."""
+"""Limit for a kernel's first output under KVM; it takes one second, or five where KVM itself is emulated."""
 
 
 def examine(contract: Contract, progress: Callable[[str], None]) -> Report:
-    """Look at engine and machine; starts containers only of an image that the engine has already.
+    """Examine the engine and its machine; starts containers only from an image that the engine already has.
 
     Raises:
-        EngineError: the engine refused what any engine does, or went away meanwhile.
+        EngineError: the engine refused an ordinary request, or went away.
     """
     run = labels.new_run()
     progress("looking for a container engine")
     engine, refusal = _engine()
     found = next(filter(None, (image.find(engine, tag) for tag in image.KNOWN)), None) if engine else None
-    progress("looking at its machine")
+    progress("examining the engine's machine")
     seen = _survey(engine, refusal, found, run)
-    progress("asking its KVM to boot a kernel")
+    progress("booting a kernel under KVM")
     kvm = _boot(engine, found, run) if seen and seen.devices.get("/dev/kvm") == "opens" else None
-    progress("looking at what is installed")
+    progress("checking installed packages")
     return Report(diagnosis.all_of(Inspection(contract, engine, refusal, found, seen, kvm)))
 
 
 def _engine() -> tuple[Engine | None, EngineError | None]:
-    """Return the engine that a run would find running, or why there is none."""
+    """Return the running engine that a run would use, or the reason why there is none."""
     try:
         return connect(), None
     except NoEngineError as error:
@@ -59,7 +61,7 @@ def _survey(
 
 
 def _boot(engine: Engine | None, found: image.ImageInfo | None, run: str) -> accel.HostKvm | None:
-    """Boot a kernel under bare KVM with what is there already; None where too little is."""
+    """Boot a kernel under bare KVM with the kernel and QEMU that are there; None if one is missing."""
     probe = probe_media.cached()
     if engine and found and found.tag == image.TAG and probe:
         asking = accel.KvmProbe(HostShell(engine.client, found.id, run), probe)

@@ -1,11 +1,12 @@
-"""What the doctor knows of a machine, and what she says of it."""
+"""The doctor's input, an inspection, and her output, a report of findings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from conformance.doctor.survey import Survey
-from conformance.engine.client import Engine, NoEngineError
+from conformance.engine.client import Engine
+from conformance.engine.connect_errors import NoEngineError
 from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
 from conformance.host.kvm import HostKvm
@@ -18,18 +19,18 @@ State = Literal["yes", "no", "unknown"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The state of one requirement.
 
     Attributes:
-        id: for scripts.
-        title: for people.
-        state: whether it is there.
-        seen: what was seen.
-        means: what follows for modes and features.
-        remedy: what to change; empty where it is there.
-        features: features that cannot be asked without it.
-        modes: modes that cannot be asked without it.
-        vital: nothing at all can be asked without it.
+        id: its name for scripts.
+        title: its name for people.
+        state: whether the machine meets it.
+        seen: the observed value.
+        means: the consequence for modes and features.
+        remedy: how to meet it; empty if the machine does.
+        features: features that cannot be tested without it.
+        modes: modes that cannot be tested without it.
+        vital: whether nothing at all can be tested without it.
     """
 
     id: str
@@ -44,38 +45,38 @@ class Finding:
 
     @property
     def costs(self) -> bool:
-        """Say whether something cannot be asked without this."""
+        """Return whether something cannot be tested without this."""
         return self.vital or bool(self.modes or self.features)
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that was found."""
+    """All findings."""
 
     findings: tuple[Finding, ...]
 
     @property
     def nothing_runs(self) -> bool:
-        """Say whether nothing can be asked here."""
+        """Return whether nothing can be tested here."""
         return any(one.vital and one.state == "no" for one in self.findings)
 
     @property
     def everything_runs(self) -> bool:
-        """Say whether everything can be asked here, and that is certain."""
+        """Return whether everything can certainly be tested here."""
         return not any(one.state != "yes" and one.costs for one in self.findings)
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the findings are made from.
+    """The facts that findings are made from.
 
     Attributes:
-        contract: for the modes.
-        engine: the engine that answers, if one does.
-        refusal: why none does.
-        image: an image that it has, if it has one.
-        survey: of the engine's machine; none where it could not be looked at.
-        kvm: whether that machine's KVM runs a kernel; none where that could not be tried.
+        contract: the contract, for its modes.
+        engine: the engine that answers, if any.
+        refusal: the reason why none does.
+        image: an image for tests that the engine has, if any.
+        survey: the survey of the engine's machine; None if it could not be examined.
+        kvm: whether that machine's KVM boots a kernel; None if that could not be tried.
     """
 
     contract: Contract
@@ -87,7 +88,7 @@ class Inspection:
 
     @property
     def local(self) -> bool:
-        """Say whether containers run, or would run, on this machine."""
+        """Return whether containers run, or would run, on this machine."""
         return self.engine.local if self.engine else isinstance(self.refusal, NoEngineError)
 
     @property
@@ -95,6 +96,6 @@ class Inspection:
         """Return the contract's modes."""
         return [modes.from_contract(self.contract, claims.id) for claims in self.contract.modes]
 
-    def those(self, fits: Callable[[Mode], bool]) -> tuple[str, ...]:
+    def mode_ids(self, fits: Callable[[Mode], bool]) -> tuple[str, ...]:
         """Return the ids of the modes that fit."""
         return tuple(one.id for one in self.modes if fits(one))

@@ -1,7 +1,8 @@
-"""Looking at the machine where containers run: through an engine that has an image, or here.
+"""A survey of the machine where containers run: through an engine that has an image, or of this machine.
 
-The same two scripts are run either way, so that an engine elsewhere is looked at as this machine is. What can be tried
-is tried: a module that is not loaded yet, a kernel may load by itself.
+Both ways run the same two shell scripts, so that a remote engine's machine gets the same survey as this one. An image
+has a shell, but no Python library such as psutil. The scripts try things instead of looking for kernel modules: the
+kernel loads some modules on demand.
 """
 
 import re
@@ -9,14 +10,14 @@ import subprocess
 from dataclasses import dataclass
 
 from conformance.container import effective_state
-from conformance.container.container import CANNOT_GRANT, NO_DEVICE
 from conformance.engine.host_shell import HostShell
+from conformance.engine.refusals import CANNOT_GRANT, NO_DEVICE
 from conformance.errors import EngineError
 
 DEVICES = ("/dev/kvm", "/dev/net/tun")
 
 SECONDS = 20
-"""For one script; it takes less than one."""
+"""Limit for one script, which takes less than a second."""
 
 LOOK = r"""
 exec 2>/dev/null
@@ -41,7 +42,7 @@ done
 sed -n 's/^CapBnd:[[:space:]]*/own-capabilities /p' /proc/self/status
 true
 """
-"""Run in the host's namespaces of processes and of the network. Who is not known to be in another one is here."""
+"""Runs in the host's PID and network namespaces. A libvirt process counts unless it is in another network namespace."""
 
 TRY = r"""
 for node in /dev/kvm /dev/net/tun; do
@@ -52,24 +53,24 @@ why=$(ip link add b0 type bridge 2>&1) && echo 'made bridge' || echo "refused br
 why=$(ip link add link b0 name t0 type macvtap mode bridge 2>&1) && echo 'made macvtap' || echo "refused macvtap $why"
 true
 """
-"""Run in a network namespace of its own, with the right to change it."""
+"""Runs in a network namespace of its own, with NET_ADMIN."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was seen.
+    """The facts of a machine.
 
     Attributes:
-        lacking: capabilities that cannot be granted; none where that could not be seen.
-        refused: the engine was asked for ``--privileged``, and did not start it.
-        apparmor: whether the kernel has it enabled.
-        cgroup_version: of the control groups.
-        undelegated: whether version 2 is mounted without nsdelegate (:mod:`conformance.host.cgroup_options`).
-        virtualization: the processor's flag, ``vmx`` or ``svm``; empty where it has none.
-        iommu_groups: how many there are.
+        lacking: capabilities that the engine cannot grant; None if unknown.
+        refused: whether the engine refused to start a ``--privileged`` container.
+        apparmor: whether the kernel has AppArmor enabled.
+        cgroup_version: 1 or 2.
+        undelegated: whether cgroup v2 is mounted without nsdelegate (:mod:`conformance.host.cgroup_options`).
+        virtualization: the processor's flag, ``vmx`` or ``svm``; empty if it has none.
+        iommu_groups: the number of IOMMU groups.
         libvirt: signs of another libvirt in the host's network.
-        devices: what opening each says: ``opens``, ``absent``, or why it cannot be opened.
-        links: what making each kind says: ``made``, or why it cannot be made; empty where it could not be tried.
+        devices: for each device ``opens``, ``absent``, or the error when opening it.
+        links: for each type of link ``made``, or the error when creating it; empty if it could not be tried.
     """
 
     lacking: frozenset[str] | None
@@ -85,13 +86,13 @@ class Survey:
 
 
 def here() -> Survey:
-    """Look at this machine; what takes rights that this user lacks stays unknown."""
+    """Survey this machine; facts for which this user lacks the rights stay unknown."""
     tried = _run(["sh", "-c", TRY], own_network=True)
     return parse(_run(["sh", "-c", LOOK]), tried)
 
 
 def _run(command: list[str], *, own_network: bool = False) -> str:
-    """Return what a command writes; nothing where it cannot be run."""
+    """Return a command's output; empty if it cannot run."""
     prefix = ["unshare", "--net"] if own_network else []
     try:
         done = subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -101,10 +102,10 @@ def _run(command: list[str], *, own_network: bool = False) -> str:
 
 
 def through(shell: HostShell) -> Survey:
-    """Look at an engine's machine from containers that are gone afterwards.
+    """Survey an engine's machine from temporary containers.
 
     Args:
-        shell: on that machine; without ``ip`` links are not tried.
+        shell: runs scripts on that machine; if its image lacks ``ip``, links are not tried.
 
     Raises:
         EngineError: the engine refused or is gone.
@@ -115,14 +116,14 @@ def through(shell: HostShell) -> Survey:
         network_mode="host",
         pid_mode="host",
         cap_add=["SYS_PTRACE"],
-        security_opt=["apparmor=unconfined"],  # its default profile does not let another's namespaces be seen
+        security_opt=["apparmor=unconfined"],  # docker-default hides other processes' namespaces
     )
     seen += _privileged(shell)
     return parse(seen, _attempt(shell))
 
 
 def _privileged(shell: HostShell) -> str:
-    """Return, as LOOK would, which capabilities --privileged gives; nothing where the engine does not start it."""
+    """Return a line as from LOOK with the capabilities of --privileged, or the line ``refused``."""
     command = ["sed", "-n", r"s/^CapBnd:[[:space:]]*/granted /p", "/proc/self/status"]
     try:
         return shell.output(command, seconds=SECONDS, privileged=True)
@@ -145,10 +146,10 @@ def _attempt(shell: HostShell) -> str:
             absent.append(missing["path"])
 
 
-def parse(looked: str, tried: str) -> Survey:
-    """Read the output of :data:`LOOK` and :data:`TRY`."""
+def parse(facts: str, tried: str) -> Survey:
+    """Parse the output of :data:`LOOK` and :data:`TRY`."""
     seen: dict[str, list[str]] = {}
-    for line in looked.splitlines():
+    for line in facts.splitlines():
         key, _, value = line.partition(" ")
         seen.setdefault(key, []).append(value.strip())
     answers = re.findall(r"^(opens|absent|closed|made|refused) (\S+) ?(.*)$", tried, re.MULTILINE)
@@ -162,13 +163,13 @@ def parse(looked: str, tried: str) -> Survey:
         iommu_groups=len(seen.get("iommu", [])),
         libvirt=tuple(seen.get("libvirt", [])),
         devices={what: why or how for how, what, why in answers if what in DEVICES},
-        # A container without ip is no evidence.
+        # An image without ip tells nothing about links.
         links={what: why or how for how, what, why in answers if what not in DEVICES and "not found" not in why},
     )
 
 
 def _lacking(seen: dict[str, list[str]]) -> frozenset[str] | None:
-    """Return what --privileged does not give: by its word, else by what the engine or, without one, this user has."""
+    """Return the capabilities that --privileged lacks: as seen in one, else as the engine or this user lacks them."""
     masks = seen.get("granted") or seen.get("engine-capabilities") or seen.get("own-capabilities")
     if not masks or "last-capability" not in seen:
         return None

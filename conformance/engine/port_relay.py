@@ -18,7 +18,7 @@ import docker
 import docker.errors
 import requests
 
-from conformance.engine import labels
+from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.exec_stream import LATER, STDERR, STDOUT, Frames, Stream
 from conformance.errors import EngineError
@@ -185,6 +185,7 @@ class Relay:
                 created = self._client.api.create_container(
                     self._image,
                     command=FOREVER,
+                    name=names.new(self._run, "relay"),
                     labels={labels.RUN: self._run},
                     stop_signal="SIGKILL",  # the first process of a container ignores SIGTERM
                     host_config=self._client.api.create_host_config(network_mode="host", userns_mode="host"),
@@ -202,7 +203,9 @@ class Relay:
         with engine_errors():
             state = self._client.api.inspect_container(self._container)["State"]
         if not state["Running"]:
-            raise EngineError("the container through which libvirt is reached has ended: someone else stopped it")
+            raise EngineError(
+                f"the relay container {self._container[:12]}, through which libvirt is reached, has ended", "run again"
+            )
 
     def socket_to(self, port: int) -> Path:
         """Return the UNIX socket that leads to a port; it stays until :meth:`close`.
@@ -221,7 +224,7 @@ class Relay:
                 self._listeners[port] = listener
                 self._begin(self._accept, listener, port)
         except OSError as error:
-            raise EngineError(f"no socket can be made: {error}", "TMPDIR names another folder") from error
+            raise EngineError(f"no UNIX socket can be made: {error}", "set TMPDIR to another folder") from error
         return path
 
     def close(self) -> None:

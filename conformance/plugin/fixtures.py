@@ -24,17 +24,43 @@ from conformance.host import network, network_leftovers, network_lock
 from conformance.host.pci import PciPool
 from conformance.installers import debian_mirror
 from conformance.installers.user_iso import UserIso
-from conformance.installers.windows import user_iso as windows_
+from conformance.installers.windows import user_iso as windows_isos
 from conformance.installers.windows.user_iso import Windows
-from conformance.media import debian as debian_
+from conformance.media import debian as debian_media
 from conformance.model.mode import Mode
-from conformance.plugin.state import GIVEN, JUDGED, PROGRESS, QUESTION, RUN, WINDOWS
+from conformance.plugin.state import CHECK, OPTIONS, SESSION
 from conformance.run import cleanup
 from conformance.run.check import Check
 from conformance.run.context import Run
 
 if TYPE_CHECKING:
     from testinfra.host import Host as Inside
+
+__all__ = [
+    "_container",
+    "_host_network_lock",
+    "_kvm_guests",
+    "boot",
+    "boot_under_kvm",
+    "connection",
+    "container",
+    "container_host",
+    "debian",
+    "evidence",
+    "guests",
+    "host_before",
+    "install",
+    "macvtap_link",
+    "mode",
+    "pci_pool",
+    "peer_network",
+    "run",
+    "running",
+    "start_guest",
+    "user_iso",
+    "windows",
+]
+"""The fixtures; a ``conftest.py`` of suites imports them, and pytest limits them to its folder."""
 
 
 class Boot(Protocol):
@@ -67,61 +93,63 @@ class Install(Protocol):
 
 @pytest.fixture(scope="session")
 def run(request: pytest.FixtureRequest) -> Run:
-    """What this run has."""
-    return request.config.stash[RUN]
+    """The run: its contract, engine, host, image and options."""
+    return request.config.stash[SESSION].prepared_run
 
 
 @pytest.fixture(scope="session")
 def user_iso(request: pytest.FixtureRequest) -> UserIso:
-    """The medium that the user gave; for tests that are marked ``user_iso``."""
-    medium = request.config.stash[GIVEN]
-    assert medium  # noqa: S101  - without one the test is not asked
+    """The medium of ``--libvirt-iso``; for tests with the marker ``user_iso``."""
+    medium = request.config.stash[OPTIONS].user_iso
+    assert medium  # noqa: S101  - without it, the marker deselects the test
     return medium
 
 
 @pytest.fixture(scope="session")
 def macvtap_link(request: pytest.FixtureRequest) -> str:
-    """The link that the user named; for tests that are marked ``macvtap_link``."""
-    return str(request.config.getoption("macvtap_link"))
+    """The network interface of ``--libvirt-macvtap-link``; for tests with the marker ``macvtap_link``."""
+    return str(request.config.stash[OPTIONS].macvtap_link)
 
 
 @pytest.fixture(scope="session")
 def mode(request: pytest.FixtureRequest) -> Mode:
-    """The mode that is asked about."""
+    """The permission mode of the container; each test runs once in each chosen mode."""
     chosen: Mode = request.param
     return chosen
 
 
 @pytest.fixture(scope="session")
 def peer_network(run: Run) -> PeerNetwork:
-    """A server beyond the NAT."""
+    """A network with a server outside of the container, for traffic from guests."""
     return run.peer_network
 
 
 @pytest.fixture(scope="session")
-def _alone(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[None]:
-    """In the host's network, no other run is there as well."""
+def _host_network_lock(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[None]:
+    """A lock on the host's network, for modes that use it: no other run is in it."""
     if not mode.host_network:
         yield
         return
-    progress = request.config.stash[PROGRESS]
+    progress = request.config.stash[SESSION].progress
     with network_lock.held(lambda text: progress(f"{mode.id}: {text}"), address=network_lock.address(run.engine.info)):
-        cleanup.sweep(run.engine.client, alone=True)  # whoever was waited for may have been killed
+        cleanup.sweep(run.engine.client, alone=True)  # the run before may have been killed
         yield
 
 
 @pytest.fixture(scope="session")
-def host_before(request: pytest.FixtureRequest, run: Run, mode: Mode, _alone: None) -> Iterator[frozenset[str]]:
-    """The host's links, routes and firewall rules before the mode's container; only in the host's network."""
+def host_before(
+    request: pytest.FixtureRequest, run: Run, mode: Mode, _host_network_lock: None
+) -> Iterator[frozenset[str]]:
+    """The host's links, routes and firewall rules before the container started; empty without the host's network."""
     if not mode.host_network:
         yield frozenset()
         return
     network_leftovers.remember(run.shell)
     yield network.snapshot(run.shell)
-    progress = request.config.stash[PROGRESS]
-    with contextlib.suppress(EngineError):  # what is left then, the end of the session says once
+    progress = request.config.stash[SESSION].progress
+    with contextlib.suppress(EngineError):  # the end of the session reports leftovers once
         for line in cleanup.restore_network(run.engine.client, run.id):
-            progress(f"{mode.id}: removed what a killed container had left {line}")
+            progress(f"{mode.id}: removed leftovers of a killed container: {line}")
 
 
 @pytest.fixture(scope="session")
@@ -132,9 +160,9 @@ def _container(
     peer_network: PeerNetwork,
     host_before: frozenset[str],  # noqa: ARG001  - must be taken before
 ) -> Iterator[Container]:
-    progress = request.config.stash[PROGRESS]
+    progress = request.config.stash[SESSION].progress
     container = run.container(mode, network=peer_network.network)
-    request.config.stash[JUDGED] = container
+    request.config.stash[SESSION].container = container
     try:
         progress(f"{mode.id}: starting the container, waiting for libvirt to answer")
         container.start()
@@ -152,7 +180,7 @@ def _container(
 
 @pytest.fixture
 def container(_container: Container) -> Iterator[Container]:
-    """The image under test, running in the mode; a test that ends it by anything but a clean stop has failed."""
+    """The running container of the image under test; a test fails if the container ends with an exit status."""
     _container.revive()
     _container.mark()
     yield _container
@@ -162,14 +190,14 @@ def container(_container: Container) -> Iterator[Container]:
 
 @pytest.fixture
 def connection(container: Container) -> "libvirt.virConnect":
-    """libvirt, over TCP on the published port."""
+    """A connection to the container's libvirt, by TCP on the published port."""
     return container.connection
 
 
 @pytest.fixture
 def container_host(container: Container) -> "Inside":
-    """The container seen from inside."""
-    # testinfra is a pytest plugin as well: imported any earlier, pytest could not rewrite its assertions.
+    """The container as a testinfra host: its files, processes and commands."""
+    # testinfra is a pytest plugin, too: after an earlier import, pytest could not rewrite its assertions.
     from conformance.container.testinfra_backend import look_into
 
     return look_into(container)
@@ -177,21 +205,21 @@ def container_host(container: Container) -> "Inside":
 
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What the record keeps beside the guests' reports."""
-    return request.node.stash[QUESTION].evidence  # type: ignore[no-any-return]
+    """Evidence for the test's record, in addition to the guests' reports; add keys to it."""
+    return request.node.stash[CHECK].evidence  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")
 def guests(
     request: pytest.FixtureRequest, run: Run, _container: Container, peer_network: PeerNetwork
 ) -> Iterator[Guests]:
-    """The guests of the mode's container."""
+    """All guests of the container; tests use ``boot``, ``running`` or ``start_guest``."""
     made = Guests(
         _container,
         run.probe,
         peer_network,
         run.accel_in(_container),
-        request.config.stash[PROGRESS],
+        request.config.stash[SESSION].progress,
         sharing=ONE_BOOT_FOR_ALL if run.minimise_boots else ONE_BOOT_EACH,
         unbootable_reason=run.unbootable_reason_in(_container),
     )
@@ -202,12 +230,12 @@ def guests(
 @pytest.fixture(scope="session")
 def _kvm_guests(request: pytest.FixtureRequest, run: Run, guests: Guests, peer_network: PeerNetwork) -> Guests:
     if run.accel == "tcg":
-        pytest.skip("KVM was not asked: --accel tcg")
+        pytest.skip("--accel tcg: guests run without KVM")
     if not run.kvm.usable:
         raise Unsupported(run.kvm.seen)
     if guests.accel == "kvm":
         return guests
-    return Guests(guests.container, run.probe, peer_network, "kvm", request.config.stash[PROGRESS])
+    return Guests(guests.container, run.probe, peer_network, "kvm", request.config.stash[SESSION].progress)
 
 
 @pytest.fixture
@@ -219,7 +247,7 @@ def boot(request: pytest.FixtureRequest, guests: Guests, container: Container) -
 @pytest.fixture
 def running(request: pytest.FixtureRequest, guests: Guests, container: Container) -> RunningGuests:  # noqa: ARG001  - must be running
     """Returns a running guest with some devices; one may serve several checks."""
-    check: Check = request.node.stash[QUESTION]
+    check: Check = request.node.stash[CHECK]
 
     def running(*needs: DeviceName, beside: RunningGuest | None = None) -> RunningGuest:
         guest = guests.running(*needs, beside=beside)
@@ -231,7 +259,7 @@ def running(request: pytest.FixtureRequest, guests: Guests, container: Container
 
 @pytest.fixture(scope="session")
 def pci_pool(run: Run) -> PciPool:
-    """The spare PCI devices of the host; one that has none to give cannot be asked."""
+    """The PCI devices of ``--libvirt-pci-device``; without any, the test is skipped as unsupported."""
     _ = run.pci_pool.devices
     return run.pci_pool
 
@@ -239,7 +267,7 @@ def pci_pool(run: Run) -> PciPool:
 @pytest.fixture
 def start_guest(request: pytest.FixtureRequest, guests: Guests, container: Container) -> StartGuest:  # noqa: ARG001  - must be running
     """Starts a guest of the check's own, as a request describes it."""
-    check: Check = request.node.stash[QUESTION]
+    check: Check = request.node.stash[CHECK]
 
     @contextlib.contextmanager
     def start_guest(wanted: GuestRequest) -> Iterator[RunningGuest]:
@@ -252,26 +280,26 @@ def start_guest(request: pytest.FixtureRequest, guests: Guests, container: Conta
 
 @pytest.fixture(scope="session")
 def debian(request: pytest.FixtureRequest, peer_network: PeerNetwork) -> Installation:
-    """Debian's installer, and the mirror that it installs from."""
-    medium = debian_.debian(request.config.stash[PROGRESS])
-    source = debian_mirror.chosen(request.config.getoption("install_mirror"))
+    """Debian's installer, with the mirror of ``--libvirt-install-mirror``."""
+    medium = debian_media.debian(request.config.stash[SESSION].progress)
+    source = debian_mirror.chosen(request.config.stash[OPTIONS].install_mirror)
     debian_mirror.require(source, medium.suite, peer_network)
     return Installation(medium.iso, {"mirror": source})
 
 
 @pytest.fixture(scope="session")
 def windows(request: pytest.FixtureRequest) -> Windows:
-    """What the user wants to be installed; without a medium nothing is asked."""
-    wanted = request.config.stash[WINDOWS]
+    """The Windows installation of ``--libvirt-windows-iso``; without it, the test is skipped."""
+    wanted = request.config.stash[OPTIONS].windows
     if wanted is None:
-        pytest.skip(windows_.NEEDS)
+        pytest.skip(windows_isos.NEEDS)
     return wanted
 
 
 @pytest.fixture
 def install(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Install:  # noqa: ARG001  - must be running
     """Installs a system from a medium, and watches it."""
-    check: Check = request.node.stash[QUESTION]
+    check: Check = request.node.stash[CHECK]
 
     @contextlib.contextmanager
     def install(what: Installation, *, firmware: Firmware) -> Iterator[Watch]:
@@ -290,7 +318,7 @@ def boot_under_kvm(request: pytest.FixtureRequest, _kvm_guests: Guests, containe
 
 def _recorded(request: pytest.FixtureRequest, guests: Guests) -> Boot:
     """Return a fixture that boots guests, and adds each boot to the record's evidence."""
-    check: Check = request.node.stash[QUESTION]
+    check: Check = request.node.stash[CHECK]
 
     def boot(*needs: DeviceName, firmware: Firmware = "bios") -> Guest:
         try:

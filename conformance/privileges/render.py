@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from conformance.model import mode
-from conformance.model.contract import Contract, Exposure, Switch
+from conformance.model import commands, mode
+from conformance.model.contract import Contract, Switch
+from conformance.model.exposure import Exposure
 from conformance.model.record import names
 from conformance.privileges.claims import Holds, Measured, Part, things
 from conformance.privileges.configuration import LEAST, Answer
 from conformance.privileges.search import starts_apart
-from conformance.report.markdown import IMAGE, fingerprint, literal, numbered, shown, table
+from conformance.report.markdown import IMAGE, exposure_text, fingerprint, literal, numbered, table
 
 PROBE = re.compile(r"probe-[0-9a-f]+")
 """A guest's name: as many reasons as guests would say the same."""
@@ -48,7 +49,7 @@ def documented(contract: Contract, found: Sequence[Measured]) -> str:
     for one in contract.exposures:
         cells = [_measured(contract, searches, one.id) for searches in hosts.values()]
         if one.documented not in ("default", "undocumented") and any(cells):
-            rows.append([f"`{shown(one)}`", one.documented, *cells])
+            rows.append([f"`{exposure_text(one)}`", one.documented, *cells])
     return table(
         ["Exposure", "Documented as", *(f"Measured on {literal(called[identity])}" for identity in hosts)], rows
     )
@@ -207,13 +208,13 @@ def recommended(contract: Contract, less: str = LEAST, more: str = "unprivileged
     gone = [one for one in greater.exposures if one not in lesser.exposures]
     dropped = sorted(greater.granted - lesser.granted - {one.id for one in gone})
     lines = [
-        f"```sh\n{mode.shell(lesser.docker_run(IMAGE))}\n```",
+        f"```sh\n{commands.shell(commands.docker_run(lesser, IMAGE))}\n```",
         "As a Compose file:",
-        f"```yaml\n{lesser.compose(IMAGE)}```",
+        f"```yaml\n{commands.compose(lesser, IMAGE)}```",
         f"What `{more}` gives a container, and `{less}` does not:",
         "\n".join(
             [
-                *(f"- `{shown(one)}`: {one.function}" for one in gone),
+                *(f"- `{exposure_text(one)}`: {one.function}" for one in gone),
                 f"- of what an engine gives without being asked: {', '.join(f'`{one}`' for one in dropped)}",
             ]
         ),
@@ -231,7 +232,7 @@ def _title(contract: Contract, feature: str) -> str:
 
 
 def _word(one: Exposure | Switch) -> str:
-    return f"{one.variable}={one.off}" if isinstance(one, Switch) else shown(one)
+    return f"{one.variable}={one.off}" if isinstance(one, Switch) else exposure_text(one)
 
 
 def _need(one: Exposure | Switch) -> str:

@@ -1,4 +1,4 @@
-"""What differs between two sets of records, and what of it is worse."""
+"""Differences between two sets of records, and whether they are worse."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -12,15 +12,15 @@ from conformance.model.record import Identity, Record, names
 from conformance.model.verdict import Verdict
 
 NOISE_RUNS = 3
-"""So many old runs it takes to know how much durations differ by themselves."""
+"""The number of old runs that the noise of durations is estimated from."""
 
 NOISE_SHARE = 0.25
 NOISE_SECONDS = 2.0
-"""Less than this share, or than so many seconds, is no difference whatever the old runs say."""
+"""Differences below this share or this many seconds never count, whatever the old runs' noise."""
 
 
 class Kind(StrEnum):
-    """How something differs."""
+    """The kind of a difference."""
 
     NEWLY_FAILING = "newly failing"
     NEWLY_FLAKY = "newly flaky"
@@ -36,14 +36,14 @@ class Change:
     """One difference.
 
     Attributes:
-        kind: how it differs.
-        worse: whether somebody has to look at it.
-        feature: its id.
-        mode: its id.
-        check: which of the feature's checks; none where it is about all of them.
-        before: what was said; empty where nothing was.
-        after: what is said; likewise.
-        reason: why, of what is said now.
+        kind: the kind of the difference.
+        worse: whether it needs attention.
+        feature: the feature's id.
+        mode: the mode's id.
+        check: the check; empty if the difference is about all checks of the cell.
+        before: the old verdict or duration; empty if there is none.
+        after: the new verdict or duration; empty if there is none.
+        reason: the reason for the new verdict.
     """
 
     kind: Kind
@@ -58,14 +58,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What differs on one host.
+    """The differences on one host.
 
     Attributes:
-        old: the host's name in the old records; none where they do not know it.
-        new: likewise in the new ones.
-        facts: what is said of host and image, where that differs: old and new.
-        changes: what is said of the cells, where that differs.
-        timed: how many cells' durations could be compared.
+        old: the host's name in the old records; None if they do not have it.
+        new: the host's name in the new records; None if they do not have it.
+        facts: old and new value of each fact of host and image that differs.
+        changes: the differences of cells.
+        timed: the number of cells with comparable durations.
     """
 
     old: str | None
@@ -76,7 +76,7 @@ class Comparison:
 
     @property
     def worse(self) -> bool:
-        """Say whether anything is."""
+        """Return whether any difference is worse."""
         return any(change.worse for change in self.changes)
 
 
@@ -87,8 +87,8 @@ Place = tuple[str, str, str]
 def compare(contract: Contract, old: Iterable[Record], new: Iterable[Record]) -> list[Comparison]:
     """Compare two sets of records, host by host.
 
-    A host is compared with itself, whatever its image is called; one host alone with one alone, whatever these are
-    called. Of each check the newest answer counts, and whether the others contradict it.
+    A host is compared with itself, whatever its image's name. If each set has a single host, these are compared,
+    whatever their names. Of each check the newest verdict counts, or all verdicts if identical runs disagree.
     """
     before, after = matrix.build(contract, old), matrix.build(contract, new)
     called = names(host.host for host in (*before, *after))
@@ -139,7 +139,7 @@ def _compare(
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a set of records says of one check: its newest answer, and those that contradict each other."""
+    """A check in one set of records: its newest record, and the records of identical runs that disagree."""
 
     record: Record
     conflict: Sequence[Record]
@@ -178,7 +178,7 @@ def _answers(host: HostMatrix | None) -> dict[Place, _Answer]:
 
 
 def _checks(host: HostMatrix | None) -> dict[tuple[str, str], frozenset[str]]:
-    """Return the names of the suite's checks of each cell that was asked at all."""
+    """Return the names of the suite's checks, for each cell with records."""
     cells = host.cells if host else {}
     return {place: frozenset(cell.records[-1].checks) for place, cell in cells.items()}
 
@@ -192,7 +192,7 @@ def _change(
 ) -> Change | None:
     feature, mode, check = place
     if after is None:
-        # What the suite no longer has, nobody misses; what it has and nobody asked is an answer that was lost.
+        # A check that was removed from the suite is no loss; a check that did not run is.
         gone = (feature, mode) in listed and not {check, check.partition("[")[0]} & listed[feature, mode]
         kind, worse = Kind.REMOVED, bool(before and before.record.verdict.decided and not gone)
     elif before is None:
@@ -202,15 +202,15 @@ def _change(
         if found is None:
             return None
         kind, worse = found
-    said, says = before.words if before else "", after.words if after else ""
+    old, new = before.words if before else "", after.words if after else ""
     if before and after and _ran_otherwise(before, after):
-        said, says = f"{said} ({before.record.accel})", f"{says} ({after.record.accel})"
+        old, new = f"{old} ({before.record.accel})", f"{new} ({after.record.accel})"
     why = matrix.reason(contract, after.record) if after else ""
-    return Change(kind, worse, feature, mode, check, said, says, why)
+    return Change(kind, worse, feature, mode, check, old, new, why)
 
 
 def _kind(before: _Answer, after: _Answer) -> tuple[Kind, bool] | None:
-    """Say how two answers to one question differ, and whether that is worse."""
+    """Return the kind of difference between two results of a check, and whether it is worse."""
     if after.conflict:
         return None if before.conflict else (Kind.NEWLY_FLAKY, not before.wrong)
     if (after.wrong and not before.wrong) or (before.worked and after.record.verdict is Verdict.KNOWN_FAILURE):
@@ -241,21 +241,21 @@ def _facts(old: HostMatrix, new: HostMatrix) -> dict[str, tuple[str, str]]:
 
 
 def _slower(old: HostMatrix, new: HostMatrix) -> tuple[int, list[Change]]:
-    """Compare how long cells took, where it is known how much that differs by itself.
+    """Compare durations of cells for which the noise is known.
 
-    Which check pays for a container and for a shared boot depends on what else is asked, so only runs that asked a
-    mode the same count. A cell is slower if its fastest new run took longer than its slowest old one, by more than the
-    old ones differ from each other.
+    The start of a container and of a shared guest counts for the check that runs first, so only runs with the same
+    checks in the mode are comparable. A cell is slower if its fastest new run took longer than its slowest old run, by
+    more than the old runs differ from each other.
 
     Returns:
-        How many cells could be compared, and those that are slower.
+        The number of comparable cells, and the slower ones.
     """
     if old.host.identity != new.host.identity:
         return 0, []
     timed, slower = 0, []
     for (feature, mode), cell in new.cells.items():
-        asked = _asked(new, mode)[cell.run]
-        before, after = _seconds(old, cell, asked), _seconds(new, cell, asked)
+        ran = _checks_by_run(new, mode)[cell.run]
+        before, after = _seconds(old, cell, ran), _seconds(new, cell, ran)
         if len(before) < NOISE_RUNS or not all(one.verdict.decided for one in cell.records):
             continue
         timed += 1
@@ -266,75 +266,75 @@ def _slower(old: HostMatrix, new: HostMatrix) -> tuple[int, list[Change]]:
 
 
 def _range(seconds: Sequence[float]) -> str:
-    """Say how long something took, of times that are sorted."""
+    """Return sorted durations as text."""
     if len(seconds) == 1:
         return f"{seconds[0]:.1f} s"
     return f"{seconds[0]:.1f} to {seconds[-1]:.1f} s in {len(seconds)} runs"
 
 
-def _seconds(host: HostMatrix, cell: Cell, asked: set[tuple[str, str]]) -> list[float]:
-    """Return how long a cell took in each of a host's runs that can be compared with it, the shortest first.
+def _seconds(host: HostMatrix, cell: Cell, ran: set[tuple[str, str]]) -> list[float]:
+    """Return a cell's durations in a host's comparable runs, shortest first.
 
     Args:
-        host: whose runs.
-        cell: what is compared.
-        asked: what its run asked in its mode.
+        host: the host with the runs.
+        cell: the cell to compare with.
+        ran: the checks that its run had in its mode.
     """
     feature, mode = cell.records[0].feature, cell.records[0].mode
     runs = host.history.get((feature, mode), ())
     if not runs:
         return []
-    newest, by_run = runs[-1].records[0], _asked(host, mode)
+    newest, by_run = runs[-1].records[0], _checks_by_run(host, mode)
     return sorted(
         sum(record.seconds for record in one.records)
         for one in runs
-        if by_run[one.run] == asked
-        and (_said(one), one.accels) == (_said(cell), cell.accels)
+        if by_run[one.run] == ran
+        and (_verdicts(one), one.accels) == (_verdicts(cell), cell.accels)
         and (one.records[0].host, one.records[0].image.id) == (newest.host, newest.image.id)
     )
 
 
-def _said(cell: Cell) -> dict[str, Verdict]:
+def _verdicts(cell: Cell) -> dict[str, Verdict]:
     return {record.check: record.verdict for record in cell.records}
 
 
-def _asked(host: HostMatrix, mode: str) -> dict[str, set[tuple[str, str]]]:
-    """Return what each run asked in a mode."""
-    asked: dict[str, set[tuple[str, str]]] = defaultdict(set)
+def _checks_by_run(host: HostMatrix, mode: str) -> dict[str, set[tuple[str, str]]]:
+    """Return the checks of each run in a mode."""
+    checks: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for record in host.records:
         if record.mode == mode:
-            asked[record.run].add((record.feature, record.check))
-    return asked
+            checks[record.run].add((record.feature, record.check))
+    return checks
 
 
-# ---------------------------------------------------------------------------------------------- for people
+# ---------------------------------------------------------------------------------------------- as text
 
 
 def render(contract: Contract, compared: Sequence[Comparison]) -> str:
-    """Say what differs, the worst first; checks of a cell for which the same is said stand together."""
+    """Return the differences as text, worst first; equal differences of a cell's checks are grouped."""
     return "\n\n".join("\n".join(_lines(contract, one)) for one in compared)
 
 
 def _lines(contract: Contract, compared: Comparison) -> Iterator[str]:
     if compared.new is None:
-        yield f"{compared.old}: nothing new is recorded"
+        yield f"{compared.old}: no new records"
     elif compared.old is None:
-        yield f"{compared.new}: nothing old is recorded"
+        yield f"{compared.new}: no old records"
     else:
-        yield f"{compared.new}: " + ("" if compared.changes else "no verdict differs")
-    yield from (f"  {name}: {said or '(none)'} -> {says or '(none)'}" for name, (said, says) in compared.facts.items())
+        yield f"{compared.new}: " + ("" if compared.changes else "all verdicts are the same")
+    yield from (f"  {name}: {old or '(none)'} -> {new or '(none)'}" for name, (old, new) in compared.facts.items())
     titles = {feature.id: feature.title for feature in contract.features}
     for kind in Kind:
         together: dict[tuple[str, str, str], list[str]] = defaultdict(list)
         for change in compared.changes:
             if change.kind is kind:
-                said = " -> ".join(filter(None, (change.before, change.after)))
+                values = " -> ".join(filter(None, (change.before, change.after)))
                 why = f": {' '.join(change.reason.split())}" if change.reason else ""
-                together[change.mode, titles.get(change.feature, change.feature), said + why].append(change.check)
+                together[change.mode, titles.get(change.feature, change.feature), values + why].append(change.check)
         if together:
             yield f"  {kind}" + (" (worse)" if any(one.worse for one in compared.changes if one.kind is kind) else "")
-        for (mode, title, said), checks in together.items():
-            yield f"    {mode} | {title} | {said}"
+        for (mode, title, values), checks in together.items():
+            yield f"    {mode} | {title} | {values}"
             yield from (f"      {check}" for check in checks if check)
     if compared.old and compared.new and not compared.timed:
-        yield f"  durations are not compared: that takes {NOISE_RUNS} old runs of one host and image, asked the same"
+        yield f"  durations are not compared: needs {NOISE_RUNS} old runs of the same checks on one host and image"

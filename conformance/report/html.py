@@ -1,7 +1,7 @@
-"""The report: one HTML page that needs nothing beside itself, made of the contract and the records.
+"""The report: one self-contained HTML page, made from the contract and the records.
 
-Whatever comes from records was written by guests, daemons and other machines: it is escaped, what a browser would take
-for more than text is replaced, and the page forbids itself scripts and the network.
+Records contain text from guests, daemons and other machines. The page escapes it, replaces control characters, and
+forbids scripts and network access.
 """
 
 import base64
@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from conformance.model import mode
+from conformance.model import commands, mode
 from conformance.model.contract import Contract, Feature, ModeClaims
 from conformance.model.matrix import Cell, HostMatrix, build
 from conformance.model.record import Record, names
@@ -25,26 +25,26 @@ from conformance.report import diff, markdown
 from conformance.report.diff import Comparison, Kind
 
 HISTORY = 20
-"""So many runs of a cell are listed."""
+"""The number of runs that a cell lists."""
 
 UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, and what turns the direction of the text around it (Unicode, UAX #9)."""
+"""Control characters, and those that change the direction of text (Unicode, UAX #9)."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass
 class Boot:
-    """A guest of the evidence.
+    """A guest in the evidence.
 
     Attributes:
-        id: of its section.
-        domain: its name.
-        facts: what is said of it in a line.
+        id: the id of its section.
+        domain: the domain's name.
+        facts: firmware, accelerator and duration, in one line.
         xml: the domain's definition.
-        events: what it reported, one JSON object a line.
-        screenshot: a PNG in base64; empty where there is none.
-        places: ids and names of the cells that it answered for.
+        events: its report, one JSON object a line.
+        screenshot: a PNG in base64; empty if there is none.
+        places: ids and titles of the cells that used it.
     """
 
     id: str
@@ -58,14 +58,14 @@ class Boot:
 
 @dataclass(frozen=True)
 class Check:
-    """What a run says of one check.
+    """One check of a cell.
 
     Attributes:
         record: its record.
-        source: who knows that it fails; empty where it is not known to.
-        error: what ended it, where that says more than the reason does.
-        seen: what else the evidence has, by its name.
-        boots: the guests that were used.
+        source: the source of the known failure; empty if the check is not known to fail.
+        error: the full error, if it has more than the reason.
+        seen: the other evidence, by name.
+        boots: the guests that it used.
     """
 
     record: Record
@@ -77,23 +77,23 @@ class Check:
 
 @dataclass(frozen=True)
 class ModeCell:
-    """A cell, and all that opens with it.
+    """A cell and the section that it opens.
 
     Attributes:
-        id: of its section.
-        feature: what it is about.
-        mode: in which mode.
-        cell: what is shown.
-        word: that, as people write it.
-        beside: what else is wrong, likewise; empty unless it is flaky.
-        style: the class that gives it its colour.
-        reasons: why it is not simply *works*.
+        id: the id of its section.
+        feature: the cell's feature.
+        mode: the cell's mode.
+        cell: the shown cell.
+        word: its verdict as text.
+        beside: for a flaky cell, the bad verdict of its steady checks as text; empty if none.
+        style: its CSS class.
+        reasons: why the verdict is not *works*.
         changed: whether the newest run changed it.
-        command: the container, as a ``docker run`` command.
-        checks: what its run says.
-        others: where it is flaky, what other runs say.
-        history: what its runs said, the newest first.
-        older: how many more there are.
+        command: the container as a ``docker run`` command.
+        checks: the checks of the shown run.
+        others: for a flaky cell, checks of other runs with different verdicts.
+        history: the cell in each of its runs, newest first.
+        older: the number of runs that are not listed.
     """
 
     id: str
@@ -113,12 +113,12 @@ class ModeCell:
 
     @property
     def bad(self) -> bool:
-        """Say whether somebody has to look at it."""
+        """Return whether this needs attention."""
         return self.cell.flaky is not None or self.cell.verdict.bad
 
     @property
     def seconds(self) -> float:
-        """Return how long its checks took."""
+        """Return the duration of its checks."""
         return sum(record.seconds for record in self.cell.records)
 
 
@@ -127,17 +127,17 @@ class Sheet:
     """One host's part of the page.
 
     Attributes:
-        id: of its section.
-        name: what the host is called.
+        id: the id of its section.
+        name: the host's name.
         matrix: its cells.
-        fingerprint: where it was measured, in a line.
-        image: what was judged, likewise.
-        runs: how many runs there are.
-        before: when the last run before the newest one was; empty where that is the first.
-        changed: what the newest run changed.
+        fingerprint: the host's facts in one line.
+        image: the image in one line.
+        runs: the number of runs.
+        before: the time of the run before the newest one; empty if there is none.
+        changed: the changes by the newest run.
         rows: the cells, by feature.
-        boots: the guests of the evidence.
-        counts: how many cells say what.
+        boots: the guests in the evidence.
+        counts: the number of cells with each verdict.
     """
 
     id: str
@@ -159,13 +159,13 @@ class Sheet:
 
 
 def render(contract: Contract, records: Iterable[Record]) -> str:
-    """Write the page; the same contract and records make the same bytes."""
+    """Return the page; the same contract and records make the same bytes."""
     hosts = build(contract, records)
     called = names(host.host for host in hosts)
     sheets = [_sheet(contract, host, f"h{number}", called[host.host.identity]) for number, host in enumerate(hosts)]
     styles = [*Verdict, "flaky"]
     templates = _templates()
-    # Nothing goes into it but numbers and verdicts: escaping for HTML does not make text safe in a style sheet.
+    # Only numbers and verdicts go into it: escaping for HTML does not make text safe in a style sheet.
     style = templates.get_template("page.css.jinja").render(styles=styles, modes=len(contract.modes), hosts=len(sheets))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return templates.get_template("page.html.jinja").render(
@@ -194,7 +194,7 @@ def _shown(value: Any) -> Any:
     return UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", value) if type(value) is str else value
 
 
-# ---------------------------------------------------------------------------------------- what the page says
+# ---------------------------------------------------------------------------------------- contents
 
 
 def _sheet(contract: Contract, host: HostMatrix, section: str, name: str) -> Sheet:
@@ -230,7 +230,7 @@ def _sheet(contract: Contract, host: HostMatrix, section: str, name: str) -> She
 
 
 def _since(contract: Contract, host: HostMatrix) -> tuple[str, Comparison | None]:
-    """Compare the newest run with all that was known before it; what it did not ask has not changed."""
+    """Compare the newest run with all earlier ones; cells that it did not test are unchanged."""
     newest = host.records[-1].run
     old = [record for record in host.records if record.run != newest]
     if not old:
@@ -242,7 +242,7 @@ def _since(contract: Contract, host: HostMatrix) -> tuple[str, Comparison | None
 
 
 def when(record: Record) -> str:
-    """Say when something was recorded."""
+    """Return the time of a record, in UTC."""
     return f"{record.time:%Y-%m-%d %H:%M} UTC"
 
 
@@ -260,7 +260,7 @@ def _place(
     beside = cell.flaky.beside.words if cell.flaky and cell.flaky.beside else ""
     reasons = cell.reasons or ((feature.unasked,) if not cell.records and feature.unasked else ())
     checks, others = (
-        [_check(contract, record, boots.of(record, name, f"{feature.title}, {claims.id}")) for record in records]
+        [_check(contract, record, boots.of_record(record, name, f"{feature.title}, {claims.id}")) for record in records]
         for records in (cell.records, cell.flaky.others if cell.flaky else ())
     )
     return ModeCell(
@@ -273,7 +273,9 @@ def _place(
         style="flaky" if cell.flaky else cell.verdict,
         reasons=reasons,
         changed=(feature.id, claims.id) in touched,
-        command=mode.shell(mode.from_contract(contract, claims.id).docker_run(host.image.tag, restart=False)),
+        command=commands.shell(
+            commands.docker_run(mode.from_contract(contract, claims.id), host.image.tag, restart=False)
+        ),
         checks=checks,
         others=others,
         history=history[:HISTORY],
@@ -298,10 +300,10 @@ def _check(contract: Contract, record: Record, boots: Sequence[Boot]) -> Check:
 
 
 class _Boots:
-    """The guests of one host's evidence, each once: a boot answers for several checks.
+    """The guests in one host's evidence, without duplicates: several checks can use one boot.
 
     Args:
-        prefix: of their sections' ids.
+        prefix: prefix of their sections' ids.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -312,8 +314,8 @@ class _Boots:
     def all(self) -> list[Boot]:
         return list(self._known.values())
 
-    def of(self, record: Record, place: str, title: str) -> list[Boot]:
-        """Return the guests that a record names, and note which cell they answered for."""
+    def of_record(self, record: Record, place: str, title: str) -> list[Boot]:
+        """Return the guests of a record, and add the cell to the places that used them."""
         guests = record.evidence.get("guests")
         found = (
             [self._boot(record, guest) for guest in guests if isinstance(guest, dict)]
@@ -341,13 +343,13 @@ class _Boots:
                 screenshot=_png(guest.get("screenshot")),
             )
             self._known[record.run, domain, xml] = boot
-        # One that stays is asked again and again, and its report grows.
+        # Several checks use a persistent guest, and its report grows.
         boot.events = max(boot.events, events, key=len)
         return boot
 
 
 def _png(kept: object) -> str:
-    """Return a screenshot as it goes into the page; nothing where it is none."""
+    """Return a screenshot in base64 for the page; empty if it is not a PNG."""
     try:
         picture = base64.b64decode(kept, validate=True) if isinstance(kept, str) else b""
     except (binascii.Error, ValueError):

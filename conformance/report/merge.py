@@ -1,4 +1,4 @@
-"""Merging: the records of many runners become one folder's, a file for each run."""
+"""Merge the records of many runners into one folder, a file for each run."""
 
 import contextlib
 from collections.abc import Iterable, Sequence
@@ -10,17 +10,17 @@ from conformance.model import record
 from conformance.model.record import Record
 
 Name = str
-"""How a run's file is called: after its host and its id, so that it tells runs apart."""
+"""The name of a run's file: its host and its id, so that it is unique."""
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of it.
+    """The result of a merge.
 
     Attributes:
-        written: files of runs that are new, or longer than they were.
-        known: how many runs were there already.
-        twins: names that more than one machine has.
+        written: files of runs that are new, or longer than before.
+        known: the number of runs that were already there.
+        twins: host names of more than one machine.
     """
 
     written: tuple[Name, ...]
@@ -31,18 +31,18 @@ class Merged:
 def merge(places: Sequence[Path], into: Path) -> Merged:
     """Put the records of files and of folders into one folder.
 
-    A run is known by what its records say, not by what its file is called. What was fetched twice is there once, and
-    of a run that was fetched before its end the longer part is kept. Nothing is written unless all can be read.
+    The records identify a run, not the name of its file. Duplicates are merged; of an incomplete and a complete copy
+    the longer one is kept. Nothing is written unless all files can be read.
 
     Raises:
-        HarnessError: something is no record, two files say different things of one run, or it cannot be written.
+        HarnessError: a line is not a record, two copies of a run contradict each other, or a file cannot be written.
     """
     before = _runs(sorted(into.glob("*.jsonl")))
     for name in before:
         if not (into / name).exists():
             raise HarnessError(
-                f"{into} has the records of {name} in a file of another name",
-                "move it elsewhere and merge it from there",
+                f"a file in {into} has the records of {name}, but another name",
+                "move that file to another folder and merge it from there",
             )
     brought = _runs(file for place in places for file in _files(place))
     after = {name: _longer(name, before.get(name, []), brought.get(name, [])) for name in {**before, **brought}}
@@ -63,7 +63,7 @@ def _files(place: Path) -> list[Path]:
 
 
 def _runs(files: Iterable[Path]) -> dict[Name, list[Record]]:
-    """Return the records of files, run by run; a file may have several, and a run several files."""
+    """Return the records by run; a file may have several runs, and a run several files."""
     runs: dict[Name, list[Record]] = {}
     for file in files:
         own: dict[Name, list[Record]] = {}
@@ -75,18 +75,18 @@ def _runs(files: Iterable[Path]) -> dict[Name, list[Record]]:
 
 
 def _longer(name: Name, one: list[Record], other: list[Record]) -> list[Record]:
-    """Return the longer of two files of one run, which begins with the shorter one."""
+    """Return the longer of two copies of a run; it must begin with the shorter one."""
     short, long = sorted((one, other), key=len)
     if long[: len(short)] != short:
         raise HarnessError(
-            f"two files say different things of one run, {name}",
-            "keep the one that the run wrote; runs only ever add to theirs",
+            f"two copies of the run {name} have different records",
+            "keep the original file: a run only appends to its file",
         )
     return long
 
 
 def _write(file: Path, records: Iterable[Record]) -> None:
-    """Write a run's records whole or not at all."""
+    """Write a run's records completely or not at all."""
     partial = file.with_suffix(".partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -95,4 +95,4 @@ def _write(file: Path, records: Iterable[Record]) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise HarnessError(f"cannot write {file}: {error.strerror}", "make room, and merge again") from error
+        raise HarnessError(f"cannot write {file}: {error.strerror}", "free disk space, and merge again") from error

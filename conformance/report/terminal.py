@@ -29,23 +29,23 @@ FLAKY = "bold magenta"
 
 
 def render(contract: Contract, records: Iterable[Record], *, color: bool) -> Iterator[str]:
-    """Draw the matrix of each host and image that records are of."""
+    """Return the matrix of each host and image in the records."""
     hosts = matrix.build(contract, records)
     called = names(host.host for host in hosts)
     return (draw(contract, host, called[host.host.identity], color=color) for host in hosts)
 
 
 def draw(contract: Contract, host: HostMatrix, name: str, *, color: bool, width: int = 120) -> str:
-    """Draw one host's matrix, with the reasons under it; in several tables, where all modes are too wide for one.
+    """Return one host's matrix, with the reasons below it, in several tables if the modes are too wide for one.
 
     Args:
         contract: for the order and titles of rows and columns.
         host: the cells.
-        name: what to call the host.
+        name: the host's name.
         color: whether to use terminal colours.
         width: in characters.
     """
-    # NO_COLOR and dumb terminals were looked at by pytest, which decides on `color`.
+    # `color` comes from pytest, which respects NO_COLOR and dumb terminals.
     console = Console(
         file=io.StringIO(),
         width=width,
@@ -71,7 +71,7 @@ def draw(contract: Contract, host: HostMatrix, name: str, *, color: bool, width:
 
 
 def _table(contract: Contract, host: HostMatrix, modes: Sequence[str], notes: list[str]) -> Table:
-    """Make a table of some modes; the notes grow by what is new."""
+    """Return a table of some modes; adds new reasons to the notes."""
     table = Table("", *modes, box=box.SIMPLE_HEAD)
     for feature in contract.features:
         table.add_row(feature.title, *(_text(host.cell(feature.id, mode), notes) for mode in modes))
@@ -79,7 +79,7 @@ def _table(contract: Contract, host: HostMatrix, modes: Sequence[str], notes: li
 
 
 def _width(console: Console, table: Table) -> int:
-    """Return how wide a table is that nothing makes narrower."""
+    """Return a table's natural width."""
     return console.measure(table, options=console.options.update(max_width=sys.maxsize)).maximum
 
 

@@ -1,15 +1,21 @@
 """Running a program that takes minutes: its output in a file, its last lines in the error."""
 
 import contextlib
+import logging
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from conformance.errors import LabError
 from conformance.util import signals
+
+LOG = logging.getLogger(__name__)
 
 TERMINATE_SECONDS = 30
 """For a program that is ended to remove its temporary files."""
@@ -59,6 +65,8 @@ def run(
     variables = {**os.environ, **(environment or {})}
     if shutil.which(command[0], path=variables.get("PATH")) is None:
         raise LabError(f"{command[0]} is not installed", "./run lab installs what a lab needs")
+    LOG.debug("running %s (output: %s)", shlex.join(command), log)
+    began = time.monotonic()
     process: subprocess.Popen[bytes] | None = None
     try:
         with log.open("ab") as output, signals.deferred():
@@ -78,6 +86,7 @@ def run(
         if process and process.poll() is None:
             with signals.undisturbed():
                 _end(process)
+    LOG.debug("%s: status %d after %.1f s", command[0], status, time.monotonic() - began)
     if status != 0:
         raise LabError(f"{command[0]} failed with status {status}; its last words:\n{tail(log)}", remedy(log))
 
@@ -89,6 +98,21 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError):  # nobody is left of the group
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def peak_memory(pid: int) -> int:
+    """Return the most memory that a process ever had resident, in bytes (VmHWM; proc(5)).
+
+    Parsed by hand: psutil has no peak on Linux, and getrusage(2) counts the program before exec as well.
+
+    Raises:
+        LabError: the process has ended.
+    """
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+        if peak := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):  # a zombie has none
+            return int(peak[1]) * 1024
+    raise LabError(f"cannot read the peak memory of process {pid}: the process has ended", "run it again")
 
 
 def sweep(folder: Path, pattern: str) -> None:

@@ -119,7 +119,7 @@ def test_a_cell_and_its_guest_can_be_read(opened: Page) -> None:
     assert overflow(opened) <= 0
     assert violations(opened) == []
     section.locator("details a").first.click()
-    assert opened.get_by_text("Its definition").locator("visible=true").count() == 1
+    assert opened.get_by_text("Domain XML").locator("visible=true").count() == 1
     assert overflow(opened) <= 0
 
 
@@ -169,10 +169,10 @@ def test_filters_need_no_script(opened: Page) -> None:
     assert {"works", "fails", "unsupported"} <= everything
     opened.get_by_role("radio", name="known failure").check()
     assert shown() == {"known failure"}
-    opened.get_by_role("radio", name="what somebody has to look at").check()
+    opened.get_by_role("radio", name="needs attention").check()
     assert "fails" in shown()
     assert not {"works", "known failure", "unsupported", "not run"} & shown()
-    opened.get_by_role("radio", name="what the newest run changed").check()
+    opened.get_by_role("radio", name="changed by the newest run").check()
     assert 0 < len(shown()) < len(everything)
     opened.get_by_role("radio", name="all", exact=True).check()
     assert shown() == everything

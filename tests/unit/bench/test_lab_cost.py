@@ -10,7 +10,7 @@ import pytest
 
 from conformance.bench import lab_cost
 from conformance.errors import HarnessError, LabError
-from conformance.lab import definition, machine
+from conformance.lab import definition, startup
 
 
 def test_a_process_that_sleeps_is_idle_and_one_that_works_is_not() -> None:
@@ -31,7 +31,7 @@ def test_the_peak_counts_and_not_the_present() -> None:
         assert 0.2 <= lab_cost.memory(process.pid) < 0.5
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        with pytest.raises(LabError, match="no memory any more"):
+        with pytest.raises(LabError, match="the process has ended"):
             lab_cost.memory(process.pid)
 
 
@@ -72,7 +72,7 @@ def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         happened.append("started" if saved else "booted")
         return Lab(happened)
 
-    monkeypatch.setattr(machine, "start", start)
+    monkeypatch.setattr(startup, "start", start)
     monkeypatch.setattr(lab_cost, "connect", lambda address: happened.append(address))
     monkeypatch.setattr(lab_cost, "SETTLE_SECONDS", 0)
     monkeypatch.setattr(lab_cost, "IDLE_SECONDS", 0.01)

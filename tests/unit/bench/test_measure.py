@@ -1,6 +1,7 @@
 import importlib
 import io
 import json
+import os
 import sys
 import tarfile
 from collections.abc import Callable
@@ -15,10 +16,11 @@ from docker.api.build import BuildApiMixin
 from docker.api.container import ContainerApiMixin
 from typer.testing import CliRunner
 
-from conformance.bench import accounting, lab_cost
+from conformance.bench import accounting, container_cost, lab_cost, matrix_cost, result, table
 from conformance.bench import measure as bench
 from conformance.bench.accounting import Account, kind_of
-from conformance.bench.measure import Measurement, Result, Target
+from conformance.bench.result import Measurement, Result
+from conformance.bench.targets import TARGETS, Target
 from conformance.cli import main
 from conformance.container.container import Container
 from conformance.engine import image
@@ -34,7 +36,7 @@ from conformance.media import probe as probe_media
 from conformance.media import store
 from conformance.model.record import Host, Image, Record, Recorder
 from conformance.model.verdict import Verdict
-from conformance.util import paths, wait
+from conformance.util import paths, process, wait
 
 MAIN = ("__main__", "<module>")
 TEST = ("test_iso", "test_a_guest_boots_from_a_cdrom")
@@ -125,7 +127,7 @@ def test_the_account_knows_the_first_container_and_whom_to_blame() -> None:
 
 
 def test_memory_is_of_this_process() -> None:
-    assert 10 < accounting.memory_mb() < 10_000
+    assert 10e6 < process.peak_memory(os.getpid()) < 10e9
 
 
 def test_the_plugin_writes_its_account(pytester: pytest.Pytester) -> None:
@@ -176,7 +178,7 @@ def test_cost_counts_what_was_not_seen_as_the_harness(make_record: Callable[...,
         make_record(feature="kvm", verdict=Verdict.UNSUPPORTED),
         make_record(feature="uefi", verdict=Verdict.NOT_RUN),
     ]
-    cost = bench.cost(account, began=100.0, wall=100.0, records=records)
+    cost = matrix_cost.cost(account, began=100.0, wall=100.0, records=records)
     assert cost["share"] == 20.0
     assert cost["seconds"] == {"guest": 60.0, "engine": 20.0, "rest": 20.0}
     assert cost["first"] == {"seconds": 4.0, "by_kind": {"start-up": 1.0, "engine": 2.0}}
@@ -206,9 +208,9 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         close=lambda: done.append("closed"),
     )
     monkeypatch.setattr(bench, "prepare", lambda *_, **__: run)
-    monkeypatch.setattr(bench, "_containers", lambda *_: (part("containers")(), "tcg"))
-    monkeypatch.setattr(bench, "_matrices", part("matrices"))
-    monkeypatch.setattr(bench, "_side_by_side", lambda *_: part("parallel")()[0])
+    monkeypatch.setattr(bench, "containers", lambda *_: (part("containers")(), "tcg"))
+    monkeypatch.setattr(bench, "matrices_cost", part("matrices"))
+    monkeypatch.setattr(bench, "side_by_side", lambda *_: part("parallel")()[0])
     monkeypatch.setattr(bench, "_lab", part("lab"))
     monkeypatch.setattr(bench, "_lab_build", lambda *_: part("build")()[0])
     monkeypatch.setattr(bench, "_lab_boots", lambda *_: part("boots")()[0])
@@ -250,15 +252,15 @@ def matrices(monkeypatch: pytest.MonkeyPatch, make_record: Callable[..., Record]
             Recorder(folder, "docker-1", "1").append(make_record(verdict=verdict))
             return status
 
-        monkeypatch.setattr(bench, "_command", command)
+        monkeypatch.setattr(matrix_cost, "command", command)
 
     return asks
 
 
 def test_two_modes_are_measured_one_after_the_other_and_side_by_side(matrices: Asks, tmp_path: Path) -> None:
     matrices(status=1)
-    measured = bench._side_by_side(tmp_path, lambda _: None, 2)
-    assert measured.id in {target.id for target in bench.TARGETS}
+    measured = matrix_cost.side_by_side(tmp_path, lambda _: None, 2)
+    assert measured.id in {target.id for target in TARGETS}
     assert len(measured.values) == 2
     assert {how: len(seconds) for how, seconds in measured.detail["seconds"].items()} == {
         "one after the other": 2,
@@ -269,13 +271,13 @@ def test_two_modes_are_measured_one_after_the_other_and_side_by_side(matrices: A
 def test_side_by_side_nothing_may_be_said_that_is_not_said_one_after_the_other(matrices: Asks, tmp_path: Path) -> None:
     matrices(beside=Verdict.FAILS)
     with pytest.raises(HarnessError, match=r"do not say what they say one after the other: .*'fails'.*'works'"):
-        bench._side_by_side(tmp_path, lambda _: None, 1)
+        matrix_cost.side_by_side(tmp_path, lambda _: None, 1)
 
 
 def test_a_matrix_that_does_not_get_to_its_end_is_not_measured(matrices: Asks, tmp_path: Path) -> None:
     matrices(status=6)
     with pytest.raises(HarnessError, match=r"did not get to their end(.|\n)*what it wrote"):
-        bench._side_by_side(tmp_path, lambda _: None, 1)
+        matrix_cost.side_by_side(tmp_path, lambda _: None, 1)
 
 
 def test_a_lab_is_measured_beside_its_targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -289,7 +291,7 @@ def test_a_lab_is_measured_beside_its_targets(monkeypatch: pytest.MonkeyPatch, t
         used.append((results, environment))
 
     monkeypatch.setattr(lab_cost, "measure", measure)
-    monkeypatch.setattr(bench, "_matrix", matrix)
+    monkeypatch.setattr(bench, "matrix", matrix)
     measured = bench._lab(tmp_path, lambda _: None, 2)
     assert used == [(tmp_path / "lab", {"DOCKER_HOST": "unix:///lab.sock"})]
     assert {one.id: one.values for one in measured} == {
@@ -301,7 +303,7 @@ def test_a_lab_is_measured_beside_its_targets(monkeypatch: pytest.MonkeyPatch, t
     }
     assert measured[0].detail == {"host": "debian-13", "outer": "emulation"}
     assert {one.id for one in measured} | {"lab-build", "lab-boots"} == {
-        target.id for target in bench.TARGETS if target.id.startswith("lab-")
+        target.id for target in TARGETS if target.id.startswith("lab-")
     }
 
 
@@ -344,7 +346,7 @@ def test_a_first_build_that_fails_says_why(project: Path) -> None:
 def test_a_command_that_does_not_end_is_interrupted(project: Path, ctrl_c_is_heard: None) -> None:
     write_run(project, "trap 'echo cleaned; exit 130' INT; echo begun; while :; do sleep 0.05; done")
     with pytest.raises(HarnessError, match=r"\./run lab took more than 0\.5 s") as caught:
-        bench._command(["lab"], project / "log", 0.5, {})
+        matrix_cost.command(["lab"], project / "log", 0.5, {})
     assert caught.value.remedy == "begun\ncleaned\n"
 
 
@@ -353,7 +355,7 @@ def test_a_command_that_does_not_end_is_interrupted(project: Path, ctrl_c_is_hea
 
 def test_the_bare_guest_is_the_same_guest() -> None:
     shape = GuestSpec("bios", "tcg", "pool", kernel="/k", initrd="/i", disk="d.raw")
-    words = " ".join(bench.bare_qemu(shape, {"nonce": "1f", "ask": "disk"}))
+    words = " ".join(container_cost.bare_qemu(shape, {"nonce": "1f", "ask": "disk"}))
     xml = domain_xml("name", shape, "", {"nonce": "1f", "ask": "disk"})
     for order in ("probe.nonce=1f", "probe.ask=disk"):
         assert f"value={order}" in words
@@ -361,24 +363,24 @@ def test_the_bare_guest_is_the_same_guest() -> None:
     assert "-machine q35 -accel tcg" in words
     assert "-cpu" not in words
     assert "<cpu" not in xml
-    assert "-cpu host" in " ".join(bench.bare_qemu(GuestSpec("bios", "kvm", "pool"), {}))
+    assert "-cpu host" in " ".join(container_cost.bare_qemu(GuestSpec("bios", "kvm", "pool"), {}))
 
 
 # ----------------------------------------------------------------------------- results and tables
 
 
 def test_the_newest_result_counts(make_result: Callable[..., Result], tmp_path: Path) -> None:
-    assert bench.read(tmp_path) == []
+    assert result.read(tmp_path) == []
     old, new = make_result(run="20260101T000000Z-z-1"), make_result(run="20260202T000000Z-a-1")
     for one in (new, old):
         one.write(tmp_path)
-    assert bench.read(tmp_path) == [new, old]
+    assert result.read(tmp_path) == [new, old]
 
 
 def test_what_is_no_result_is_named(tmp_path: Path) -> None:
     (tmp_path / "odd.json").write_text("{}")
     with pytest.raises(HarnessError, match=r"odd\.json is not a result"):
-        bench.read(tmp_path)
+        result.read(tmp_path)
 
 
 def test_a_result_that_cannot_be_written_is_an_error(make_result: Callable[..., Result], tmp_path: Path) -> None:
@@ -389,19 +391,19 @@ def test_a_result_that_cannot_be_written_is_an_error(make_result: Callable[..., 
 
 def test_a_target_is_met_or_missed_by_so_much() -> None:
     target = Target(id="x", what="X", most=1.5, unit="s", why="the disk is slow")
-    assert bench.verdict(target, Measurement(id="x", values=[1.5])) == "yes"
-    assert bench.verdict(target, Measurement(id="x", values=[2])) == "missed by 0.5 s: the disk is slow"
+    assert table.verdict(target, Measurement(id="x", values=[1.5])) == "yes"
+    assert table.verdict(target, Measurement(id="x", values=[2])) == "missed by 0.5 s: the disk is slow"
 
 
 def test_a_row_of_fifty_is_not_met_by_three() -> None:
     target = Target(id="x", what="X", most=60, unit="s", count=50)
-    assert bench.verdict(target, Measurement(id="x", values=[30] * 50)) == "yes"
-    assert bench.verdict(target, Measurement(id="x", values=[70] * 50)) == "missed by 10 s"
-    assert bench.verdict(target, Measurement(id="x", values=[30] * 3)) == "missed: 3 of 50"
+    assert table.verdict(target, Measurement(id="x", values=[30] * 50)) == "yes"
+    assert table.verdict(target, Measurement(id="x", values=[70] * 50)) == "missed by 10 s"
+    assert table.verdict(target, Measurement(id="x", values=[30] * 3)) == "missed: 3 of 50"
 
 
 def test_the_table_shows_median_and_spread(make_result: Callable[..., Result]) -> None:
-    text = bench.performance([make_result()])
+    text = table.performance([make_result()])
     assert "| Container start to libvirt answering | 1.2 s (1..1.4, 3) | 1.5 s | yes |" in text
     assert "| Memory of the harness at its peak | not measured | 150 MB |  |" in text
     assert "docker 26.1" in text
@@ -419,7 +421,7 @@ def test_what_the_newest_did_not_measure_an_earlier_one_of_the_same_host_has(
             measurements=measurements,
         )
 
-    text = bench.performance(
+    text = table.performance(
         [
             of("4", "here", lab_idle=4),
             of("3", "elsewhere", container_start=3),
@@ -439,22 +441,22 @@ def test_two_machines_of_one_name_are_not_mixed(make_result: Callable[..., Resul
         host = Host(name="docker-1", fingerprint={"cpus": cpus})
         return make_result(host=host, measurements=(Measurement(id="memory", values=[value]),))
 
-    text = bench.performance([of(2, 90), of(4, 80)])
+    text = table.performance([of(2, 90), of(4, 80)])
     assert "docker-1 (architecture unknown, processor unknown, 2 CPUs)" in text
     assert "80 MB" not in text
     idle = (Measurement(id="lab-idle", values=[4]),)
-    text = bench.performance([of(2, 90), of(4, 80).model_copy(update={"measurements": idle})])
+    text = table.performance([of(2, 90), of(4, 80).model_copy(update={"measurements": idle})])
     assert "| not measured | 10 % |" in text, "the other machine's is no earlier one of this machine"
 
 
 def test_without_a_result_the_document_says_so() -> None:
-    text = bench.render("<!-- generated: performance -->\n<!-- end of generated -->\n", [])
+    text = table.render("<!-- generated: performance -->\n<!-- end of generated -->\n", [])
     assert "Nothing has been measured yet." in text
 
 
 def test_the_document_is_up_to_date() -> None:
     text = paths.PERFORMANCE.read_text(encoding="utf-8")
-    assert bench.render(text, bench.read(paths.BENCH)) == text
+    assert table.render(text, result.read(paths.BENCH)) == text
 
 
 def test_render_measures_nothing(make_result: Callable[..., Result], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the doctor says of machines that are not here."""
+"""The doctor's findings for simulated machines."""
 
 import dataclasses
 import json
@@ -14,7 +14,8 @@ from conformance.doctor import diagnosis, examination, terminal
 from conformance.doctor.finding import Finding, Inspection, Report
 from conformance.doctor.survey import Survey
 from conformance.engine import local_daemon
-from conformance.engine.client import Engine, NoEngineError
+from conformance.engine.client import Engine
+from conformance.engine.connect_errors import NoEngineError
 from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
 from conformance.host import kvm as accel
@@ -53,7 +54,7 @@ class Registry:
 
 
 @pytest.fixture
-def patient(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> Inspection:
+def inspection(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> Inspection:
     """A machine with everything."""
     monkeypatch.setattr(diagnosis, "_missing", lambda _command: [])
     monkeypatch.setattr("os.geteuid", lambda: 0)
@@ -61,24 +62,24 @@ def patient(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> Inspection:
     return Inspection(contract, engine, None, IMAGE, WELL, HostKvm(True, "bare QEMU booted a kernel under KVM"))
 
 
-def report(patient: Inspection) -> Report:
-    return Report(diagnosis.all_of(patient))
+def report(inspection: Inspection) -> Report:
+    return Report(diagnosis.all_of(inspection))
 
 
-def find(patient: Inspection, name: str) -> Finding:
-    (one,) = [one for one in diagnosis.all_of(patient) if one.id == name]
+def find(inspection: Inspection, name: str) -> Finding:
+    (one,) = [one for one in diagnosis.all_of(inspection) if one.id == name]
     return one
 
 
-def seen(patient: Inspection, **changes: Any) -> Inspection:
-    kvm = patient.kvm if "devices" not in changes else None
-    return dataclasses.replace(patient, survey=dataclasses.replace(WELL, **changes), kvm=kvm)
+def seen(inspection: Inspection, **changes: Any) -> Inspection:
+    kvm = inspection.kvm if "devices" not in changes else None
+    return dataclasses.replace(inspection, survey=dataclasses.replace(WELL, **changes), kvm=kvm)
 
 
-def test_a_machine_with_everything_can_be_asked_everything(patient: Inspection) -> None:
-    assert {one.state for one in report(patient).findings} == {"yes"}
-    assert report(patient).everything_runs
-    assert not report(patient).nothing_runs
+def test_everything_can_be_tested_on_a_complete_machine(inspection: Inspection) -> None:
+    assert {one.state for one in report(inspection).findings} == {"yes"}
+    assert report(inspection).everything_runs
+    assert not report(inspection).nothing_runs
 
 
 MACVTAP = "unprivileged-macvtap unprivileged-macvtap-hostnet"
@@ -121,8 +122,8 @@ PRIVILEGED = "privileged privileged-passthrough"
         ({"libvirt": ("link virbr0",)}, "libvirt", "no", "", HOSTNET, "systemctl stop"),
     ],
 )
-def test_what_lacks_is_told_with_what_it_costs(
-    patient: Inspection,
+def test_a_finding_lists_the_features_and_modes_that_cannot_be_tested(
+    inspection: Inspection,
     changes: dict[str, Any],
     name: str,
     state: str,
@@ -130,18 +131,18 @@ def test_what_lacks_is_told_with_what_it_costs(
     modes: str,
     remedy: str,
 ) -> None:
-    ill = seen(patient, **changes)
-    one = find(ill, name)
+    impaired = seen(inspection, **changes)
+    one = find(impaired, name)
     assert (one.state, one.features, one.modes) == (state, tuple(features.split()), tuple(modes.split()))
     assert remedy in one.remedy
-    assert not report(ill).everything_runs
-    assert not report(ill).nothing_runs
+    assert not report(impaired).everything_runs
+    assert not report(impaired).nothing_runs
 
 
-def test_a_kvm_that_opens_and_runs_no_kernel_is_none(patient: Inspection) -> None:
-    one = find(dataclasses.replace(patient, kvm=HostKvm(False, "KVM internal error")), "kvm")
+def test_a_kvm_that_opens_and_runs_no_kernel_is_none(inspection: Inspection) -> None:
+    one = find(dataclasses.replace(inspection, kvm=HostKvm(False, "KVM internal error")), "kvm")
     assert (one.state, one.seen) == ("no", "KVM internal error")
-    untried = find(dataclasses.replace(patient, kvm=None), "kvm")
+    untried = find(dataclasses.replace(inspection, kvm=None), "kvm")
     assert untried.state == "unknown"
     assert "not tried" in untried.seen
 
@@ -149,23 +150,23 @@ def test_a_kvm_that_opens_and_runs_no_kernel_is_none(patient: Inspection) -> Non
 @pytest.mark.parametrize(
     ("name", "refused", "means"),
     [
-        ("docker 20.10.24+dfsg1", False, "does not start it"),
-        ("docker 26.1.5", True, "does not start it"),
-        ("docker 26.1.5", False, "gives less"),
+        ("docker 20.10.24+dfsg1", False, "refuses privileged"),
+        ("docker 26.1.5", True, "refuses privileged"),
+        ("docker 26.1.5", False, "lack"),
     ],
 )
 def test_engines_differ_in_what_they_do_where_a_capability_lacks(
-    patient: Inspection, name: str, refused: bool, means: str
+    inspection: Inspection, name: str, refused: bool, means: str
 ) -> None:
-    assert patient.engine
-    ill = seen(patient, lacking=frozenset({"SYS_RESOURCE"}), refused=refused)
-    ill = dataclasses.replace(ill, engine=dataclasses.replace(patient.engine, name=name))
-    assert means in find(ill, "privileged").means
+    assert inspection.engine
+    impaired = seen(inspection, lacking=frozenset({"SYS_RESOURCE"}), refused=refused)
+    impaired = dataclasses.replace(impaired, engine=dataclasses.replace(inspection.engine, name=name))
+    assert means in find(impaired, "privileged").means
 
 
-def test_without_apparmor_there_is_nothing_to_be_unconfined_by(patient: Inspection) -> None:
-    assert patient.engine
-    bare = dataclasses.replace(patient, engine=dataclasses.replace(patient.engine, info={"CgroupVersion": "1"}))
+def test_without_apparmor_there_is_nothing_to_be_unconfined_by(inspection: Inspection) -> None:
+    assert inspection.engine
+    bare = dataclasses.replace(inspection, engine=dataclasses.replace(inspection.engine, info={"CgroupVersion": "1"}))
     one = find(bare, "security")
     assert (one.state, one.seen) == ("no", "none; neither AppArmor nor SELinux")
     assert one.modes == (
@@ -176,35 +177,35 @@ def test_without_apparmor_there_is_nothing_to_be_unconfined_by(patient: Inspecti
     )
 
 
-def test_control_groups_that_lost_their_delegation_are_told_of(patient: Inspection) -> None:
-    one = find(dataclasses.replace(patient, survey=dataclasses.replace(WELL, undelegated=True)), "cgroup")
+def test_control_groups_that_lost_their_delegation_are_told_of(inspection: Inspection) -> None:
+    one = find(dataclasses.replace(inspection, survey=dataclasses.replace(WELL, undelegated=True)), "cgroup")
     assert (one.state, one.seen) == ("yes", "version 2, mounted without nsdelegate")
-    assert one.remedy == "there, as root: mount -o remount,memory_recursiveprot,nsdelegate /sys/fs/cgroup"
-    assert find(patient, "cgroup").remedy == ""
+    assert one.remedy.endswith("mount -o remount,memory_recursiveprot,nsdelegate /sys/fs/cgroup")
+    assert find(inspection, "cgroup").remedy == ""
 
 
-def test_without_an_iommu_no_device_can_be_given_to_a_guest(patient: Inspection) -> None:
-    one = find(seen(patient, iommu_groups=0), "iommu")
+def test_without_an_iommu_no_device_can_be_given_to_a_guest(inspection: Inspection) -> None:
+    one = find(seen(inspection, iommu_groups=0), "iommu")
     assert (one.state, one.features, one.modes) == ("no", ("pci-passthrough",), ("unprivileged-passthrough",))
     assert "intel_iommu=on" in one.remedy
-    assert "--pci-device" in find(patient, "iommu").means
+    assert "--pci-device" in find(inspection, "iommu").means
 
 
-def test_an_engine_without_an_image_leaves_unknown_what_takes_one(patient: Inspection) -> None:
-    empty = dataclasses.replace(patient, image=None, survey=None, kvm=None)
+def test_an_engine_without_an_image_leaves_unknown_what_takes_one(inspection: Inspection) -> None:
+    empty = dataclasses.replace(inspection, image=None, survey=None, kvm=None)
     states = {one.id: one.state for one in diagnosis.all_of(empty)}
     assert {name for name, state in states.items() if state == "unknown"} == {
         "privileged", "kvm", "tun", "bridge", "macvtap", "iommu", "libvirt",
     }  # fmt: skip
-    assert "registry" in find(empty, "base").seen
+    assert "pull" in find(empty, "base").seen
 
 
 def test_without_a_registry_a_base_is_made_or_there_is_none(
-    patient: Inspection, monkeypatch: pytest.MonkeyPatch
+    inspection: Inspection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert patient.engine
-    engine = dataclasses.replace(patient.engine, client=Registry(reaches=False))  # type: ignore[arg-type]
-    alone = dataclasses.replace(patient, image=None, engine=engine)
+    assert inspection.engine
+    engine = dataclasses.replace(inspection.engine, client=Registry(reaches=False))  # type: ignore[arg-type]
+    alone = dataclasses.replace(inspection, image=None, engine=engine)
     monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}")
     monkeypatch.setattr(apt, "mirrors", lambda: [apt.Mirror("http://deb/")])
     assert find(alone, "base").state == "yes"
@@ -214,10 +215,10 @@ def test_without_a_registry_a_base_is_made_or_there_is_none(
 
 
 @pytest.fixture
-def nobody(patient: Inspection) -> Inspection:
+def nobody(inspection: Inspection) -> Inspection:
     """A machine without an engine."""
     refusal = NoEngineError("no engine: the socket does not exist", "start one")
-    return dataclasses.replace(patient, engine=None, refusal=refusal, image=None)
+    return dataclasses.replace(inspection, engine=None, refusal=refusal, image=None)
 
 
 def test_where_none_answers_a_private_engine_is_promised_only_where_it_starts(
@@ -255,26 +256,26 @@ def test_a_user_without_an_engine_cannot_run_anything(nobody: Inspection, monkey
 
 @pytest.mark.parametrize(("user", "state", "word"), [(0, "yes", "will install"), (65534, "no", "missing")])
 def test_packages_are_installed_by_root_and_told_to_others(
-    patient: Inspection, monkeypatch: pytest.MonkeyPatch, user: int, state: str, word: str
+    inspection: Inspection, monkeypatch: pytest.MonkeyPatch, user: int, state: str, word: str
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: user)
     monkeypatch.setattr(diagnosis, "_missing", lambda _command: ["gcc", "mmdebstrap"])
-    one = find(patient, "packages-lab")
+    one = find(inspection, "packages-lab")
     assert one.state == state
     assert word in one.seen
     assert one.seen.endswith(": gcc mmdebstrap")
     monkeypatch.setattr(diagnosis, "_missing", lambda _command: None)
-    assert find(patient, "packages-lab").state == "unknown"
+    assert find(inspection, "packages-lab").state == "unknown"
 
 
-def test_a_full_disk_stops_everything(patient: Inspection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_stops_everything(inspection: Inspection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CONFORMANCE_CACHE", str(tmp_path))
     monkeypatch.setattr(diagnosis, "FREE_BYTES", 2**60)
-    assert "are needed" in find(patient, "disk").seen
-    assert report(patient).nothing_runs
+    assert "are needed" in find(inspection, "disk").seen
+    assert report(inspection).nothing_runs
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CONFORMANCE_CACHE", str(tmp_path / "file" / "cache"))
-    assert "cannot be made" in find(patient, "disk").seen
+    assert "cannot be made" in find(inspection, "disk").seen
 
 
 # ------------------------------------------------------------------------------------- the command
@@ -299,9 +300,9 @@ def test_people_read_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == [
         "no      KVM: there is none",
         "        guests are emulated",
-        "        cannot be asked: kvm, mode privileged",
+        "        cannot test: kvm, mode privileged",
         "        what to do: modprobe",
-        "not everything can be asked here",
+        "not everything can be tested on this machine",
     ]
 
 

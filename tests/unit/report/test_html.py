@@ -201,7 +201,7 @@ def test_what_the_newest_run_changed_is_said(
 
 
 def test_a_first_run_changed_nothing(make_record: Make, render: Callable[..., Page]) -> None:
-    assert "It is the first run that is recorded." in render(make_record()).text
+    assert "This is the first recorded run." in render(make_record()).text
 
 
 def test_a_flaky_cell_says_how_often(contract: Contract, make_record: Make, render: Callable[..., Page]) -> None:
@@ -214,7 +214,7 @@ def test_a_flaky_cell_says_how_often(contract: Contract, make_record: Make, rend
     )
     assert "flaky: works 2 of 3" in made.text
     opened = made.section(at(contract, "iso", "unprivileged"))
-    for shown in ("no carrier", "What other runs said", "ends with: eth0"):
+    for shown in ("no carrier", "Other runs with different verdicts", "ends with: eth0"):
         assert shown in opened, shown
 
 

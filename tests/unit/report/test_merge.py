@@ -66,7 +66,7 @@ def test_two_tales_of_one_run_are_refused_and_nothing_is_written(
 ) -> None:
     keep("one", make_record(run=A), make_record(run=B))
     keep("other", make_record(run=A, verdict=Verdict.FAILS))
-    with pytest.raises(HarnessError, match=f"different things of one run, docker-1-{A}"):
+    with pytest.raises(HarnessError, match=f"docker-1-{A}"):
         merge([tmp_path / "one", tmp_path / "other"], tmp_path / "into")
     assert not (tmp_path / "into").exists()
 
@@ -95,7 +95,7 @@ def test_a_file_that_is_not_called_after_its_run_would_be_there_twice(
     keep: Callable[..., Path], make_record: Make, tmp_path: Path
 ) -> None:
     keep("into", make_record(run=A), name="mine.jsonl")
-    with pytest.raises(HarnessError, match="in a file of another name"):
+    with pytest.raises(HarnessError, match="but another name"):
         merge([keep("fetched", make_record(run=A))], tmp_path / "into")
 
 
@@ -114,8 +114,8 @@ def test_two_machines_of_one_name_are_said(keep: Callable[..., Path], make_recor
     words = ["merge", str(tmp_path / "fetched"), "--into", str(tmp_path / "into")]
     done = CliRunner().invoke(main.app, words)
     assert done.exit_code == 0, done.output
-    assert f"2 new, 0 known in {tmp_path / 'into'}" in done.output
-    assert "more than one machine is called docker-1" in done.output
+    assert f"2 new runs in {tmp_path / 'into'}" in done.output
+    assert "machines have the name docker-1" in done.output
 
 
 def test_nothing_to_merge_is_a_mistake(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def edit(file: Path, old: str, new: str) -> None:
     ("file", "old", "new"),
     [
         ("conformance/guests/guest.py", "import ", "# a comment\nimport "),
-        ("conformance/util/wait.py", '"""Waiting', '"""Now waiting'),
+        ("conformance/util/wait.py", '"""Waits', '"""Now waits'),
         ("conformance/util/wait.py", '"""Seconds between', '"""Some seconds between'),
         ("conformance/container/container.py", "\n\n\nclass ", "\n\n\n\nclass "),
         ("conformance/report/html.py", "HISTORY = 20", "HISTORY = 30"),

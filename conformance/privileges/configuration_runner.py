@@ -1,4 +1,4 @@
-"""Asking: starts a configuration, and lets the suites say what works in it."""
+"""Starts a configuration, and lets the suites judge it."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ ERROR_CHARACTERS = 700
 
 
 @dataclass(frozen=True)
-class Asking:
+class ConfigurationRunner:
     """Starts configurations of one mode.
 
     Args:
@@ -65,7 +65,7 @@ class Asking:
         words = [*paths.TESTS, "-m", wanted, f"--mode={self.mode}", *(f"--without={one}" for one in without)]
         for _ in range(TRIES):
             self.run.warnings.clear()
-            records = sessions.within(self.run, words)
+            records = sessions.run_within(self.run, words)
             if not any(EMULATIONS_FAULT in one.reason for one in records):
                 break
         broken = next((one for one in records if one.verdict is Verdict.ERROR), None)

@@ -1,0 +1,89 @@
+"""The options and ini keys, and the way to the rest of the plugin; every pytest session of the environment loads this.
+
+It imports nothing but pytest and small modules; see :mod:`conformance.plugin` for the reasons.
+"""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from conformance.plugin.settings import SETTINGS
+from conformance.util import paths
+
+PACKAGE = "conformance.suites"
+"""The suites, as ``--pyargs`` names them."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the ini keys."""
+    for one in SETTINGS.values():
+        if one.ini:
+            help_ = f"default of {one.option}"
+            if one.repeatable:
+                parser.addini(one.key, help_, type="args")
+            else:
+                parser.addini(one.key, help_, type="string")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, object, object]:
+    """Add the options after all other plugins and the first conftests, whose names take precedence."""
+    try:
+        return (yield)
+    finally:
+        group = parser.getgroup("conformance", "libvirt in a container")
+        for one in SETTINGS.values():
+            one.add(group)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the rest of the plugin where the arguments name the suites."""
+    _require_settings(config)
+    if any(_names_suites(config, argument.partition("::")[0]) for argument in config.args):
+        load(config)
+
+
+def _names_suites(config: pytest.Config, place: str) -> bool:
+    """Return whether a place of tests is the suites' folder or package, or in it."""
+    if config.option.pyargs and (place == PACKAGE or place.startswith(f"{PACKAGE}.")):
+        return True
+    return (config.invocation_params.dir / place).resolve().is_relative_to(paths.SUITES.resolve())
+
+
+def load(config: pytest.Config, folder: Path | None = None) -> None:
+    """Load the rest of the plugin.
+
+    A ``conftest.py`` of suites calls it in ``pytest_configure``, and imports :mod:`conformance.plugin.fixtures`' names.
+
+    Args:
+        config: of the session.
+        folder: holds suites; elsewhere tests are another project's, even with a feature's marker.
+
+    Raises:
+        UsageError: an option's value is not accepted.
+    """
+    config.pluginmanager.import_plugin("conformance.plugin.session")
+    if folder:
+        from conformance.plugin.state import SESSION
+
+        config.stash[SESSION].folders.add(folder)
+
+
+def _require_settings(config: pytest.Config) -> None:
+    """Raise where pytest looked for its settings beside an option's file, and found none or another project's.
+
+    It does so before it knows a plugin's options: to it, the FILE of ``--iso FILE`` is a place of tests.
+    """
+    here = config.invocation_params.dir
+    found = config.inipath is not None and here.is_relative_to(config.inipath.parent)
+    given = any(isinstance(config.getoption(one.key), Path) for one in SETTINGS.values())
+    if not given or found or config.getoption("inifilename"):
+        return
+    for folder in (here, *here.parents):
+        file = folder / "pyproject.toml"
+        if file.is_file() and "[tool.pytest" in file.read_text(encoding="utf-8", errors="replace"):
+            raise pytest.UsageError(
+                f"pytest does not use {file}: it took an option's file for one of tests\n"
+                "  what to do: put = before it, as in --iso=FILE or --results=FOLDER, or name the tests: pytest suites"
+            )
