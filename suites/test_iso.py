@@ -36,7 +36,7 @@ def test_ipxe_boots(start_guest: StartGuest, firmware: Firmware, evidence: dict[
 
 @pytest.mark.parametrize("firmware", ["bios", "efi"])
 def test_memtest_runs(start_guest: StartGuest, firmware: Firmware, evidence: dict[str, Any]) -> None:
-    # A screen alone: it says nothing on the serial console. The less memory, the sooner it tests.
+    # It writes to the screen alone. With less memory it begins to test sooner.
     with start_guest(on_medium(others()["memtest.iso"], firmware=firmware, memory_mib=128)) as machine:
         evidence |= machine.wait_for_text(
             r"Memtest86\+ v\d+\.\d+ (.|\n)* Time: +(?!0:00:00)\d+:\d\d:\d\d +Status: Testing", on="screen"

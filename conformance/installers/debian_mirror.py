@@ -10,7 +10,7 @@ SECONDS = 60
 
 
 def chosen(given: str | None) -> str:
-    """Return the URL of the mirror to install from: the given one, else the one that this machine's apt uses.
+    """Return the URL of the mirror to install from: that of the option, else the one that this machine's apt uses.
 
     Without a slash at its end.
 
@@ -21,7 +21,7 @@ def chosen(given: str | None) -> str:
         if not given.startswith("http://"):
             raise HarnessError(f"--install-mirror {given!r} is no URL that begins with http://", NAME_ANOTHER)
         return given.rstrip("/")
-    # Debian's installer needs the archive's own keys alone: what comes by HTTP is signed.
+    # HTTP is enough: the installer verifies the archive's signatures with its own keys.
     known = [one.url for one in apt.mirrors() if not one.security and one.url.startswith("http://")]
     if not known:
         raise HarnessError("this machine's apt names no Debian archive by HTTP", NAME_ANOTHER)
@@ -29,11 +29,11 @@ def chosen(given: str | None) -> str:
 
 
 def require(mirror: str, suite: str, peer_network: PeerNetwork) -> None:
-    """Ask whether containers reach a mirror that has a suite: what fails without says nothing about the image.
+    """Require a mirror with a suite that containers reach: a failure without it would not be the image's.
 
     Raises:
         HarnessError: they do not, or it has not.
-        EngineError: it could not be asked.
+        EngineError: the engine could not try it.
     """
     release = f"{mirror}/dists/{suite}/Release"
     said = peer_network.output('wget -T 30 -O - "$1" 2>&1', release, seconds=SECONDS)

@@ -195,7 +195,7 @@ def test_the_stand_in_is_refused_before_any_work_and_nothing_is_recorded(
 ) -> None:
     iso = windows_iso(media[0], "sources/install.wim", wim_file(HOME, PRO), standin.VOLUME)
     options = [f"--windows-iso={iso}", f"--virtio-win-iso={media[1]}", f"--results={tmp_path / 'results'}"]
-    done = pytester.runpytest_subprocess("-m", "install_windows", *options, timeout=60)
+    done = pytester.runpytest_subprocess(str(paths.SUITES), "-m", "install_windows", *options, timeout=60)
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(["*is the stand-in of this project's tests*"])
     assert not (tmp_path / "results").exists()
