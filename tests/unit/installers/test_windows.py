@@ -17,6 +17,7 @@ from conformance.errors import MediaError
 from conformance.guests.devices import Firmware
 from conformance.installers.windows import answers, medium, standin, user_iso, wim
 from conformance.installers.windows.wim import Edition
+from conformance.util import paths
 
 PRO = Edition(6, "Windows 11 Pro", "Professional", "Client", "amd64", 26100, "en-US")
 HOME = Edition(1, "Windows 11 Home", "Core", "Client", "amd64", 26100, "en-US")
