@@ -15,7 +15,7 @@ import libvirt
 from PIL import Image
 
 from conformance.errors import ImageFailure, MediaError
-from conformance.media.third_party import others
+from conformance.media.third_party import third_party_media
 
 GLYPH_WIDTH, GLYPH_HEIGHT = 8, 16
 """Of a glyph of each known font, in pixels."""
@@ -61,7 +61,7 @@ def font_in(program: bytes, name: str) -> Font:
 @functools.cache
 def fonts() -> Font:
     """Return the glyphs of all known fonts; raises MediaError where they cannot be fetched."""
-    files = others()
+    files = third_party_media()
     known: dict[bytes, str] = {}
     for name in ("memtest.efi", "vgabios.bin"):
         known |= font_in(files[name].read_bytes(), name)

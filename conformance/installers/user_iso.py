@@ -32,7 +32,7 @@ class UserIso:
     seconds: float = 300
 
 
-def given(iso: Path | None, expected: str | None, firmware: Firmware | None) -> UserIso | None:
+def from_options(iso: Path | None, expected: str | None, firmware: Firmware | None) -> UserIso | None:
     """Return the medium that the options name; none where they name none.
 
     Args:

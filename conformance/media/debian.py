@@ -49,7 +49,7 @@ class Medium:
     version: str
 
 
-def debian(
+def ensure(
     progress: Callable[[str], None] = lambda _: None, *, folder: Path = RECIPE, cache: Path | None = None
 ) -> Medium:
     """Return the installer's medium, built unless it is in the cache already and unharmed.

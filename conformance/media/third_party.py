@@ -22,7 +22,7 @@ class _Recipe(BaseModel):
     inputs: list[Package]
 
 
-def others(
+def third_party_media(
     progress: Callable[[str], None] = lambda _: None, *, recipe: Path = RECIPE, cache: Path | None = None
 ) -> dict[str, Path]:
     """Return the media by file name, fetched unless they are in the cache already and unharmed.

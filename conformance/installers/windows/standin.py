@@ -37,7 +37,7 @@ SETUP_BYTES = 17 * 2**20
 """More than a loader reads; a key is pressed until so much is read (Running.press_any_key)."""
 
 
-def standin(
+def ensure(
     progress: Callable[[str], None] = lambda _: None, *, folder: Path = RECIPE, cache: Path | None = None
 ) -> Path:
     """Return the medium, built unless it is in the cache already and unharmed.

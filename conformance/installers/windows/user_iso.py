@@ -53,7 +53,7 @@ class Windows:
         )
 
 
-def given(
+def from_options(
     iso: Path | None, drivers: Path | None, edition: str | None, firmware: Firmware | None, key: str | None
 ) -> Windows | None:
     """Return the installation that the options name, or none.
