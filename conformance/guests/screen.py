@@ -29,7 +29,7 @@ COLUMNS, ROWS = 80, 25
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 CONTROLS = " ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼"
-"""What code page 437 shows for bytes that are control characters elsewhere."""
+"""The signs of code page 437 for bytes that are control characters elsewhere."""
 
 CODE_PAGE = CONTROLS + bytes(range(32, 127)).decode("cp437") + "⌂" + bytes(range(128, 256)).decode("cp437")
 
@@ -198,8 +198,8 @@ class Screen:
         # Now and not at the first look: the guest's text might be gone by then.
         self._font = fonts()
 
-    def look(self) -> Reading:
-        """Take a screenshot, and read it.
+    def capture(self) -> Reading:
+        """Take a screenshot, and return the text on it.
 
         Raises:
             libvirt.libvirtError: the domain has ended, or has no screen.
