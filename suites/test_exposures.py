@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from conformance.container import effective_state
 from conformance.container.container import Container
 from conformance.errors import Unsupported
 from conformance.run.context import Run
@@ -16,7 +17,7 @@ def test_exposed_paths_have_their_documented_permissions(container: Container, c
     if container.absent:
         raise Unsupported(f"the host has no {', '.join(container.absent)}")
     paths = container.mode.permissions
-    state = container.state()
+    state = effective_state.read(container)
 
     assert paths, "the mode exposes no path"
     for path, permission in paths.items():
@@ -45,7 +46,7 @@ def test_the_start_names_what_is_missing(container: Container, run: Run, evidenc
 
 
 def test_the_daemon_is_confined_as_its_container_is(container: Container) -> None:
-    state = container.state()
+    state = effective_state.read(container)
 
     assert state.daemon_label is not None, "no daemon of libvirt runs"
     assert state.daemon_label == state.label, f"a profile of the host has caught the daemon: {state.daemon_label}"

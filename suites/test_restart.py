@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance.checks import uploads
+from conformance.checks import pid_files, uploads
 from conformance.checks.libvirt_objects import keep, kept, swept
 from conformance.container.container import Container
 from conformance.errors import ImageFailure, ImageLate
@@ -68,7 +68,7 @@ def test_what_is_persistent_is_back_and_autostarted_guests_run_again(
         assert kept(container) == own | {"domain": dataclasses.replace(own["domain"], active=False)}
         assert container.connection.networkLookupByName("default").isActive()
         assert container.connection.storagePoolLookupByName("default").isActive()
-        assert container.stale() == []
+        assert pid_files.stale(container) == []
 
 
 def test_a_client_that_dies_in_the_middle_of_an_upload_leaves_a_daemon_that_answers(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from conformance.container import effective_state
 from conformance.container.container import Container
 from conformance.plugin.fixtures import RunningGuests
 
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.svirt
 def test_a_guests_qemu_has_a_label_of_its_own(
     container: Container, running: RunningGuests, evidence: dict[str, Any]
 ) -> None:
-    label, daemons = running().qemu.label, container.state().daemon_label
+    label, daemons = running().qemu.label, effective_state.read(container).daemon_label
     model, _ = container.connection.getSecurityModel()
     evidence["labels"] = {"QEMU": label, "daemon": daemons}
 

@@ -28,7 +28,7 @@ import libvirt_qemu
 import pytest
 
 from conformance import media
-from conformance.container import container
+from conformance.container import container, engine_container
 from conformance.container.container import Container
 from conformance.engine import image
 from conformance.guests.console import SerialConsole
@@ -60,6 +60,7 @@ KINDS: tuple[tuple[str, ModuleType | Callable[..., Any]], ...] = (
     ("guest", kvm),
     ("guest", wait.wait_for),  # whoever waits outside the doors named here waits for a guest
     ("container", container),
+    ("container", engine_container),
     ("container", libvirt),
     ("container", libvirt_qemu),
     ("engine", docker),

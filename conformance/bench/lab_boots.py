@@ -12,7 +12,7 @@ from conformance.guests.devices import Firmware
 from conformance.guests.factory import Guests
 from conformance.guests.guest import Guest
 from conformance.guests.peer_network import PeerNetwork
-from conformance.lab import machine
+from conformance.lab import startup
 from conformance.lab.definition import Host
 from conformance.media.probe import Probe
 from conformance.model import contract, mode
@@ -47,7 +47,7 @@ def measure(host: Host, progress: Progress, *, count: int, results: Path) -> lis
             shows the lab's console.
     """
     seconds: list[float] = []
-    with machine.engine(host, progress) as (lab, tunnel):
+    with startup.engine(host, progress) as (lab, tunnel):
         try:
             _boots(f"unix://{tunnel.socket}", progress, count, results, seconds)
         except (libvirt.libvirtError, AssertionError, HarnessError) as error:

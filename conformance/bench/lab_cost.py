@@ -10,7 +10,7 @@ import psutil
 
 from conformance.engine.client import connect
 from conformance.engine.ssh_tunnel import Tunnel
-from conformance.lab import machine
+from conformance.lab import startup
 from conformance.lab.definition import Host
 from conformance.lab.machine import Machine
 from conformance.util import paths, process
@@ -58,7 +58,7 @@ def measure(host: Host, progress: Progress, *, repeat: int, use: Callable[[str],
         HarnessError: a lab cannot be made or started, or what ``use`` raises.
     """
     progress(f"lab {host.name}: making what is not there yet")
-    machine.start(host, progress).stop()
+    startup.start(host, progress).stop()
     with _started(host, progress, saved=False) as (lab, _, seconds):
         cost = Cost(lab.accel, cold=seconds)
     for number in range(repeat):
@@ -81,7 +81,7 @@ def measure(host: Host, progress: Progress, *, repeat: int, use: Callable[[str],
 def _started(host: Host, progress: Progress, *, saved: bool) -> Iterator[tuple[Machine, Tunnel, float]]:
     """Have a lab, a way to its engine, and how long that took, in seconds."""
     began = time.monotonic()
-    lab = machine.start(host, progress, saved=saved)
+    lab = startup.start(host, progress, saved=saved)
     try:
         tunnel = lab.tunnel()
         try:

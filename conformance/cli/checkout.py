@@ -8,10 +8,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from conformance.plugin.entry import SETTINGS
 from conformance.util import paths
 
 PATHS = (
-    *("--contract", "--iso", "--results", "--virtio-win-iso", "--windows-iso"),
+    *(name for one in SETTINGS.values() if one.parse is Path for name in one.options),
     *("--basetemp", "--junit-xml", "--junitxml", "--log-file"),
 )
 """Options of the matrix, ours and pytest's, whose value is a file or a folder."""

@@ -9,7 +9,7 @@ import typer
 
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.errors import LabError
-from conformance.lab import DEFINITIONS, definition, disk, machine, pins
+from conformance.lab import DEFINITIONS, definition, disk, machine, pins, startup
 from conformance.util import paths
 from conformance.util.progress import Progress
 
@@ -43,7 +43,7 @@ def up(name: Name = definition.DEFAULT) -> None:
     for gone in (one for one in machine.running() if one.host.name == name and not one.alive):
         gone.stop()
     found = _running_kept(name)
-    lab = found[0] if found else machine.start(host, progress, keep=True)
+    lab = found[0] if found else startup.start(host, progress, keep=True)
     progress.clear()
     typer.echo(f"{host.name} is up: conformance lab ssh {host.name}; ./run matrix --host lab:{host.name}")
     typer.echo(f"  {lab.accel}; console: {lab.console}")
@@ -124,10 +124,10 @@ def rebuild(name: Name = definition.DEFAULT) -> None:
         raise LabError(
             f"the lab {name} is running, and rebuild replaces its disk", f"stop it: conformance lab down {name}"
         )
-    machine.require(host, anew=True)
+    startup.require(host, anew=True)
     progress = Progress()
     disk.remove(host, progress)
-    machine.start(host, progress).stop()
+    startup.start(host, progress).stop()
     progress.clear()
     typer.echo(f"{name} is rebuilt")
 

@@ -16,6 +16,7 @@ from conformance.cli.options import PASS_ON
 from conformance.cli.target import engine_target
 from conformance.lab import definition
 from conformance.model import contract, record
+from conformance.plugin.entry import SETTINGS
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.workers import pool, sessions
@@ -102,7 +103,7 @@ def matrix(
             os.environ["DOCKER_HOST"] = places[0].address
             status = _run_here([*places[0].words, *words], selection, repeat)
     # Records in another folder, such as the benchmark's, do not change the README's tables.
-    if not only_lists and not any(word.startswith("--results") for word in words):
+    if not only_lists and not any(word.startswith(SETTINGS["results"].options) for word in words):
         documents.refresh()
     raise typer.Exit(status)
 

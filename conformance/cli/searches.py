@@ -11,7 +11,7 @@ from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manua
 from conformance.cli.options import Image, OneHost
 from conformance.cli.target import engine_target
 from conformance.container.container import READY_SECONDS
-from conformance.lab import definition, machine
+from conformance.lab import definition, machine, qemu_command
 from conformance.model import contract
 from conformance.privileges import command, configuration
 from conformance.selfcheck import change, outcome
@@ -149,7 +149,7 @@ def selfcheck_(
             host_name=place.name,
             host_facts=place.facts,
             ready_seconds=machine.READY_SECONDS if definition_ else READY_SECONDS,
-            pci_devices=machine.SPARE if definition_ else (),
+            pci_devices=qemu_command.SPARE if definition_ else (),
             at_once=1 if definition_ else at_once or len(os.sched_getaffinity(0)),
         )
     typer.echo(selfchecking.summary(found))

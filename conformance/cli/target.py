@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from conformance.engine import local_daemon
-from conformance.lab import definition, machine
+from conformance.lab import definition, machine, qemu_command, startup
 from conformance.run.context import OUTER
 from conformance.util.progress import Progress
 from conformance.workers.hosts import EngineTarget
@@ -22,12 +22,12 @@ def engine_target(host: definition.Host | None) -> Iterator[EngineTarget]:
         with local_daemon.engine(Progress()) as address:
             yield EngineTarget(address)
         return
-    with machine.engine(host, Progress()) as (lab, tunnel):
+    with startup.engine(host, Progress()) as (lab, tunnel):
         yield EngineTarget(f"unix://{tunnel.socket}", f"lab-{host.name}", {OUTER: lab.accel}, _lab_options())
         lab.check()
 
 
 def _lab_options() -> tuple[str, ...]:
     """Return the pytest options that fit every lab."""
-    pci_pool = (f"--pci-device={address}" for address in machine.SPARE)
-    return f"--macvtap-link={machine.BEYOND}", *pci_pool, f"--ready-seconds={machine.READY_SECONDS}"
+    pci_pool = (f"--pci-device={address}" for address in qemu_command.SPARE)
+    return f"--macvtap-link={qemu_command.BEYOND}", *pci_pool, f"--ready-seconds={machine.READY_SECONDS}"

@@ -3,24 +3,23 @@
 import contextlib
 import dataclasses
 import re
-import secrets
-import socket
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import docker
 import docker.errors
 import libvirt
 
-from conformance.container import effective_state, libvirt_connection
-from conformance.engine import exec_stream, labels
-from conformance.engine.api_errors import REMEDY, engine_errors
-from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
+from conformance.container import libvirt_connection
+from conformance.container.engine_container import COMMAND_SECONDS, EngineContainer
+from conformance.engine import labels, names
+from conformance.engine.api_errors import engine_errors
+from conformance.engine.refusals import CANNOT_GRANT, NO_DEVICE
+from conformance.errors import EngineError, ImageFailure, ImageLate, Unsupported
 from conformance.model.exposure import Device
 from conformance.model.mode import STOP_TIMEOUT, Mode
 from conformance.util import signals
+from conformance.util.ports import free_port
 from conformance.util.wait import DeadlineExpired, for_image, wait_for, within
 
 if TYPE_CHECKING:
@@ -35,25 +34,7 @@ OPEN_SECONDS = 15
 CLOSE_SECONDS = 5
 """A daemon that hangs does not confirm the end of a connection."""
 
-COMMAND_SECONDS = 30
-
-ENGINE_SECONDS = 30
-"""What the engine may need beside a command's own deadline."""
-
 PORT_TAKEN = re.compile(r"Address already in use", re.IGNORECASE)
-
-PORTS = range(20000, 30000)
-"""Below what Linux gives to outgoing connections and engines to published ports: nobody comes across these."""
-
-CANNOT_GRANT = re.compile(
-    r"unable to apply caps: operation not permitted|error setting rlimit type \d+: operation not permitted",
-    re.IGNORECASE,
-)
-"""Docker before 23 refuses --privileged where its own root lacks a capability, and any Docker refuses to lift a limit
-where its root lacks SYS_RESOURCE."""
-
-NO_DEVICE = re.compile(r'gathering device information while adding custom device "(?P<path>[^"]+)": no such file')
-
 
 WARNING = " warning entrypoint: "
 """In a line of the log: what the image's start-up says of a step that the mode does not allow."""
@@ -62,30 +43,10 @@ LISTEN = "0A"
 """The state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)."""
 
 ENGINES_DNS = "0B00007F:"
-"""127.0.0.11 in /proc/net/tcp, where the engine answers for names on networks that were made by a user."""
-
-STALE = """
-for file in /run/libvirt/qemu/*.pid; do
-    [ ! -e "$file" ] || grep -q "^qemu\\|^libvirtd\\|^virt" "/proc/$(cat "$file")/comm" || echo "$file"
-done
-"""
+"""127.0.0.11 in /proc/net/tcp: the engine's DNS server on networks that a user made."""
 
 
-@dataclass(frozen=True)
-class ExecResult:
-    """A command that ended in a container: its exit status and what it wrote."""
-
-    status: int
-    stdout: bytes
-    stderr: bytes
-
-    @property
-    def text(self) -> str:
-        """Return standard output as text."""
-        return self.stdout.decode(errors="replace")
-
-
-class Container:
+class Container(EngineContainer):
     """A container of the image under test, in one mode.
 
     Args:
@@ -114,7 +75,7 @@ class Container:
         relay: "Relay | None" = None,
         health_seconds: float | None = None,
     ) -> None:
-        self.client = client
+        super().__init__(client)
         self.mode = mode
         self.image = image
         self.ready_seconds = ready_seconds
@@ -122,12 +83,10 @@ class Container:
         self.port = free_port() if self._any_port else port or mode.port
         self.absent: list[str] = []
         """Devices that the mode exposes and the host does not have."""
-        self.marked = ""
-        """Since when the present question is asked: the engine's time of the newest line of the log, or of creation."""
         self.warnings: list[str] = []
         """What the image said at its last start of what the mode does not allow."""
-        self.id = ""
         self._connection: libvirt.virConnect | None = None
+        self._run = run
         self._labels = {labels.RUN: run}
         self._volumes: dict[str, str] = {}
         self._network = network
@@ -177,7 +136,7 @@ class Container:
         mode = dataclasses.replace(self.mode, exposures=exposures)
         if not self._volumes:
             # Volumes of a known name and label: a new container can be put on them, and they are found again.
-            self._volumes = {self._make_volume(): path for path in self.mode.volumes.values()}
+            self._volumes = {self._make_volume(name): path for name, path in self.mode.volumes.items()}
         body = mode.engine_call(
             self.image,
             environment={self.mode.image.port_variable: str(self.port)} if self.port != self.mode.port else {},
@@ -188,12 +147,14 @@ class Container:
             port=self.port,
             health_seconds=self._health_seconds,
         )
-        created = self.client.api.create_container_from_config(body)  # type: ignore[no-untyped-call]
+        name = names.new(self._run, self.mode.id)
+        created = self.client.api.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
         self.id = str(created["Id"])
         self.marked = str(self.inspect().get("Created", ""))
 
-    def _make_volume(self) -> str:
-        return str(self.client.api.create_volume(labels=self._labels)["Name"])
+    def _make_volume(self, purpose: str) -> str:
+        name = names.new(self._run, f"{self.mode.id}-{purpose}", longest=names.VOLUME)
+        return str(self.client.api.create_volume(name, labels=self._labels)["Name"])
 
     def wait_until_ready(self, seconds: float | None = None) -> "libvirt.virConnect":
         """Wait until libvirt answers on the published port.
@@ -340,32 +301,6 @@ class Container:
 
     # ------------------------------------------------------------------------------------- state
 
-    def inspect(self) -> dict[str, Any]:
-        """Return what the engine says of the container."""
-        with engine_errors():
-            return dict(self.client.api.inspect_container(self.id))
-
-    @property
-    def name(self) -> str:
-        """Return the name that the engine gave the container."""
-        return str(self.inspect()["Name"]).lstrip("/")
-
-    @property
-    def running(self) -> bool:
-        """Say whether the engine sees the container running."""
-        return bool(self.inspect()["State"]["Running"])
-
-    @property
-    def exit_status(self) -> int:
-        """Return the status with which the container ended; 0 while it runs."""
-        return int(self.inspect()["State"]["ExitCode"])
-
-    @property
-    def address(self) -> str:
-        """Return the container's IPv4 address on its bridge network; empty in the host's network."""
-        networks = self.inspect()["NetworkSettings"]["Networks"].values()
-        return next((str(network["IPAddress"]) for network in networks if network["IPAddress"]), "")
-
     @property
     def api_addresses(self) -> frozenset[str]:
         """Return the host's addresses on which the API can be reached."""
@@ -386,129 +321,3 @@ class Container:
         if self._relay:
             return f"qemu+unix://{self.mode.image.path}?socket={quote(str(self._relay.socket_to(int(port))))}"
         return f"qemu+tcp://127.0.0.1:{port}{self.mode.image.path}"
-
-    def log(self, lines: int = 30, *, new: bool = False) -> str:
-        """Return the newest lines of the container's log: the image's start-up and libvirtd.
-
-        Args:
-            lines: as many at most.
-            new: only what was written after :meth:`mark`.
-        """
-        # The engine's own time stands before each line; of fixed width, it sorts as text does.
-        stamped = [line.partition(" ") for line in self._logged(lines)]
-        return "\n".join(text for stamp, _, text in stamped if not new or stamp > self.marked)
-
-    def mark(self) -> None:
-        """Remember how far the log is: what is in it already says nothing of what is asked next."""
-        self.marked = next((line.partition(" ")[0] for line in self._logged(1)), self.marked)
-
-    def _logged(self, lines: int) -> list[str]:
-        with engine_errors():
-            logged: bytes = self.client.api.logs(self.id, tail=lines, timestamps=True)
-        return logged.decode(errors="replace").splitlines()
-
-    def describe(self) -> str:
-        """Say what the engine shows, and the log since :meth:`mark`; for errors."""
-        try:
-            state = self.inspect()["State"]
-            return (
-                f"the engine says: {state['Status']}, exit status {state['ExitCode']} {state['Error']}\n"
-                f"newest log lines:\n{self.log(new=True) or '(nothing)'}"
-            )
-        except EngineError as error:
-            return str(error)
-
-    def run(self, *command: str, seconds: int = COMMAND_SECONDS, user: str = "") -> ExecResult:
-        """Run a command in the container.
-
-        Args:
-            command: its words; no shell.
-            seconds: deadline; the engine's own exec call has none.
-            user: whose process it is, by name or number; the image's own choice if empty.
-
-        Raises:
-            ImageFailure: the container is not running, or the command outlived its deadline.
-            EngineGone: the engine does not answer.
-        """
-        with engine_errors():
-            try:
-                created = self.client.api.exec_create(
-                    self.id, ["timeout", "-k", "1", str(seconds), *command], user=user
-                )
-                stdout, stderr = within(
-                    "the engine to run a command",
-                    lambda: exec_stream.output(self.client, created["Id"]),
-                    seconds=seconds + ENGINE_SECONDS,
-                )
-                status = int(self.client.api.exec_inspect(created["Id"])["ExitCode"])
-            except docker.errors.APIError as error:
-                raise ImageFailure(
-                    f"{' '.join(command)}: cannot run in the container: {error.explanation}\n{self.describe()}"
-                ) from error
-            except DeadlineExpired as error:
-                raise EngineGone(error.message, REMEDY) from error
-        if status in (124, 137):
-            raise ImageFailure(f"{' '.join(command)}: still running after {seconds} s")
-        return ExecResult(status, stdout, stderr)
-
-    def health_check(self, *, port: int | None = None) -> ExecResult:
-        """Run the image's own health check, as the engine does.
-
-        Args:
-            port: where it looks for the API, if not where that is.
-
-        Raises:
-            ImageFailure: the image has none, or it outlived its deadline.
-        """
-        check = list((self.inspect()["Config"].get("Healthcheck") or {}).get("Test") or ["NONE"])
-        kind, words = check[0], check[1:]
-        if kind == "NONE":
-            raise ImageFailure("the image has no health check")
-        # "CMD-SHELL" has one word, for a shell (Docker's API, HealthConfig).
-        words = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
-        told = [f"{self.mode.image.port_variable}={port}"] if port else []
-        return self.run("env", *told, *words)
-
-    def stale(self) -> list[str]:
-        """Return the files in which libvirt keeps the IDs of QEMU's and its own processes that are not there."""
-        return self.run("sh", "-c", STALE).text.split()
-
-    def state(self) -> effective_state.State:
-        """Read what the container may really do."""
-        mode = self.mode
-        asked = (*mode.devices, *mode.groups, *map(str, mode.majors.values()))
-        done = self.run("sh", "-c", effective_state.SCRIPT, "sh", *asked)
-        return effective_state.parse(done.text, self.id)
-
-    def verify(self, *, cgroup_version: int, security: Collection[str]) -> None:
-        """Compare the container with its mode before any cell counts.
-
-        Raises:
-            Unsupported: the engine granted less than was asked for.
-            EngineError: it granted more, so that results would be too good.
-        """
-        found = [
-            difference
-            for difference in effective_state.compare(
-                self.mode, self.state(), cgroup_version=cgroup_version, security=security
-            )
-            if difference.what not in self.absent
-        ]
-        if not found:
-            return
-        text = "; ".join(difference.text for difference in found)
-        if all(difference.lacking for difference in found):
-            raise Unsupported(f"the container is less than mode {self.mode.id} declares: {text}")
-        raise EngineError(
-            f"the container is not what mode {self.mode.id} declares: {text}",
-            "look for an engine configuration that changes what containers get, such as default capabilities",
-        )
-
-
-def free_port() -> int:
-    """Return a port of the loopback address on which nobody listens here; elsewhere that is a guess."""
-    while True:
-        port = secrets.choice(PORTS)
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port

@@ -8,6 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from conformance.container.container import Container
+from conformance.errors import EngineError, Unsupported
 from conformance.model.exposure import UNCONFINED
 from conformance.model.mode import UNLABELLED, Mode
 
@@ -114,6 +116,41 @@ class Difference:
     what: str
     text: str
     lacking: bool
+
+
+def read(container: Container) -> State:
+    """Read a running container's state."""
+    mode = container.mode
+    wanted = (*mode.devices, *mode.groups, *map(str, mode.majors.values()))
+    return parse(container.run("sh", "-c", SCRIPT, "sh", *wanted).text, container.id)
+
+
+def verify(container: Container, *, cgroup_version: int, security: Collection[str]) -> None:
+    """Compare a running container with its mode; devices that the host lacks do not count.
+
+    Args:
+        container: running.
+        cgroup_version: the host's, 1 or 2.
+        security: the modules by which the engine confines containers.
+
+    Raises:
+        Unsupported: the engine granted less than the mode declares.
+        EngineError: the engine granted more, so that results would be too good.
+    """
+    found = [
+        difference
+        for difference in compare(container.mode, read(container), cgroup_version=cgroup_version, security=security)
+        if difference.what not in container.absent
+    ]
+    if not found:
+        return
+    text = "; ".join(difference.text for difference in found)
+    if all(difference.lacking for difference in found):
+        raise Unsupported(f"the container has less than mode {container.mode.id} declares: {text}")
+    raise EngineError(
+        f"the container is not as mode {container.mode.id} declares: {text}",
+        "look for an engine configuration that changes what containers get, such as default capabilities",
+    )
 
 
 def parse(output: str, container_id: str) -> State:

@@ -10,8 +10,8 @@ import subprocess
 from dataclasses import dataclass
 
 from conformance.container import effective_state
-from conformance.container.container import CANNOT_GRANT, NO_DEVICE
 from conformance.engine.host_shell import HostShell
+from conformance.engine.refusals import CANNOT_GRANT, NO_DEVICE
 from conformance.errors import EngineError
 
 DEVICES = ("/dev/kvm", "/dev/net/tun")

@@ -8,7 +8,7 @@ from typing import Any
 import docker
 import docker.errors
 
-from conformance.engine import labels
+from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.util import signals
 
@@ -72,6 +72,7 @@ class HostShell:
                 self.image,
                 entrypoint=list(command),
                 command=[],
+                name=names.shell(self.run_id),
                 user="0",  # by number: an image may have no passwd
                 labels={labels.RUN: self.run_id},
                 host_config=self.client.api.create_host_config(**{"network_mode": "none"} | options),

@@ -19,7 +19,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound
 from docker.utils import parse_repository_tag
 
-from conformance.engine import labels
+from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.client import Engine
 from conformance.errors import EngineError, HarnessError
@@ -35,9 +35,6 @@ MADE_BASE = f"libvirt-conformance-base:{SUITE}"
 
 KNOWN = (TAG, BASE, MADE_BASE)
 """Images that an engine may have of us, those that can do most first."""
-
-LAYER = "libvirt-conformance-layer"
-"""Images over another one that last as long as somebody asks about them."""
 
 INPUTS_LABEL = "org.libvirt-conformance.inputs"
 BASE_LABEL = "org.libvirt-conformance.base"
@@ -159,7 +156,7 @@ def layer(engine: Engine, progress: Progress, under: str, instructions: str, run
         HarnessError: the build failed; with its last lines.
         EngineError: the engine refused or fell silent.
     """
-    tag = f"{LAYER}:{run.lower()}"
+    tag = names.new(run, "layer")
     with engine_errors(), tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
         folder = Path(scratch)
         (folder / "Dockerfile").write_text(f"FROM {under}\n{instructions}\n", encoding="utf-8")

@@ -7,6 +7,8 @@ import platform
 import time
 from pathlib import Path
 
+import psutil
+
 RUN = "org.libvirt-conformance.run"
 """On every container, network, volume and layer over an image: the id of the run that made it."""
 
@@ -30,6 +32,7 @@ TIME = "%Y%m%dT%H%M%SZ"
 
 MACHINE_ID = Path("/etc/machine-id")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""Read by hand, as MACHINE_ID is: psutil knows neither."""
 
 DIGITS = 6
 """Of a machine's name in a run's id, and as many of its boot's."""
@@ -57,25 +60,12 @@ def alive(run: str) -> bool:
         start = calendar.timegm(time.strptime(began, TIME))
         if _maker(run)[DIGITS:] != _boot():
             # An earlier boot's processes are gone. What began after this boot is a clone's, with the same machine-id.
-            return start >= _booted()
-        return _started(pid) <= start + CLOCK_STEP_SECONDS
-    except OSError:
-        return False  # there is no such process
+            return start >= psutil.boot_time()
+        return psutil.Process(int(pid)).create_time() <= start + CLOCK_STEP_SECONDS
+    except psutil.NoSuchProcess:
+        return False
     except ValueError:
         return True  # not an id of this project: not to be touched
-
-
-def _started(pid: str) -> float:
-    """Return when a process started, in seconds since the epoch (proc(5): /proc/PID/stat)."""
-    ticks = int(Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[19])
-    return _booted() + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _booted() -> int:
-    """Return when the machine booted, in seconds since the epoch (proc(5): /proc/stat)."""
-    return int(
-        next(line.split()[1] for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
-    )
 
 
 def _maker(run: str) -> str:

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import psutil
+from filelock import FileLock, Timeout
+
 from conformance.engine import residue
 from conformance.engine.client import NoEngineError, address, certificates, connect
 from conformance.errors import EngineError, HarnessError
@@ -132,7 +135,8 @@ class PrivateEngine:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
             with self._alone():
                 user = (self.folder / "users.lock").open("w")
-                fcntl.flock(user, fcntl.LOCK_SH)  # at once: the exclusive one is held only by who is alone
+                # filelock has no shared locks. This one is free: only a process in _alone() locks it exclusively.
+                fcntl.flock(user, fcntl.LOCK_SH)
                 self._user = user
                 self._ensure()
         except OSError as error:
@@ -325,34 +329,21 @@ class PrivateEngine:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the lock under which the engine is started and stopped."""
-        with (self.folder / "change.lock").open("w") as lock:
-
-            def taken() -> bool:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return False
-                return True
-
-            try:
-                wait_for("another run to start or stop the private engine", taken, seconds=LOCK_SECONDS)
-            except DeadlineExpired as error:
-                raise EngineError(
-                    error.message, f"which process holds it? fuser -v {self.folder}/change.lock"
-                ) from error
-            yield
+        lock = self.folder / "change.lock"
+        try:
+            with FileLock(lock, timeout=LOCK_SECONDS):
+                yield
+        except Timeout as error:
+            raise EngineError(
+                f"another run has been starting or stopping the private engine for {LOCK_SECONDS:g} s",
+                f"see which process holds the lock (fuser -v {lock}), and end it",
+            ) from error
 
 
 def processes() -> dict[int, list[str]]:
     """Return the command lines of all processes that have one; zombies and kernel threads have none."""
-    found: dict[int, list[str]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):  # ended meanwhile
-                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if words[0]:
-                    found[int(entry.name)] = words[:-1]
-    return found
+    found = {process.pid: process.info["cmdline"] for process in psutil.process_iter(["cmdline"])}
+    return {pid: command for pid, command in found.items() if command and command[0]}
 
 
 def other_engines(*, everywhere: bool = False) -> dict[int, list[str]]:
@@ -360,7 +351,7 @@ def other_engines(*, everywhere: bool = False) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for pid, command in processes().items():
         if Path(command[0]).name == "dockerd":
-            with contextlib.suppress(OSError):  # ended meanwhile
+            with contextlib.suppress(OSError):  # ended meanwhile; psutil does not read namespaces
                 if everywhere or Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net"):
                     found[pid] = command
     return found
@@ -402,17 +393,11 @@ def _kill(pid: int, number: signal.Signals) -> None:
 
 
 def _with_descendants(pids: Sequence[int]) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                # proc(5): the second field is the name in parentheses and may hold anything, the fourth the parent
-                parent = int((entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry.name))
     found = list(pids)
-    for pid in found:  # grows while it is walked through
-        found += [child for child in children.get(pid, ()) if child not in found]
-    return found
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    return list(dict.fromkeys(found))
 
 
 def _path() -> str:

@@ -18,7 +18,7 @@ import docker
 import docker.errors
 import requests
 
-from conformance.engine import labels
+from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.exec_stream import LATER, STDERR, STDOUT, Frames, Stream
 from conformance.errors import EngineError
@@ -185,6 +185,7 @@ class Relay:
                 created = self._client.api.create_container(
                     self._image,
                     command=FOREVER,
+                    name=names.new(self._run, "relay"),
                     labels={labels.RUN: self._run},
                     stop_signal="SIGKILL",  # the first process of a container ignores SIGTERM
                     host_config=self._client.api.create_host_config(network_mode="host", userns_mode="host"),

@@ -11,7 +11,7 @@ import docker.errors
 import docker.types
 
 from conformance.container.container import Container
-from conformance.engine import labels
+from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError
@@ -53,7 +53,7 @@ class PeerNetwork:
         self._client = client
         self._probe = probe
         self._run = run
-        self.network = f"libvirt-conformance-{run}"
+        self.network = names.fixed(run, "network")
         self._network_id = ""
         self._server_id = ""
 
@@ -78,6 +78,7 @@ class PeerNetwork:
             server = self._client.api.create_container(
                 peer_image(self._client, self._probe),
                 command=["/bin/busybox", "sh", "-c", serving(self._subnet)],
+                name=names.new(self._run, "peer"),
                 labels=marks,
                 stop_signal="SIGKILL",  # the first process of a container ignores SIGTERM
                 host_config=self._client.api.create_host_config(network_mode=self.network, security_opt=OWN_RIGHTS),

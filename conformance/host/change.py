@@ -11,7 +11,7 @@ from typing import Any
 
 import docker
 
-from conformance.engine import labels
+from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.host_shell import HostShell
 
@@ -35,8 +35,9 @@ class HostChange:
     def remember(self, shell: HostShell, state: str) -> str:
         """Keep a state on the engine and return the volume's name; raises EngineError where the engine refuses."""
         marks = {labels.RUN: shell.run_id, labels.IMAGE: shell.image, self.label: state}
+        name = names.new(shell.run_id, self.label.rpartition(".")[2], longest=names.VOLUME)
         with engine_errors():
-            return str(shell.client.api.create_volume(labels=marks)["Name"])
+            return str(shell.client.api.create_volume(name, labels=marks)["Name"])
 
     def undo(self, client: docker.DockerClient, volume: Mapping[str, Any]) -> str:
         """Restore the state that a volume remembers, with the image that the volume names.

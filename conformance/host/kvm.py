@@ -17,9 +17,9 @@ from pathlib import Path
 
 import docker.errors
 
-from conformance.container.container import NO_DEVICE
 from conformance.engine.api_errors import REMEDY, engine_errors
 from conformance.engine.host_shell import HostShell
+from conformance.engine.refusals import NO_DEVICE
 from conformance.errors import EngineGone
 from conformance.media.probe import CMDLINE, Probe
 from conformance.media.probe_report import MARK

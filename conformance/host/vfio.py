@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from conformance.container.container import CANNOT_GRANT
 from conformance.engine import labels
 from conformance.engine.host_shell import HostShell
+from conformance.engine.refusals import CANNOT_GRANT
 from conformance.errors import EngineError, Unsupported
 from conformance.host.change import HostChange
 from conformance.model.commands import BINDING

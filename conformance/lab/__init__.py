@@ -1,6 +1,7 @@
-"""The lab: a virtual machine with what a machine may lack, such as KVM, a current engine or AppArmor.
+"""The lab: virtual machines with features that a machine may lack, such as KVM, a current engine or AppArmor.
 
-It runs under plain QEMU, built from pinned Debian packages and without root. To the harness it is an engine elsewhere.
+A lab runs under plain QEMU, is built from pinned Debian packages and needs no root. The harness treats it as a remote
+engine.
 ``docs/lab.md`` says how it works; ``lab/`` holds the definitions.
 """
 

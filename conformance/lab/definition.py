@@ -1,4 +1,4 @@
-"""What a lab host is made of: data under lab/hosts/, one file a host."""
+"""Definitions of lab hosts: data, one file for each host in lab/hosts/."""
 
 import hashlib
 import tomllib
@@ -12,16 +12,16 @@ from conformance.lab import DEFINITIONS
 from conformance.media.recipe import Pinned
 
 DEFAULT = "debian-13"
-"""The host that ``--host lab`` means."""
+"""The host of ``--host lab``."""
 
 KEY_LENGTH = 12
-"""Of what names a host's disk, in hex digits."""
+"""Length of the hash that names a host's disk, in hex digits."""
 
 HERE = "here"
 """``--host here`` means this machine's engine, or the one that DOCKER_HOST names."""
 
 PREFIX = "lab"
-"""``--host lab`` and ``--host lab:NAME`` mean a lab host."""
+"""Begins the name of a lab host: ``--host lab`` or ``--host lab:NAME``."""
 
 
 class Host(BaseModel):
@@ -31,15 +31,15 @@ class Host(BaseModel):
         name: the file's name.
         summary: one line for the list of hosts.
         suite: Debian's name of the release that its packages are from.
-        packages: what is installed beside the essential packages.
-        fallback: archives that keep superseded packages, asked last.
-        kernel_arguments: beside those that every lab has.
-        setup: commands that its root file system runs once, when it is made.
-        cpus: processors. One, because the QEMU that emulates (before 8.1) may go on with code that another processor
-            has just patched: with two, the lab's kernel, which patches itself as the first guest comes and the last
-            one goes, died of it within the hour ("Oops: int3" in __schedule).
+        packages: packages beside the essential ones.
+        fallback: archives of superseded packages, tried last.
+        kernel_arguments: arguments beside those of every lab.
+        setup: commands that run once in the root file system, when it is made.
+        cpus: processors. One, because emulating QEMU before 8.1 may execute code that another processor has just
+            patched: with two, the lab's kernel, which patches itself when the first guest starts and the last one ends,
+            crashed within the hour ("Oops: int3" in __schedule).
         memory_mib: memory, in MiB.
-        disk_gib: most that its disk can hold, in GiB; it takes what is used.
+        disk_gib: size of its sparse disk, in GiB.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,7 +62,7 @@ class Host(BaseModel):
 
     @property
     def overlays(self) -> list[Path]:
-        """Return the folders of files that are laid over what packages bring: every lab's, and the host's own."""
+        """Return the folders of files that replace those of packages: for every lab, and for this host."""
         own = DEFINITIONS / "hosts" / self.name
         return [DEFINITIONS / "overlay", *([own] if own.is_dir() else [])]
 
@@ -88,7 +88,7 @@ class Host(BaseModel):
 
     @property
     def key(self) -> str:
-        """Return what names the host's disk: a hash of all that it is made of; raises what :attr:`pinned` raises."""
+        """Return a hash of everything that the disk is made from; raises what :attr:`pinned` raises."""
         _ = self.pinned
         digest = hashlib.sha256(self.model_dump_json().encode() + self.pins.read_bytes())
         files = [path for folder in self.overlays for path in sorted(folder.rglob("*"))]
@@ -107,7 +107,7 @@ def load(name: str = DEFAULT) -> Host:
     """Read a host's definition.
 
     Raises:
-        ContractError: there is none of that name, or it is not one.
+        ContractError: no file has that name, or the file is not a definition.
     """
     path = DEFINITIONS / "hosts" / f"{name}.toml"
     if name not in names():
@@ -119,10 +119,10 @@ def load(name: str = DEFAULT) -> Host:
 
 
 def named(word: str) -> Host | None:
-    """Return the lab that a ``--host`` names by ``lab`` or ``lab:NAME``; none for :data:`HERE`.
+    """Return the lab host of ``--host lab`` or ``--host lab:NAME``; none for :data:`HERE`.
 
     Raises:
-        ContractError: it names none.
+        ContractError: the word names no host.
     """
     if word == HERE:
         return None

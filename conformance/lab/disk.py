@@ -1,4 +1,4 @@
-"""From pinned packages and images to what a lab boots from: disk, kernel, initramfs, and the keys that open it."""
+"""Makes a lab's disk, kernel, initramfs and SSH keys from pinned packages and container images."""
 
 import hashlib
 import os
@@ -25,27 +25,27 @@ MAKE_SECONDS = 900
 FILES = ("disk.raw", "vmlinuz", "initrd", "key", "known_hosts")
 
 ALIAS = "lab"
-"""What ssh calls each lab: its port is another one each time, its key is not."""
+"""The name of each lab for ssh: its port changes with each start, its key does not."""
 
 
 @dataclass(frozen=True)
 class Disk:
-    """What a lab of a host boots from; it is never written to.
+    """The files that a lab boots from; labs never write to them.
 
     Attributes:
-        folder: where it lies in the cache.
+        folder: their folder in the cache.
     """
 
     folder: Path
 
     @property
     def made(self) -> bool:
-        """Say whether it is there, whole."""
+        """Whether all files exist."""
         return all((self.folder / name).exists() for name in FILES)
 
     @property
     def without_image(self) -> Path:
-        """Return the file that says that no engine had the image when it was made; the lab has to build it."""
+        """Return the file that marks a disk without the image, which no engine had; the lab then builds it."""
         return self.folder / "without-image"
 
     @property
@@ -64,7 +64,7 @@ class Disk:
         return self.folder / "initrd"
 
     def ssh(self, port: int) -> list[str]:
-        """Say how a lab on a loopback port is opened, and no other machine: options of the program ssh."""
+        """Return the options of ssh for a lab on a loopback port; they fit no other machine."""
         return [
             *("-p", str(port), "-i", str(self.folder / "key"), "-o", "IdentitiesOnly=yes", "-F", "none"),
             *("-o", f"UserKnownHostsFile={self.folder / 'known_hosts'}", "-o", f"HostKeyAlias={ALIAS}"),
@@ -73,14 +73,14 @@ class Disk:
 
 
 def takes(host: Host, *, anew: bool = False) -> tuple[Purpose, ...]:
-    """Say what for this host's disk takes packages: for nothing where it is made already, unless it is made anew."""
+    """Return the purposes of the packages that this host's disk needs: none if it exists, unless it is made anew."""
     if not anew and Disk(paths.cache() / "lab" / host.folder).made:
         return ()
     return ("disk",) if os.geteuid() == 0 else ("disk", "user")
 
 
 def ensure(host: Host, progress: Progress, *, cache: Path | None = None) -> Disk:
-    """Return a host's disk, made unless it is in the cache already.
+    """Return a host's disk; make it if it is not in the cache.
 
     Raises:
         LabError: a step failed.
@@ -158,12 +158,12 @@ def _make(host: Host, work: Path, downloads: Path, log: Path, progress: Progress
 
 
 def _repository(host: Host, folder: Path, downloads: Path, progress: Progress) -> Path:
-    """Lay the pinned packages into a folder that apt takes for an archive (apt: flat repository format)."""
+    """Put the pinned packages into a folder that apt accepts as an archive (apt: flat repository format)."""
     sources = [*apt.mirrors(), *(apt.Mirror(url) for url in host.fallback)]
     folder.mkdir()
     entries = []
     pinned = host.pinned
-    progress(f"{host.name}: fetching what is missing of {len(pinned)} packages")
+    progress(f"{host.name}: fetching missing ones of {len(pinned)} packages")
     for package in pinned:
         name = str(package)
         file = download.fetch(package, downloads, sources, lambda _: None)
@@ -189,7 +189,7 @@ def _repository(host: Host, folder: Path, downloads: Path, progress: Progress) -
 
 
 def _keys(host: Host, overlay: Path, made: Path) -> None:
-    """Make the keys by which this user and a lab know each other, and nobody else gets in."""
+    """Make the SSH keys of this user and of the lab; no other key opens the lab."""
     process.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(made / "key")],
         log=made.parent / "keys.log",
@@ -211,7 +211,7 @@ def _keys(host: Host, overlay: Path, made: Path) -> None:
 
 
 def _images(host: Host, work: Path, log: Path, progress: Progress) -> bool:
-    """Lay out what a matrix needs, from an engine of this machine; says whether this user could have one."""
+    """Copy the image from an engine of this machine; return whether there was an engine."""
     archive = work / "images.tar"
     try:
         with local_daemon.engine(progress) as address:
@@ -220,7 +220,7 @@ def _images(host: Host, work: Path, log: Path, progress: Progress) -> bool:
             progress(f"{host.name}: taking the image from the engine at {address}")
             chains = seed.save(engine.client, [image.BASE, image.MADE_BASE, image.TAG], archive)
     except EngineError as error:
-        progress(f"{host.name}: {error.message}: the lab will build the image by itself")
+        progress(f"{host.name}: no engine to copy the image from ({error.message}): the lab will build it")
         return False
     seed.lay_out(archive, chains, work, log)
     return True

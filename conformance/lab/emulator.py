@@ -1,7 +1,7 @@
-"""The QEMU that runs a lab: the installed one where it can use KVM with nesting, else one that is mended and built.
+"""The QEMU of a lab: the installed one if it can use nested KVM, else a patched one that is built here.
 
-QEMU up to 10.0 aborts when a guest of an emulated hypervisor writes CR8 (OVMF does); lab/qemu holds the recipe of one
-that does not. It is built once for a recipe, in two to three minutes, and kept in the cache.
+QEMU up to 10.0 aborts when a guest of an emulated hypervisor writes CR8, as OVMF does; lab/qemu holds the patches.
+The build takes two to three minutes, once for each recipe, and stays in the cache.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ Progress = Callable[[str], None]
 RECIPE = DEFINITIONS / "qemu"
 INSTALLED = "qemu-system-x86_64"
 FIRMWARE = ("/usr/share/qemu", "/usr/share/seabios")
-"""Where Debian's packages put what QEMU loads into a machine; the source has none of it."""
+"""Firmware from Debian's packages; QEMU's source package has none."""
 
 BUILDING = "qemu-building-"
 BUILD_SECONDS = 3600
@@ -45,7 +45,7 @@ class Emulator:
 
     Attributes:
         program: its path.
-        accel: how the lab's own processor is made.
+        accel: the accelerator of the lab itself.
         version: for people, such as ``7.2.22, mended``.
     """
 
@@ -60,7 +60,7 @@ class Emulator:
 
 
 EMULATION = "emulation (TCG)"
-"""What records call a lab's processor that is not the machine's own."""
+"""The name of emulation in records."""
 
 
 class _Recipe(BaseModel):
@@ -74,16 +74,16 @@ class _Recipe(BaseModel):
 
 
 def builds() -> bool:
-    """Say whether this machine's QEMU is to be built, as far as that can be known without asking its KVM."""
+    """Return whether a QEMU has to be built, as far as is known without a boot under KVM."""
     return not (_kvm_nests() or _binary(RECIPE, _load(RECIPE), paths.cache()).exists())
 
 
 def ensure(probe: Probe, progress: Progress) -> Emulator:
-    """Return the QEMU for this machine, built if need be.
+    """Return the QEMU for this machine; build it if necessary.
 
     Args:
-        probe: its kernel shows whether the machine's KVM can run one.
-        progress: told what is being done.
+        probe: its kernel boots under KVM as a test.
+        progress: gets each step.
 
     Raises:
         LabError: something is missing, or the build failed.
@@ -96,14 +96,14 @@ def ensure(probe: Probe, progress: Progress) -> Emulator:
 
 
 def _kvm_nests() -> bool:
-    """Say whether this user may use KVM, and a guest of it would have KVM too (nested; kernel documentation)."""
+    """Return whether this user may use KVM, and KVM supports nested guests (kernel documentation)."""
     flags = [Path(f"/sys/module/{module}/parameters/nested") for module in ("kvm_intel", "kvm_amd")]
     nested = any(flag.exists() and flag.read_text(encoding="ascii").strip() in ("1", "Y") for flag in flags)
     return nested and os.access("/dev/kvm", os.R_OK | os.W_OK)
 
 
 def _kvm_boots(probe: Probe, progress: Progress) -> bool:
-    progress("asking this machine's KVM to boot a kernel")
+    progress("booting a kernel under this machine's KVM")
     command = [
         *(INSTALLED, "-accel", "kvm", "-cpu", "host", "-machine", "q35", "-m", "256", "-display", "none"),
         *("-nodefaults", "-no-reboot", "-serial", "stdio", "-kernel", str(probe.kernel), "-initrd", str(probe.initrd)),
@@ -124,12 +124,15 @@ def _version(binary: str) -> str:
     said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
     found = re.search(r"version (\S+)", said)
     if not found:
-        raise LabError(f"{binary} does not tell its version: {said.strip() or 'nothing'}", "reinstall qemu-system-x86")
+        raise LabError(
+            f"cannot read the version of {binary}; --version printed: {said.strip() or 'nothing'}",
+            "reinstall qemu-system-x86",
+        )
     return found[1]
 
 
 def build(progress: Progress, *, folder: Path = RECIPE, cache: Path | None = None) -> Path:
-    """Return the mended QEMU's program, built unless it is in the cache already.
+    """Return the program of the patched QEMU; build it if it is not in the cache.
 
     Raises:
         LabError: a package is missing, or the build failed.
@@ -176,7 +179,9 @@ def _load(folder: Path) -> _Recipe:
     try:
         return _Recipe.model_validate(tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise LabError(f"{folder}/recipe.toml is not a recipe: {error}", "restore it from the repository") from error
+        raise LabError(
+            f"{folder}/recipe.toml is not a recipe: {error}", "restore the file from the repository"
+        ) from error
 
 
 def _key(folder: Path, recipe: _Recipe) -> str:

@@ -12,8 +12,10 @@ from conformance.util.wait import DeadlineExpired, wait_for
 
 ANSWER_SECONDS = 10
 
+RESTART = "restart the lab: conformance lab down, then conformance lab up"
+
 LISTEN_SECONDS = 5
-"""From the socket's appearance, when it is bound, to QEMU listening on it: microseconds, but for a busy machine."""
+"""Time from bind(2) to listen(2) in QEMU: microseconds, longer on a busy machine."""
 
 
 class Monitor:
@@ -36,7 +38,7 @@ class Monitor:
         except (OSError, DeadlineExpired) as error:
             self._socket.close()
             why = error.message if isinstance(error, DeadlineExpired) else error
-            raise LabError(f"the lab's QEMU does not answer its monitor: {why}") from error
+            raise LabError(f"the lab's QEMU does not answer its monitor: {why}", RESTART) from error
         self.ask("qmp_capabilities")
 
     def _connects(self, path: Path) -> bool:
@@ -47,7 +49,7 @@ class Monitor:
         return True
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        """Give an order, and return its answer.
+        """Run a command, and return its result.
 
         Raises:
             LabError: QEMU refuses, or does not answer within :data:`ANSWER_SECONDS`.
@@ -57,12 +59,12 @@ class Monitor:
             for line in self._lines:
                 answer = json.loads(line)
                 if "error" in answer:
-                    raise LabError(f"the lab's QEMU refuses {command}: {answer['error'].get('desc')}")
+                    raise LabError(f"the lab's QEMU refuses {command}: {answer['error'].get('desc')}", RESTART)
                 if "return" in answer:  # events come in between
                     return answer["return"]
         except (OSError, ValueError) as error:
-            raise LabError(f"the lab's QEMU does not answer its monitor: {error}") from error
-        raise LabError("the lab's QEMU closed its monitor")
+            raise LabError(f"the lab's QEMU does not answer its monitor: {error}", RESTART) from error
+        raise LabError("the lab's QEMU closed its monitor", RESTART)
 
     def close(self) -> None:
         """Close the connection."""
@@ -71,7 +73,7 @@ class Monitor:
 
 @contextlib.contextmanager
 def monitor(path: Path) -> Iterator[Monitor]:
-    """Have a connection to a QEMU's monitor for as long as this lasts."""
+    """Open a connection to a QEMU's monitor, and close it at the end."""
     connection = Monitor(path)
     try:
         yield connection

@@ -1,4 +1,4 @@
-"""What a lab takes of this machine, as ``lab/packages`` lists it; what is missing is named before any work."""
+"""The packages that a lab needs on this machine, from ``lab/packages``; missing ones are named before any work."""
 
 import getpass
 import os
@@ -12,16 +12,16 @@ from conformance.lab import DEFINITIONS
 from conformance.util import process
 
 Purpose = Literal["start", "disk", "user", "qemu"]
-"""A start, the making of a disk, the same by another user than root, and the building of QEMU."""
+"""The start of a lab, making a disk, making it as a user other than root, and building QEMU."""
 
 LIST = DEFINITIONS / "packages"
 
 
 def require(*purposes: Purpose) -> None:
-    """Say at once which programs and files are missing for some purposes.
+    """Check that the programs and files for some purposes exist.
 
     Raises:
-        LabError: something is missing, says which packages to install; or this user may have no users of its own.
+        LabError: packages are missing, or this user may not use user namespaces.
     """
     missing = [
         package
@@ -33,7 +33,7 @@ def require(*purposes: Purpose) -> None:
         words = " ".join(dict.fromkeys(missing))
         raise LabError(
             f"the lab needs packages that are not installed: {words}",
-            f"sudo apt-get install --no-install-recommends {words}; ./run lab installs them by itself",
+            f"sudo apt-get install --no-install-recommends {words}; ./run lab installs them too",
         )
     if "user" in purposes:
         _require_users()
@@ -44,14 +44,14 @@ def _require_users() -> None:
     if tried.returncode != 0:
         user = getpass.getuser()
         raise LabError(
-            f"{user} can make no files of other users, in a user namespace: {tried.stderr.strip()}",
-            f"give it numbers for them: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user};"
-            " allow user namespaces: sudo sysctl user.max_user_namespaces=10000; or run it as root",
+            f"{user} cannot make files of other users in a user namespace: {tried.stderr.strip()}",
+            f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user};"
+            " sudo sysctl user.max_user_namespaces=10000; or run it as root",
         )
 
 
 def search_path() -> str:
-    """Return PATH with the administrator's folders, which an ordinary login on Debian lacks."""
+    """Return PATH with the sbin folders, which an ordinary login on Debian lacks."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 

@@ -1,4 +1,4 @@
-"""Pinning a lab host's packages anew, to what its suite holds today."""
+"""Pins a lab host's packages to the present versions of its suite."""
 
 import re
 import tempfile
@@ -15,17 +15,17 @@ SECONDS = 900
 
 
 def renew(host: Host, progress: Callable[[str], None]) -> int:
-    """Let apt choose the host's packages from the machine's own archive, and write down what it chose.
+    """Let apt choose the host's packages from the machine's own archive, and pin them.
 
     Returns:
-        How many packages there are.
+        The number of packages.
 
     Raises:
         LabError: this machine's apt knows no archive, or the packages could not be installed.
     """
     sources = apt.sources(host.suite)
     if not sources:
-        raise LabError("this machine's apt names no Debian archive to pin packages from", "sudo apt-get update")
+        raise LabError("cannot pin packages: this machine's apt knows no Debian archive", "sudo apt-get update")
     progress(f"{host.name}: letting apt choose packages from {host.suite}")
     with tempfile.TemporaryDirectory() as folder:
         shown, log = Path(folder) / "shown", Path(folder) / "log"

@@ -1,8 +1,7 @@
-"""Images that lie in a lab's engine from the beginning, written as the engine itself keeps them.
+"""Writes container images onto a lab's disk, in the layout of Docker's own storage.
 
-Loading an image of 500 MB takes an emulated engine more than a minute; as files on its disk it is there at once. The
-steps of a build come along, so that the engine's build cache knows them: a later change of the image costs the changed
-steps only.
+An emulated engine needs more than a minute to load an image of 500 MB; from its disk the image is there at once. The
+steps of the build are included, so that the build cache has them: a later change of the image rebuilds only its steps.
 
 The layout is that of Docker's storage driver overlay2 (moby: image/fs.go, layer/filestore.go,
 daemon/graphdriver/overlay2), the same from 17.03 on; engines with containerd's image store do not read it.
@@ -33,8 +32,8 @@ def save(client: docker.DockerClient, tags: Sequence[str], archive: Path) -> lis
 
     Args:
         client: the engine that has the images.
-        tags: what is to be saved; what the engine does not have is left out.
-        archive: gets what ``docker save`` writes.
+        tags: the images; missing ones are skipped.
+        archive: the file to write, as ``docker save`` does.
 
     Returns:
         The ids of each image's steps, from the first to the image itself.
@@ -82,18 +81,20 @@ def lay_out(archive: Path, chains: Sequence[Sequence[str]], work: Path, log: Pat
     """Write an archive's images into ``work`` for ``lab/assemble``.
 
     Args:
-        archive: what ``docker save`` wrote.
+        archive: an archive of ``docker save``.
         chains: as :func:`save` returned them.
         work: gets ``store/``, ``saved/`` and ``layers.tsv``.
-        log: gets what the programs say that are used.
+        log: gets the output of programs.
 
     Raises:
-        LabError: the archive is not what an engine saves, or there is no room.
+        LabError: the archive is damaged, or the disk is full.
     """
     try:
         _lay_out(archive, chains, work, log)
     except (OSError, ValueError, LookupError, tarfile.TarError) as error:
-        raise LabError(f"what the engine saved could not be laid out: {error!r}", process.remedy(log)) from error
+        raise LabError(
+            f"cannot write the engine's images onto the lab's disk: {error!r}", process.remedy(log)
+        ) from error
 
 
 def _lay_out(archive: Path, chains: Sequence[Sequence[str]], work: Path, log: Path) -> None:

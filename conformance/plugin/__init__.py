@@ -1,11 +1,17 @@
 """The pytest plugin: options, collection, fixtures and reporting.
 
-It does nothing in a session without tests that carry a feature's marker.
+It has two parts, since pytest loads the entry point ``pytest11`` in every session of the environment:
+
+:mod:`conformance.plugin.entry` is the entry point. It adds options and ini keys, and nothing else: no fixture, no
+marker, no import of Docker's or libvirt's client, no contract. The options cannot wait for the suites' ``conftest.py``:
+``pytest --pyargs conformance.suites`` imports that file only after the command line has been parsed.
+
+:mod:`conformance.plugin.session` is the rest. ``load`` imports it for the suites, as soon as the arguments name them or
+their ``conftest.py`` is imported. Fixtures come by the names in that ``conftest.py``, so that pytest limits them to its
+folder: another project's ``container`` or ``mode`` and these do not meet.
+
+Each option has a prefixed name (``--libvirt-image``). The short one (``--image``) exists too, unless another plugin or
+a ``conftest.py`` has taken it. What a user sets once has an ini key of the prefixed name (``libvirt_image``).
 """
 
-pytest_plugins = [
-    "conformance.plugin.options",
-    "conformance.plugin.collection",
-    "conformance.plugin.fixtures",
-    "conformance.plugin.reporting",
-]
+pytest_plugins = ["conformance.plugin.entry"]

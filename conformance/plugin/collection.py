@@ -7,138 +7,128 @@ from typing import Any
 
 import pytest
 
-from conformance.errors import (
-    HarnessError,
-)
+from conformance.errors import HarnessError
 from conformance.model.mode import Mode
 from conformance.model.verdict import KnownFailure
-from conformance.plugin.options import contract_of
-from conformance.plugin.state import (
-    ASSIGNMENT,
-    EXIT_CANNOT_RUN,
-    GIVEN,
-    GIVEN_RUN,
-    INSTALL,
-    MODES,
-    PROGRESS,
-    QUESTION,
-    RUN,
-    SELECTED,
-)
+from conformance.plugin.options import Options
+from conformance.plugin.state import CHECK, EXIT_CANNOT_RUN, INSTALL, OPTIONS, SESSION
 from conformance.run.check import Check, digest
 from conformance.run.context import prepare
 from conformance.util import logs
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Ask each question in each chosen mode; each mode's container is started once."""
-    marks = {mark.name for mark in metafunc.definition.iter_markers()}
-    if "mode" not in metafunc.fixturenames or not marks & _features(metafunc.config):
+    """Run each check in each chosen mode; each mode's container is started once."""
+    options = metafunc.config.stash[OPTIONS]
+    if "mode" not in metafunc.fixturenames or not _is_check(metafunc.definition):
         return
-    chosen = [one for one in metafunc.config.stash[MODES] if _is_asked(metafunc.config, marks, one)]
-    metafunc.parametrize("mode", chosen, ids=[one.id for one in chosen], indirect=True, scope="session")
+    marks = _marks(metafunc.definition)
+    chosen = [mode for mode in options.modes if _runs_in(options, marks, mode)]
+    metafunc.parametrize("mode", chosen, ids=[mode.id for mode in chosen], indirect=True, scope="session")
 
 
-def _features(config: pytest.Config) -> set[str]:
-    """Return the markers of the contract's features; a test with none of them is not this project's."""
-    if MODES not in config.stash:
-        return set()
-    claims = contract_of(config.getoption("contract"))
-    return {feature.marker for feature in (*claims.features, *claims.unpromised)}
+def _is_check(item: pytest.Item) -> bool:
+    """Return whether a test is in a folder of suites, and carries a feature's marker."""
+    config = item.config
+    ours = any(item.path.is_relative_to(folder) for folder in config.stash[SESSION].folders)
+    return ours and bool(_marks(item) & {feature.marker for feature in config.stash[OPTIONS].features})
 
 
-def _is_asked(config: pytest.Config, marks: Collection[str], asked: Mode) -> bool:
-    """Say whether a test with these marks is asked in a mode."""
-    if "user_iso" in marks and config.stash[GIVEN] is None:
+def _marks(item: pytest.Item) -> set[str]:
+    return {mark.name for mark in item.iter_markers()}
+
+
+def _runs_in(options: Options, marks: Collection[str], mode: Mode) -> bool:
+    """Return whether a test with these marks runs in a mode."""
+    if "user_iso" in marks and options.user_iso is None:
         return False
-    if "macvtap_link" in marks and not config.getoption("macvtap_link"):
+    if "macvtap_link" in marks and not options.macvtap_link:
         return False
-    if "profiled" in marks and not asked.profile:
+    if "profiled" in marks and not mode.profile:
         return False
-    claims = contract_of(config.getoption("contract"))
-    if "extras" in marks and not claims.image.extras:
+    if "extras" in marks and not options.contract.image.extras:
         return False
-    if "foreseen" in marks and not claims.foreseen(asked.id):
+    if "foreseen" in marks and not options.contract.foreseen(mode.id):
         return False
-    return "host_network" not in marks or asked.host_network
+    return "host_network" not in marks or mode.host_network
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
-    """Note what each test asks, and what the contract expects of it; then that everybody's selection succeeded."""
-    if MODES not in config.stash:
-        yield
-        return
-    _note_questions(config, items)
+    """Attach a check to each test, with the contract's expectation; order the tests after all other selection."""
+    _deselect(config, items)
+    _attach_checks(config, items)
     yield
     # After pytest's own order, which takes a mode by its place in each test's list, and these lists differ.
-    chosen = config.stash[MODES]
-    items.sort(key=lambda item: (_index(chosen, _parameters(item).get("mode")), _ends(item)))
-    config.stash[SELECTED] = True  # not where a marker in -m does not exist
+    chosen = config.stash[OPTIONS].modes
+    items.sort(key=lambda item: (_index(chosen, _mode(item)), _ends(item)))
+    config.stash[SESSION].selected = True  # pytest raises before this line for an unknown marker in -m
 
 
-def _note_questions(config: pytest.Config, items: list[pytest.Item]) -> None:
-    claims = contract_of(config.getoption("contract"))
-    by_marker = {feature.marker: feature for feature in claims.features}
-    unpromised = {feature.marker for feature in claims.unpromised}
-    # A question that is asked in none of the chosen modes has no mode.
-    pointless = [
+def _deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect tests that run in no chosen mode, that the image does not promise, or that nobody requested."""
+    unpromised = {feature.marker for feature in config.stash[OPTIONS].contract.unpromised}
+    deselected = [
         item
         for item in items
-        if (marks := {mark.name for mark in item.iter_markers()} & _features(config))
+        if _is_check(item)
         and (
+            # Without a mode, pytest puts a placeholder in its place.
             not isinstance(_parameters(item).get("mode"), Mode | None)
-            or unpromised & marks
-            or not _is_wanted(config, item)
+            or unpromised & _marks(item)
+            or not _is_requested(config, item)
         )
     ]
-    if pointless:
-        config.hook.pytest_deselected(items=pointless)
-        items[:] = [item for item in items if item not in pointless]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in deselected]
+
+
+def _attach_checks(config: pytest.Config, items: list[pytest.Item]) -> None:
+    options = config.stash[OPTIONS]
+    by_marker = {feature.marker: feature for feature in options.contract.features}
+    modes = {
+        item: mode
+        for item in items
+        if isinstance(item, pytest.Function) and _is_check(item) and (mode := _mode(item)) is not None
+    }
     collected: dict[tuple[Path, str, str], list[str]] = {}
-    for item in items:
-        if isinstance(item, pytest.Function) and isinstance(asked := _parameters(item).get("mode"), Mode):
-            collected.setdefault((item.path, asked.id, item.originalname), []).append(_check(item, asked))
-    for item in items:
+    for item, mode in modes.items():
+        collected.setdefault((item.path, mode.id, item.originalname), []).append(_name(item, mode))
+    for item, mode in modes.items():
         feature = next((by_marker[mark.name] for mark in item.iter_markers() if mark.name in by_marker), None)
-        asked = _parameters(item).get("mode")
-        if feature is None or not isinstance(asked, Mode) or not isinstance(item, pytest.Function):
+        if feature is None:
             continue
-        question = Check(
+        siblings = (collected.get((item.path, mode.id, name), [name]) for name in _functions(options, item, mode))
+        check = Check(
             feature=feature,
-            mode=asked.id,
-            check=_check(item, asked),
-            checks=tuple(
-                sorted(
-                    check
-                    for name in _functions(item, asked)
-                    for check in collected.get((item.path, asked.id, name), [name])
-                )
-            ),
-            asked=digest(config.getoption("contract"), item.path),
+            mode=mode.id,
+            check=_name(item, mode),
+            checks=tuple(sorted(name for names in siblings for name in names)),
+            asked=digest(options.contract_file, item.path),
         )
-        known = claims.known_failure(feature.id, asked.id, question.check)
+        known = options.contract.known_failure(feature.id, mode.id, check.check)
         if known:
-            question.expected = claims.cause(known.cause)
-            item.add_marker(pytest.mark.xfail(strict=True, raises=KnownFailure, reason=question.expected.explanation))
-        item.stash[QUESTION] = question
+            check.expected = options.contract.cause(known.cause)
+            item.add_marker(pytest.mark.xfail(strict=True, raises=KnownFailure, reason=check.expected.explanation))
+        item.stash[CHECK] = check
 
 
-def _is_wanted(config: pytest.Config, item: pytest.Item) -> bool:
-    """Say whether a test is asked, which takes so long that it has to be asked for; any other test is."""
-    marks = {mark.name for mark in item.iter_markers()}
+def _is_requested(config: pytest.Config, item: pytest.Item) -> bool:
+    """Return whether a test runs without a request, or ``-m`` names one of its markers."""
+    marks = _marks(item)
     return INSTALL not in marks or bool(marks & set(re.findall(r"\w+", config.getoption("markexpr"))))
 
 
-def _index(chosen: list[Mode], asked: object) -> int:
-    """Return a mode's place among the chosen ones; what is asked of none comes first."""
-    return chosen.index(asked) if isinstance(asked, Mode) else -1
+def _index(chosen: Collection[Mode], mode: Mode | None) -> int:
+    """Return a mode's place among the chosen ones; tests without a mode come first."""
+    return -1 if mode is None else list(chosen).index(mode)
 
 
 def _ends(item: pytest.Item) -> int:
-    """Rank a test by what it ends: the later it is asked, the more others were served by the same boot."""
+    """Return a rank that puts a test after those that still need the guest or container that it ends."""
     marker = item.get_closest_marker("ends")
-    return ("nothing", "guest", "container").index(marker.args[0]) if marker else 0
+    return ("nothing", "guest", "container").index(marker.args[0]) if marker and _is_check(item) else 0
 
 
 def _parameters(item: pytest.Item) -> dict[str, Any]:
@@ -146,55 +136,60 @@ def _parameters(item: pytest.Item) -> dict[str, Any]:
     return dict(callspec.params) if callspec else {}
 
 
-def _check(item: pytest.Function, asked: Mode) -> str:
-    """Return a test's name with its parameters, but for the mode."""
-    parameters = item.callspec.id.removeprefix(asked.id).removesuffix(asked.id).strip("-")
+def _mode(item: pytest.Item) -> Mode | None:
+    mode = _parameters(item).get("mode")
+    return mode if isinstance(mode, Mode) else None
+
+
+def _name(item: pytest.Function, mode: Mode) -> str:
+    """Return a test's name with its parameters, except the mode."""
+    parameters = item.callspec.id.removeprefix(mode.id).removesuffix(mode.id).strip("-")
     return f"{item.originalname}[{parameters}]" if parameters else item.originalname
 
 
-def _functions(item: pytest.Function, asked: Mode) -> tuple[str, ...]:
-    """Return the names of this test and all beside it that this mode is asked, collected now or not."""
+def _functions(options: Options, item: pytest.Function, mode: Mode) -> tuple[str, ...]:
+    """Return the names of all tests of a test's module that run in a mode, whether they are collected or not."""
     module = item.getparent(pytest.Module)
-    functions = {name: one for name, one in vars(module.obj if module else None).items() if name.startswith("test_")}
+    names = vars(module.obj if module else None)
+    functions = {name: value for name, value in names.items() if name.startswith("test_")}
     return tuple(
         sorted(
             name
-            for name, one in functions.items()
-            if _is_asked(item.config, {mark.name for mark in getattr(one, "pytestmark", [])}, asked)
+            for name, function in functions.items()
+            if _runs_in(options, {mark.name for mark in getattr(function, "pytestmark", [])}, mode)
         )
     )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Get everything ready before the first question, so that what is missing is said at once."""
+    """Prepare the run before the first test, so that a missing part is reported at once."""
     config = session.config
+    state, options = config.stash[SESSION], config.stash[OPTIONS]
     option = config.option
     only_lists = option.collectonly or option.showfixtures or option.show_fixtures_per_test or option.setupplan
-    runs = SELECTED in config.stash and not only_lists and not session.testsfailed
-    if not runs or not any(QUESTION in item.stash for item in session.items):
+    runs = state.selected and not only_lists and not session.testsfailed
+    if not runs or not any(CHECK in item.stash for item in session.items):
         return
-    progress = config.stash[PROGRESS]
-    if GIVEN_RUN in config.stash:
-        config.stash[RUN] = config.stash[GIVEN_RUN]
+    if state.shared_run:
+        state.run = state.shared_run
         return
-    part = config.stash.get(ASSIGNMENT, None)
     config.add_cleanup(logs.begin())
-    if part is None and (config.getoption("verbose") > 0 or logs.shown()):
-        config.add_cleanup(logs.show(progress))
+    if state.worker is None and (config.getoption("verbose") > 0 or logs.shown()):
+        config.add_cleanup(logs.show(state.progress))
     try:
-        config.stash[RUN] = prepare(
-            contract_of(config.getoption("contract")),
-            progress,
-            tag=config.getoption("image"),
-            choice=config.getoption("accel"),
-            results=config.getoption("results"),
-            host_name=config.getoption("host_name"),
-            host_facts=dict(config.getoption("host_facts")),
-            ready_seconds=config.getoption("ready_seconds"),
-            pci_devices=config.getoption("pci_devices"),
-            recorded_as=part.run if part else None,
+        state.run = prepare(
+            options.contract,
+            state.progress,
+            tag=options.image,
+            choice=options.accel,
+            results=options.results,
+            host_name=options.host_name,
+            host_facts=options.host_facts,
+            ready_seconds=options.ready_seconds,
+            pci_devices=options.pci_devices,
+            recorded_as=state.worker.run if state.worker else None,
         )
     except HarnessError as error:
         pytest.exit(f"error: {error}{logs.footer()}", returncode=EXIT_CANNOT_RUN)
     finally:
-        progress.clear()
+        state.progress.clear()

@@ -28,13 +28,39 @@ from conformance.installers.windows import user_iso as windows_
 from conformance.installers.windows.user_iso import Windows
 from conformance.media import debian as debian_
 from conformance.model.mode import Mode
-from conformance.plugin.state import GIVEN, JUDGED, PROGRESS, QUESTION, RUN, WINDOWS
+from conformance.plugin.state import CHECK, OPTIONS, SESSION
 from conformance.run import cleanup
 from conformance.run.check import Check
 from conformance.run.context import Run
 
 if TYPE_CHECKING:
     from testinfra.host import Host as Inside
+
+__all__ = [
+    "_alone",
+    "_container",
+    "_kvm_guests",
+    "boot",
+    "boot_under_kvm",
+    "connection",
+    "container",
+    "container_host",
+    "debian",
+    "evidence",
+    "guests",
+    "host_before",
+    "install",
+    "macvtap_link",
+    "mode",
+    "pci_pool",
+    "peer_network",
+    "run",
+    "running",
+    "start_guest",
+    "user_iso",
+    "windows",
+]
+"""The fixtures; a ``conftest.py`` of suites imports them, and pytest limits them to its folder."""
 
 
 class Boot(Protocol):
@@ -68,13 +94,13 @@ class Install(Protocol):
 @pytest.fixture(scope="session")
 def run(request: pytest.FixtureRequest) -> Run:
     """What this run has."""
-    return request.config.stash[RUN]
+    return request.config.stash[SESSION].prepared_run
 
 
 @pytest.fixture(scope="session")
 def user_iso(request: pytest.FixtureRequest) -> UserIso:
     """The medium that the user gave; for tests that are marked ``user_iso``."""
-    medium = request.config.stash[GIVEN]
+    medium = request.config.stash[OPTIONS].user_iso
     assert medium  # noqa: S101  - without one the test is not asked
     return medium
 
@@ -82,7 +108,7 @@ def user_iso(request: pytest.FixtureRequest) -> UserIso:
 @pytest.fixture(scope="session")
 def macvtap_link(request: pytest.FixtureRequest) -> str:
     """The link that the user named; for tests that are marked ``macvtap_link``."""
-    return str(request.config.getoption("macvtap_link"))
+    return str(request.config.stash[OPTIONS].macvtap_link)
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +130,7 @@ def _alone(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[Non
     if not mode.host_network:
         yield
         return
-    progress = request.config.stash[PROGRESS]
+    progress = request.config.stash[SESSION].progress
     with network_lock.held(lambda text: progress(f"{mode.id}: {text}"), address=network_lock.address(run.engine.info)):
         cleanup.sweep(run.engine.client, alone=True)  # whoever was waited for may have been killed
         yield
@@ -118,7 +144,7 @@ def host_before(request: pytest.FixtureRequest, run: Run, mode: Mode, _alone: No
         return
     network_leftovers.remember(run.shell)
     yield network.snapshot(run.shell)
-    progress = request.config.stash[PROGRESS]
+    progress = request.config.stash[SESSION].progress
     with contextlib.suppress(EngineError):  # what is left then, the end of the session says once
         for line in cleanup.restore_network(run.engine.client, run.id):
             progress(f"{mode.id}: removed what a killed container had left {line}")
@@ -132,9 +158,9 @@ def _container(
     peer_network: PeerNetwork,
     host_before: frozenset[str],  # noqa: ARG001  - must be taken before
 ) -> Iterator[Container]:
-    progress = request.config.stash[PROGRESS]
+    progress = request.config.stash[SESSION].progress
     container = run.container(mode, network=peer_network.network)
-    request.config.stash[JUDGED] = container
+    request.config.stash[SESSION].container = container
     try:
         progress(f"{mode.id}: starting the container, waiting for libvirt to answer")
         container.start()
@@ -178,7 +204,7 @@ def container_host(container: Container) -> "Inside":
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What the record keeps beside the guests' reports."""
-    return request.node.stash[QUESTION].evidence  # type: ignore[no-any-return]
+    return request.node.stash[CHECK].evidence  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")
@@ -191,7 +217,7 @@ def guests(
         run.probe,
         peer_network,
         run.accel_in(_container),
-        request.config.stash[PROGRESS],
+        request.config.stash[SESSION].progress,
         sharing=ONE_BOOT_FOR_ALL if run.minimise_boots else ONE_BOOT_EACH,
         unbootable_reason=run.unbootable_reason_in(_container),
     )
@@ -207,7 +233,7 @@ def _kvm_guests(request: pytest.FixtureRequest, run: Run, guests: Guests, peer_n
         raise Unsupported(run.kvm.seen)
     if guests.accel == "kvm":
         return guests
-    return Guests(guests.container, run.probe, peer_network, "kvm", request.config.stash[PROGRESS])
+    return Guests(guests.container, run.probe, peer_network, "kvm", request.config.stash[SESSION].progress)
 
 
 @pytest.fixture
@@ -219,7 +245,7 @@ def boot(request: pytest.FixtureRequest, guests: Guests, container: Container) -
 @pytest.fixture
 def running(request: pytest.FixtureRequest, guests: Guests, container: Container) -> RunningGuests:  # noqa: ARG001  - must be running
     """Returns a running guest with some devices; one may serve several checks."""
-    check: Check = request.node.stash[QUESTION]
+    check: Check = request.node.stash[CHECK]
 
     def running(*needs: DeviceName, beside: RunningGuest | None = None) -> RunningGuest:
         guest = guests.running(*needs, beside=beside)
@@ -239,7 +265,7 @@ def pci_pool(run: Run) -> PciPool:
 @pytest.fixture
 def start_guest(request: pytest.FixtureRequest, guests: Guests, container: Container) -> StartGuest:  # noqa: ARG001  - must be running
     """Starts a guest of the check's own, as a request describes it."""
-    check: Check = request.node.stash[QUESTION]
+    check: Check = request.node.stash[CHECK]
 
     @contextlib.contextmanager
     def start_guest(wanted: GuestRequest) -> Iterator[RunningGuest]:
@@ -253,8 +279,8 @@ def start_guest(request: pytest.FixtureRequest, guests: Guests, container: Conta
 @pytest.fixture(scope="session")
 def debian(request: pytest.FixtureRequest, peer_network: PeerNetwork) -> Installation:
     """Debian's installer, and the mirror that it installs from."""
-    medium = debian_.debian(request.config.stash[PROGRESS])
-    source = debian_mirror.chosen(request.config.getoption("install_mirror"))
+    medium = debian_.debian(request.config.stash[SESSION].progress)
+    source = debian_mirror.chosen(request.config.stash[OPTIONS].install_mirror)
     debian_mirror.require(source, medium.suite, peer_network)
     return Installation(medium.iso, {"mirror": source})
 
@@ -262,7 +288,7 @@ def debian(request: pytest.FixtureRequest, peer_network: PeerNetwork) -> Install
 @pytest.fixture(scope="session")
 def windows(request: pytest.FixtureRequest) -> Windows:
     """What the user wants to be installed; without a medium nothing is asked."""
-    wanted = request.config.stash[WINDOWS]
+    wanted = request.config.stash[OPTIONS].windows
     if wanted is None:
         pytest.skip(windows_.NEEDS)
     return wanted
@@ -271,7 +297,7 @@ def windows(request: pytest.FixtureRequest) -> Windows:
 @pytest.fixture
 def install(request: pytest.FixtureRequest, guests: Guests, container: Container) -> Install:  # noqa: ARG001  - must be running
     """Installs a system from a medium, and watches it."""
-    check: Check = request.node.stash[QUESTION]
+    check: Check = request.node.stash[CHECK]
 
     @contextlib.contextmanager
     def install(what: Installation, *, firmware: Firmware) -> Iterator[Watch]:
@@ -290,7 +316,7 @@ def boot_under_kvm(request: pytest.FixtureRequest, _kvm_guests: Guests, containe
 
 def _recorded(request: pytest.FixtureRequest, guests: Guests) -> Boot:
     """Return a fixture that boots guests, and adds each boot to the record's evidence."""
-    check: Check = request.node.stash[QUESTION]
+    check: Check = request.node.stash[CHECK]
 
     def boot(*needs: DeviceName, firmware: Firmware = "bios") -> Guest:
         try:

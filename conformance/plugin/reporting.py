@@ -16,18 +16,7 @@ from conformance.errors import (
 )
 from conformance.model import requirements
 from conformance.model.verdict import Verdict, at_fault, blames_image, recognised
-from conformance.plugin.state import (
-    ASSIGNMENT,
-    EXIT_CANNOT_RUN,
-    EXIT_NOTHING_DECIDED,
-    GIVEN_RUN,
-    JUDGED,
-    MODES,
-    PROGRESS,
-    QUESTION,
-    REQUIRED,
-    RUN,
-)
+from conformance.plugin.state import CHECK, EXIT_CANNOT_RUN, EXIT_NOTHING_DECIDED, OPTIONS, SESSION
 from conformance.report import terminal
 from conformance.run.check import Check
 from conformance.run.context import Run
@@ -35,46 +24,46 @@ from conformance.util import signals
 
 
 def _translated(item: pytest.Item) -> Generator[None, None, None]:
-    """Let a phase of a test run, and name what ends it: a known failure, a host that cannot be asked."""
-    question = item.stash.get(QUESTION, None)
+    """Run a phase of a test; raise a recognised failure as a known one, and skip on a host without support."""
+    check = item.stash.get(CHECK, None)
     try:
         yield
     except Unsupported as error:
-        if question is None:
+        if check is None:
             raise
-        question.unsupported = str(error)
+        check.unsupported = str(error)
         pytest.skip(str(error))
     except Exception as error:
-        if question is not None and blames_image(error):
-            item.config.stash[RUN].require()
-            _note_refusals(item, question)
-        known = recognised(question.expected if question else None, error)
+        if check is not None and blames_image(error):
+            item.config.stash[SESSION].prepared_run.require()
+            _note_denials(item, check)
+        known = recognised(check.expected if check else None, error)
         if known:
             raise known from error
         raise
 
 
-def _note_refusals(item: pytest.Item, question: Check) -> None:
-    """Keep what a security module refused during a test that failed: a daemon tells of "Permission denied" only."""
-    container = item.config.stash.get(JUDGED, None)
-    if container is not None:
-        with contextlib.suppress(EngineError):  # the verdict stands without it
-            refused = item.config.stash[RUN].refusals(container)
-            question.evidence |= {"refused": refused} if refused else {}
+def _note_denials(item: pytest.Item, check: Check) -> None:
+    """Add a security module's denials to a failed test's evidence; a daemon reports "Permission denied" only."""
+    state = item.config.stash[SESSION]
+    if state.container is not None:
+        with contextlib.suppress(EngineError):  # the verdict is valid without them
+            denials = state.prepared_run.refusals(state.container)
+            check.evidence |= {"refused": denials} if denials else {}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
-    """Translate what fixtures raise."""
-    question = item.stash.get(QUESTION, None)
-    if question is not None:
-        question.started = time.monotonic()
+    """Translate the exceptions of fixtures."""
+    check = item.stash.get(CHECK, None)
+    if check is not None:
+        check.started = time.monotonic()
     yield from _translated(item)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Translate what the test raises."""
+    """Translate the exceptions of the test."""
     yield from _translated(item)
 
 
@@ -82,29 +71,30 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Judge, record, and let pytest show a failure of the image as failed and one of the harness as error."""
+    """Judge and record; pytest shows a failure of the image as failed, and one of the harness as error."""
     report = yield
-    question = item.stash.get(QUESTION, None)
-    if question is None or (report.when != "call" and report.passed):
+    check = item.stash.get(CHECK, None)
+    if check is None or (report.when != "call" and report.passed):
         return report
-    run = item.config.stash[RUN]
+    state = item.config.stash[SESSION]
+    run = state.prepared_run
     error = at_fault(call.excinfo.value if call.excinfo else None, emulated=run.emulated)
-    verdict = question.judge(error, skipped=report.skipped, after=report.when == "teardown")
+    verdict = check.judge(error, skipped=report.skipped, after=report.when == "teardown")
     if verdict is Verdict.FAILS:
         report.when = "call"
     elif verdict is Verdict.ERROR and report.when == "call":
         report.when = "setup"
     if isinstance(error, HarnessError):
-        report.longrepr = f"error: {error}"  # says what to do; where in the harness it was raised helps nobody
+        report.longrepr = f"error: {error}"  # the message has the remedy; a traceback through the harness helps nobody
     if isinstance(error, EngineGone):
-        # Each further question would wait for it and be an error, in place of what earlier runs found out.
+        # Each further test would wait for the engine and be an error, in place of the results of earlier runs.
         item.session.shouldfail = "the engine went away"
     item.user_properties.append(("verdict", str(verdict)))  # JUnit reads them after the teardown
-    item.config.stash[PROGRESS].clear()
+    state.progress.clear()
     try:
-        # The first record may have to wait for what the host's KVM can do; a verdict that has fallen is kept.
+        # The first record may wait for the test of the host's KVM; an interrupt meanwhile loses no verdict.
         with signals.deferred():
-            run.recorder.append(question.record(run, verdict, error))
+            run.recorder.append(check.record(run, verdict, error))
     except HarnessError as unwritten:
         pytest.exit(f"error: {unwritten}", returncode=EXIT_CANNOT_RUN)
     return report
@@ -112,17 +102,18 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
-    """Leave nothing behind, however the session ends; one that decided nothing ends with a non-zero status."""
-    run = session.config.stash.get(RUN, None)
-    if run is None or GIVEN_RUN in session.config.stash:
+    """Clean up, however the session ends; a session that decided no check ends with a non-zero status."""
+    state = session.config.stash[SESSION]
+    run = state.run
+    if run is None or state.shared_run:
         yield
         return
-    if exitstatus == pytest.ExitCode.OK and not any(one.verdict.decided for one in run.recorder.records):
+    if exitstatus == pytest.ExitCode.OK and not _decided(run):
         session.exitstatus = EXIT_NOTHING_DECIDED
     if session.exitstatus in (pytest.ExitCode.OK, EXIT_NOTHING_DECIDED) and _missing(session.config, run):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     try:
-        yield  # fixtures that are still set up, as after ctrl-C, are torn down in here
+        yield  # pytest tears down the fixtures that are still set up, as after ctrl-C
     finally:
         try:
             run.close()
@@ -130,38 +121,43 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
             why = "interrupted" if isinstance(error, KeyboardInterrupt) else error
             print(  # noqa: T201
                 f"\nerror: cannot clean up: {why}\n"
-                f"  the next run removes what is left; it carries the label {labels.RUN}={run.id}",
+                f"  the next run removes the leftovers; their label is {labels.RUN}={run.id}",
                 file=sys.stderr,
             )
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
+def _decided(run: Run) -> bool:
+    return any(one.verdict.decided for one in run.recorder.records)
+
+
 def _missing(config: pytest.Config, run: Run) -> list[str]:
-    """Return what ``--require`` named and this session did not decide."""
+    """Return a line for each required name that this session did not decide."""
+    options = config.stash[OPTIONS]
     return requirements.missing(
-        config.stash[REQUIRED],
+        requirements.parse(options.contract, options.required),
         run.contract,
         run.recorder.records,
-        asked=[one.id for one in config.stash[MODES]],
+        asked=[mode.id for mode in options.modes],
         fingerprint=run.fingerprint,
     )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
-    """Show the table of this run, and what of the required it lacks; of all parts of one, who leads them does."""
-    run = config.stash.get(RUN, None)
-    if run is None or ASSIGNMENT in config.stash:
+    """Show the table of this run, and its missing requirements; of a worker, the leading process does."""
+    state = config.stash[SESSION]
+    if state.run is None or state.worker:
         return
-    if run.recorder.records:
-        _show(terminalreporter, run)
-    for line in _missing(config, run) if exitstatus != pytest.ExitCode.INTERRUPTED else ():
+    if state.run.recorder.records:
+        _show(terminalreporter, state.run)
+    for line in _missing(config, state.run) if exitstatus != pytest.ExitCode.INTERRUPTED else ():
         terminalreporter.write_line(f"required, and not there: {line}", red=True)
 
 
 def _show(terminalreporter: pytest.TerminalReporter, run: Run) -> None:
     terminalreporter.section("compatibility")
-    for drawn in terminal.render(run.contract, run.recorder.records, color=terminalreporter.hasmarkup):
-        terminalreporter.write_line(drawn)
+    for line in terminal.render(run.contract, run.recorder.records, color=terminalreporter.hasmarkup):
+        terminalreporter.write_line(line)
     terminalreporter.write_line(f"records: {run.recorder.path}")
-    if not any(one.verdict.decided for one in run.recorder.records):
+    if not _decided(run):
         terminalreporter.write_line("nothing was decided", red=True)

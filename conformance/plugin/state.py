@@ -1,37 +1,39 @@
-"""What the parts of the plugin share: keys of the stash, exit statuses, and the context of a worker."""
+"""The keys of pytest's stash, the state of a session, and exit statuses."""
 
-from dataclasses import dataclass
+import contextlib
+import functools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TextIO
 
 import pytest
 
 from conformance.container.container import Container
-from conformance.installers.user_iso import UserIso
-from conformance.installers.windows.user_iso import Windows
-from conformance.model import requirements
-from conformance.model.mode import Mode
+from conformance.plugin.options import Options
 from conformance.run.check import Check
 from conformance.run.context import Run
 from conformance.util.progress import Progress
 
 INSTALL = "install"
-"""The marker of what takes long; -m names it, or the feature's own, where it is to be asked."""
+"""The marker of installations, which are slow: they run only if ``-m`` names it or the feature's own marker."""
 
 EXIT_NOTHING_DECIDED = 5
-"""As pytest's own for a session without tests: nothing was decided."""
+"""As pytest's own for a session without tests: no check was decided."""
 
 EXIT_CANNOT_RUN = 6
-"""The machine or its engine cannot run anything; nothing was asked."""
+"""The machine or its engine cannot run anything; no check ran."""
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What a session asks of a run that another process leads; what ``--require`` names, that one looks at.
+    """The part of a worker in a run that another process leads; that process checks ``--require``, too.
 
     Attributes:
-        run: what records call the whole run.
-        mode: of the chosen modes, the session's own.
-        progress: where to say what is waited for, a line each.
+        run: id of the whole run in the records.
+        mode: the worker's own of the chosen modes.
+        progress: receives the progress, a line each.
     """
 
     run: str
@@ -39,17 +41,57 @@ class WorkerContext:
     progress: TextIO
 
 
-QUESTION = pytest.StashKey[Check]()
-RUN = pytest.StashKey[Run]()
-PROGRESS = pytest.StashKey[Progress]()
-MODES = pytest.StashKey[list[Mode]]()
-GIVEN = pytest.StashKey[UserIso | None]()
-WINDOWS = pytest.StashKey[Windows | None]()
-REQUIRED = pytest.StashKey[requirements.Required]()
-SELECTED = pytest.StashKey[bool]()
-JUDGED = pytest.StashKey[Container]()
-"""The newest container, whether it came up or not."""
-GIVEN_RUN = pytest.StashKey[Run]()
-"""A run that somebody else has prepared, and closes: several sessions then ask in it."""
-ASSIGNMENT = pytest.StashKey[WorkerContext]()
-"""Of a session that is only a part of a run."""
+@dataclass
+class SessionState:
+    """The state of one session.
+
+    Attributes:
+        config: pytest's.
+        worker: the part of this session in a run that another process leads.
+        shared_run: a run that the caller has prepared and closes.
+        folders: hold suites.
+        selected: whether the selection of tests has succeeded; it has not if ``-m`` names an unknown marker.
+        run: the run, once it is prepared.
+        container: the newest container, whether it came up or not.
+    """
+
+    config: pytest.Config
+    worker: WorkerContext | None = None
+    shared_run: Run | None = None
+    folders: set[Path] = field(default_factory=set)
+    selected: bool = False
+    run: Run | None = None
+    container: Container | None = None
+
+    @functools.cached_property
+    def progress(self) -> Progress:
+        """Return the progress; it is written past the capturing of a test's output, or to the leading process."""
+        quiet = self.config.getoption("verbose") < 0
+        if self.worker:
+            return Progress(self.worker.progress, quiet=quiet)
+        plugins = self.config.pluginmanager
+        reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
+
+        @contextlib.contextmanager
+        def uncaptured(*, begins: bool) -> Iterator[None]:
+            with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+                if reporter and begins:
+                    reporter.ensure_newline()
+                yield
+
+        return Progress(reporter._tw._file if reporter else sys.stderr, quiet=quiet, around=uncaptured)
+
+    @property
+    def prepared_run(self) -> Run:
+        """Return the run, for code that runs only within one."""
+        if self.run is None:
+            raise RuntimeError("no run is prepared before the first test")
+        return self.run
+
+
+OPTIONS = pytest.StashKey[Options]()
+SESSION = pytest.StashKey[SessionState]()
+CHECK = pytest.StashKey[Check]()
+"""Of a test."""
+LEADER = pytest.StashKey[WorkerContext | Run]()
+"""The caller of a session sets it before pytest's configuration: a worker's part, or a run that is shared."""

@@ -9,8 +9,8 @@ from conformance.errors import ContractError
 from conformance.model import contract, record
 from conformance.model.contract import Contract
 from conformance.privileges import configuration
-from conformance.privileges.asking import Asking
 from conformance.privileges.configuration import Configuration
+from conformance.privileges.configuration_runner import ConfigurationRunner
 from conformance.privileges.search import Search
 from conformance.run.context import Run, unrecorded
 from conformance.util.progress import Progress
@@ -81,7 +81,7 @@ def _search(
     parts: Sequence[str],
     folder: Path,
 ) -> tuple[Search, list[Configuration]]:
-    ask = Asking(run, mode)
+    ask = ConfigurationRunner(run, mode)
     file = folder / f"{run.host_name}-{run.id}.jsonl"
     about = configuration.subject(mode, run.host, run.image)
     known = [one for one in configuration.read(folder) if one.subject == about]

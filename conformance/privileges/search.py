@@ -24,8 +24,7 @@ what is needed turns out not to be enough, what it lacks is found by bisection, 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-Parts = frozenset[str]
-Features = frozenset[str]
+from conformance.privileges.answers import Answers, Features, Parts
 
 
 @dataclass(frozen=True)
@@ -92,25 +91,12 @@ class Search:
     believed: Parts = frozenset()
     least: Parts | None = None
     least_for: dict[str, Parts] = field(default_factory=dict)
-    _answers: dict[Parts, dict[str, list[bool | None]]] = field(default_factory=dict)
-    _order: list[tuple[Parts, Features]] = field(default_factory=list)
+    answers: Answers = field(default_factory=Answers)
     _passed: int = 0
 
-    # ------------------------------------------------------------------------------------- answers
-
     def learn(self, without: Iterable[str], works: Mapping[str, bool | None]) -> None:
-        """Take the answers of one start of a configuration.
-
-        Args:
-            without: what it lacked.
-            works: for each feature that was asked, whether it works; None where the host cannot be asked. Such a part
-                breaks nothing, as far as is known, and no smallest set does without it.
-        """
-        gone = frozenset(without)
-        known = self._answers.setdefault(gone, {})
-        for feature, answer in works.items():
-            known.setdefault(feature, []).append(answer)
-        self._order.append((gone, frozenset(works)))
+        """Take the answers of one start; see :meth:`Answers.learn`."""
+        self.answers.learn(without, works)
 
     def wants(self) -> Want | None:
         """Return the next configuration that has to be known about, or None where nothing is left to ask."""
@@ -128,12 +114,14 @@ class Search:
         complete = self.wants() is None
         needs = {one: self._needs(one) for one in self._working()}
         return Findings(
-            broken=frozenset(one for one in self.features if self._said(frozenset(), one) == [False]),
+            broken=frozenset(one for one in self.features if self.answers.results(frozenset(), one) == [False]),
             needs=needs,
-            confirmed={(one, part): self._confirmed(one, part) for one, found in needs.items() for part in found},
+            confirmed={
+                (one, part): self.answers.confirmed(one, part) for one, found in needs.items() for part in found
+            },
             least=self.least,
             least_for=dict(self.least_for),
-            starts=len(self._order),
+            starts=len(self.answers.order),
             complete=complete,
         )
 
@@ -152,9 +140,11 @@ class Search:
         if suspects:
             yield from self._ask(frozenset(), frozenset().union(*suspects.values()), times=2)
         # Where a removal was asked later than others, in a search that went on, so is the whole mode.
-        later = frozenset(one for part, broken in suspects.items() for one in broken if not self._put_back(one, part))
+        later = frozenset(
+            one for part, broken in suspects.items() for one in broken if not self.answers.put_back(one, part)
+        )
         for one in later:
-            yield from self._ask(frozenset(), later, times=len(self._said(frozenset(), one)) + 1)
+            yield from self._ask(frozenset(), later, times=len(self.answers.results(frozenset(), one)) + 1)
 
     def _together(self) -> Step:
         working = self._working()
@@ -163,7 +153,7 @@ class Search:
         guess = self._guess()
         if self.believed:
             yield from self._ask(self._kept(self.believed), working, until_one_fails=True)
-            if self._works(self._kept(self.believed), working):
+            if self.answers.all_work(self._kept(self.believed), working):
                 guess = self.believed
         self.least = yield from self._least(frozenset(self.parts), guess, working)
 
@@ -202,10 +192,10 @@ class Search:
                 likely = features & self._broken_by(part)
                 if 0 < 2 * len(likely) <= len(features):
                     yield from self._ask(without, likely, beside=beside & self._broken_by(part), until_one_fails=True)
-                    if not self._works(without, likely):
+                    if not self.answers.all_work(without, likely):
                         continue
                 yield from self._ask(without, features, beside=beside, until_one_fails=True)
-                if self._works(without, features):
+                if self.answers.all_work(without, features):
                     kept -= {part}
         # What the whole mode does not show to be needed is asked once more, and then whether it works with it.
         surprises = kept - frozenset().union(*(self._needs(one) for one in features))
@@ -222,7 +212,7 @@ class Search:
         kept, enough = guess, start
         while kept != enough:
             yield from self._ask(self._kept(kept), features, beside=beside, until_one_fails=True)
-            if self._works(self._kept(kept), features):
+            if self.answers.all_work(self._kept(kept), features):
                 break
             # Without the first ``gone`` of the rest it works, and without the first ``too_many`` it does not.
             rest = sorted(enough - kept, key=self.parts.index)
@@ -231,7 +221,7 @@ class Search:
                 middle = (gone + too_many) // 2
                 without = self._kept(kept.union(rest[middle:]))
                 yield from self._ask(without, features, beside=beside, until_one_fails=True)
-                gone, too_many = (middle, too_many) if self._works(without, features) else (gone, middle)
+                gone, too_many = (middle, too_many) if self.answers.all_work(without, features) else (gone, middle)
             enough = kept.union(rest[gone:])
             kept |= {rest[gone]}
         return kept
@@ -249,8 +239,8 @@ class Search:
         """
 
         def needed(part: str) -> bool:
-            works = self._works(self._kept(least - {part}), frozenset({feature}))
-            return self._breaks(frozenset({part}), feature) if works is None else not works
+            works = self.answers.all_work(self._kept(least - {part}), frozenset({feature}))
+            return self.answers.breaks(frozenset({part}), feature) if works is None else not works
 
         least = self.least or frozenset()
         return frozenset(part for part in least if needed(part))
@@ -258,29 +248,6 @@ class Search:
     def _kept(self, kept: Parts) -> Parts:
         """Return what a configuration that keeps this lacks."""
         return frozenset(self.parts) - kept
-
-    def _said(self, without: Parts, feature: str) -> list[bool | None]:
-        return self._answers.get(without, {}).get(feature, [])
-
-    def _works(self, without: Parts, features: Features) -> bool | None:
-        """Say whether all of these work in a configuration; None where that is not known.
-
-        One that failed as often as it worked does not work: what is flaky is not proven, as is what cannot be asked.
-        """
-        said = [self._said(without, feature) for feature in features]
-        if any(answers and 2 * answers.count(True) <= len(answers) for answers in said):
-            return False
-        return True if all(said) else None
-
-    def _breaks(self, without: Parts, feature: str) -> bool:
-        """Say whether a feature was seen not to work in a configuration, and not more often to work."""
-        said = self._said(without, feature)
-        return False in said and said.count(False) >= said.count(True)
-
-    def _answered(self, without: Parts, feature: str, times: int) -> bool:
-        """Say whether this was answered as often as was asked, and once more where two answers differ."""
-        said = self._said(without, feature)
-        return len(said) >= (times if len({*said}) < 2 else max(times, 3))
 
     def _ask(
         self,
@@ -301,35 +268,26 @@ class Search:
             until_one_fails: the answers are enough once one of them says so as often.
         """
         self._passed += 1
-        wanted = frozenset(one for one in features if not self._answered(without, one, times))
-        if until_one_fails and any(self._breaks(without, one) for one in features - wanted):
+        wanted = frozenset(one for one in features if not self.answers.answered(without, one, times))
+        if until_one_fails and any(self.answers.breaks(without, one) for one in features - wanted):
             return
         if wanted:
-            yield without, wanted | frozenset(one for one in beside if not self._answered(without, one, times))
+            yield without, wanted | frozenset(one for one in beside if not self.answers.answered(without, one, times))
 
     def _working(self) -> Features:
-        return frozenset(one for one in self.features if self._works(frozenset(), frozenset({one})))
+        return frozenset(one for one in self.features if self.answers.all_work(frozenset(), frozenset({one})))
 
     def _broken_by(self, part: str) -> Features:
-        return frozenset(one for one in self._working() if self._breaks(frozenset({part}), one))
+        return frozenset(one for one in self._working() if self.answers.breaks(frozenset({part}), one))
 
     def _needs(self, feature: str) -> Parts:
-        return frozenset(part for part in self.parts if self._breaks(frozenset({part}), feature))
-
-    def _confirmed(self, feature: str, part: str) -> bool:
-        """Say whether a removal broke a feature twice, and the whole mode was asked after the first time."""
-        return self._said(frozenset({part}), feature).count(False) >= 2 and self._put_back(feature, part)
-
-    def _put_back(self, feature: str, part: str) -> bool:
-        """Say whether the whole mode was asked after a removal broke a feature for the first time."""
-        asked = [gone for gone, features in self._order if feature in features]
-        return frozenset() in asked[asked.index(frozenset({part})) :]
+        return frozenset(part for part in self.parts if self.answers.breaks(frozenset({part}), feature))
 
     def _bounds(self) -> list[int]:
         """Return how many starts each step takes at most, as far as is known by now."""
         count = len(self.parts)
-        asked = frozenset() in self._answers and all(
-            self._said(frozenset({part}), one) for part in self.parts for one in self._working()
+        asked = frozenset() in self.answers and all(
+            self.answers.results(frozenset({part}), one) for part in self.parts for one in self._working()
         )
         broken = sum(bool(self._broken_by(part)) for part in self.parts) if asked else count
         together = max(len(self._guess()), len(self.believed)) if asked else count

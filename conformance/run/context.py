@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from conformance.container import effective_state
 from conformance.container.container import READY_SECONDS, Container
 from conformance.engine import client as engine
 from conformance.engine import image, labels
@@ -135,8 +136,10 @@ class Run:
         return HOPELESS if self.emulated and self.accel == "auto" and self.accel_in(container) == "tcg" else ""
 
     def verify(self, container: Container) -> None:
-        """Compare a container with its mode; raises what :meth:`Container.verify` raises."""
-        container.verify(cgroup_version=self.fingerprint.cgroup_version, security=self.fingerprint.security)
+        """Compare a container with its mode; raises what :func:`effective_state.verify` raises."""
+        effective_state.verify(
+            container, cgroup_version=self.fingerprint.cgroup_version, security=self.fingerprint.security
+        )
 
     def container(self, mode: Mode, *, network: str) -> Container:
         """Return a container of the image in a mode; not started yet.

@@ -9,7 +9,8 @@ from conformance.container.container import READY_SECONDS
 from conformance.errors import HarnessError
 from conformance.model import contract, record
 from conformance.run.context import Run, unrecorded
-from conformance.selfcheck import asking, outcome, sharing
+from conformance.selfcheck import helpers as helping
+from conformance.selfcheck import outcome, trial
 from conformance.selfcheck.change import Change
 from conformance.selfcheck.outcome import Outcome, Result
 from conformance.util.progress import Progress
@@ -64,7 +65,7 @@ def selfcheck(
         if helpers > 0:
             _ = run.peer_network  # what it is made from, all would begin to make
         words = (str(folder.resolve()), tag or "", str(ready_seconds), *(one.id for one in changes))
-        with sharing.helped(max(helpers, 0), words, progress):
+        with helping.helped(max(helpers, 0), words, progress):
             return checking.ask()
 
 
@@ -100,19 +101,19 @@ class _Selfcheck:
                 if number not in found and (there := self._outcome(number, change, turn)):
                     found[number] = there
             if len(found) == before:
-                time.sleep(sharing.LOOK_SECONDS)
+                time.sleep(helping.LOOK_SECONDS)
         self._progress.clear()
         return [found[number] for number in sorted(found)]
 
     def _outcome(self, number: int, change: Change, turn: int) -> Outcome | None:
         """Return what came of a change, asking if need be; none while somebody else asks about it."""
-        with sharing.claimed(f"{self._folder.resolve()} {self._run.host_name} {change.id} {turn}") as mine:
+        with helping.claimed(f"{self._folder.resolve()} {self._run.host_name} {change.id} {turn}") as mine:
             there = self._answered(change, turn, outcome.read(self._folder))
             if there or not mine:
                 return there
             self._progress(f"{number} of {len(self._turns)}: {change.id}: {change.title}")
             try:
-                there = asking.ask(self._run, change, turn, self._progress)
+                there = trial.ask(self._run, change, turn, self._progress)
             except HarnessError as error:
                 raise HarnessError(f"{change.id}: {error.message}", error.remedy) from error
             record.append(self._file, there)
@@ -121,7 +122,7 @@ class _Selfcheck:
 
     def _answered(self, change: Change, turn: int, known: Iterable[Outcome]) -> Outcome | None:
         """Return the newest answer to the same question, if there is one; what could not run then is asked again."""
-        asked = (change.id, change.digest, asking.question(self._run.contract, change), turn)
+        asked = (change.id, change.digest, trial.question(self._run.contract, change), turn)
         found = [
             one
             for one in known

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from conformance.errors import HarnessError
-from conformance.plugin.state import MODES, QUESTION
+from conformance.plugin.state import CHECK, OPTIONS
 from conformance.util import paths
 
 SECONDS = 300
@@ -108,21 +108,21 @@ class _Collector:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Keep what was selected."""
-        found = {item: item.stash[QUESTION] for item in session.items if QUESTION in item.stash}
-        option = session.config.getoption
+        found = {item: item.stash[CHECK] for item in session.items if CHECK in item.stash}
+        options = session.config.stash[OPTIONS]
         self.selection = Selection(
             questions=frozenset((question.feature.id, question.mode) for question in found.values()),
-            modes=tuple(one.id for one in session.config.stash[MODES]),
-            without=tuple(option("without")),
-            contract=option("contract"),
-            required=tuple(option("required")),
-            image=option("image"),
-            host_name=option("host_name"),
-            results=option("results"),
-            junit=option("xmlpath"),
-            pci_devices=tuple(option("pci_devices")),
+            modes=tuple(mode.id for mode in options.modes),
+            without=options.without,
+            contract=options.contract_file,
+            required=options.required,
+            image=options.image,
+            host_name=options.host_name,
+            results=options.results,
+            junit=session.config.getoption("xmlpath"),
+            pci_devices=options.pci_devices,
             giving=frozenset(question.mode for item, question in found.items() if "pci_pool" in _fixtures(item)),
-            failures=option("maxfail") or 0,
+            failures=session.config.getoption("maxfail") or 0,
         )
 
 

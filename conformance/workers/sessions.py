@@ -9,7 +9,7 @@ import pytest
 from conformance.errors import HarnessError
 from conformance.model.contract import Contract
 from conformance.model.record import Record
-from conformance.plugin.state import GIVEN_RUN, QUESTION, RUN
+from conformance.plugin.state import CHECK, LEADER, SESSION
 from conformance.report import terminal
 from conformance.run.check import Check
 from conformance.run.context import Run
@@ -26,8 +26,9 @@ class _Recorded:
 
     def pytest_unconfigure(self, config: pytest.Config) -> None:
         """Keep it, if the session came to a run."""
-        if run := config.stash.get(RUN, None):
-            self.records = run.recorder.records
+        state = config.stash.get(SESSION, None)
+        if state and state.run:
+            self.records = state.run.recorder.records
 
 
 Ask = Callable[[], tuple[int, Sequence[Record] | None]]
@@ -117,11 +118,12 @@ class _Given:
         self._wanted = wanted
         self.interrupted = False
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        config.stash[GIVEN_RUN] = self._run
+        config.stash[LEADER] = self._run
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [one for one in items if QUESTION not in one.stash or self._wanted(one.stash[QUESTION], one)]
+        items[:] = [one for one in items if CHECK not in one.stash or self._wanted(one.stash[CHECK], one)]
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         # pytest's own status is the same for tests that cannot be collected.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.plugin.state import ASSIGNMENT, WorkerContext
+from conformance.plugin.state import LEADER, WorkerContext
 from conformance.util import signals
 
 
@@ -22,7 +22,7 @@ class WorkerPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         """Say so before that plugin looks."""
-        config.stash[ASSIGNMENT] = self._assignment
+        config.stash[LEADER] = self._assignment
 
 
 def main(run: str, mode: str, file: str, *words: str) -> int:

@@ -31,13 +31,13 @@ start_libvirtd() {
     local config=$STATE/libvirtd.conf
     printf '%s\ntcp_port = "%s"\nlisten_addr = "%s"\n' \
         "$(</etc/libvirt/libvirtd.conf)" "$TCP_PORT" "$LISTEN_ADDRESS" >"$config"
-    rm -f "$LAST_ERROR" # an earlier one's error is not this one's reason
+    rm -f "$LAST_ERROR" # the error of an earlier one is not the reason of this one's end
     "${own_groups[@]}" libvirtd --listen --config "$config" 4>&1 >&3 2>&3 3>&- &
     libvirtd=$! fate=''
 }
 
-# Lets the next libvirtd start those anew that it could not recognise, and whose addresses would be in use: without
-# SYS_PTRACE, another user's /proc/PID/exe cannot be read. Leases are kept in a file.
+# Ends each dnsmasq that the next libvirtd could not recognise, since it would find the address in use: without
+# SYS_PTRACE it cannot read another user's /proc/PID/exe. The leases are in a file, and stay.
 end_unknown_dnsmasq() {
     local file pid
     for file in /run/libvirt/network/*.pid; do
@@ -46,12 +46,12 @@ end_unknown_dnsmasq() {
     done
 } 2>/dev/null
 
-# Names guests that ended while no libvirtd watched them: nobody else would.
+# Names guests that ended while no libvirtd watched them: no other line does.
 name_ended_guests() {
     local file name
     for file in /run/libvirt/qemu/*.pid; do
         name=${file##*/} name=${name%.pid}
-        is_guest "$file" || warn "domain $name is not running any more: its QEMU ended or was killed while no libvirtd ran"
+        is_guest "$file" || warn "domain $name no longer runs: its QEMU ended or was killed while no libvirtd ran; see /var/log/libvirt/qemu/$name.log"
     done
 }
 
@@ -111,7 +111,7 @@ reap() {
 # its own deadline, and it takes two of them: a container that was paused has not hung.
 watch_libvirtd() {
     local silent=0 probe=$(((HANG_SECONDS + 1) / 2)) status
-    local cause='in libvirt 11.3, a client that died in the middle of an upload or download over TCP'
+    local cause='a client died during an upload or download over TCP, seen with libvirt 11.3'
     ((probe < PROBE_SECONDS)) || probe=$PROBE_SECONDS
     while ((silent < HANG_SECONDS)); do
         answers "$probe"
@@ -164,19 +164,19 @@ supervise() {
             ! await_ready "$limit" || continue 2
             [[ -z $stopping ]] || return 0
         done
-        fate="was started $STARTS times in place of an earlier one without an answer, and $fate"
+        fate="was restarted $STARTS times and never answered; the last one $fate"
         return 1
     done
 }
 
 log_fate() { log error "libvirtd $fate; its last error: $(cat "$LAST_ERROR" 2>/dev/null || echo none)"; }
 
-# Sees to a libvirtd that answers, for the container's end: one that hangs or has ended is replaced. One that never
-# answered has nothing that takes another to shut down.
+# Provides a libvirtd that answers, for the container's end: replaces one that hangs or has ended. One that never answered
+# has no guests to shut down.
 revive_libvirtd() {
     ! running || ! await_ready "$STOP_PROBE_SECONDS" || return 0
     [[ -n $answered ]] || return
-    warn "libvirtd ${fate:-is gone}: starting another one, to shut the guests down"
+    warn "libvirtd ${fate:-is gone}: starting another one to shut down the guests"
     restart_libvirtd
     await_ready "$START_SECONDS"
 }
@@ -192,7 +192,7 @@ stop_libvirtd() {
     ! running || { log info 'libvirtd did not stop within 3 s: killing it' && kill -KILL "$libvirtd"; }
 }
 
-# Whether the process that a file names is a guest's: one that was left behind may name another by now.
+# Whether the process in a file is a guest's: a file that was left behind may hold a number that was used again.
 is_guest() { # FILE
     local pid
     pid=$(<"$1") && [[ -n $pid && $(<"/proc/$pid/comm") == qemu* ]]
@@ -215,7 +215,7 @@ end_guests() {
     local pids tries=$((10 * 10))
     mapfile -t pids < <(guests)
     ((${#pids[@]} > 0)) || return 0
-    warn "ending all guests that are left, ${#pids[@]} in number, by SIGTERM to QEMU, without a shutdown"
+    warn "ending the remaining guests (${#pids[@]}) by SIGTERM to QEMU, without a shutdown"
     kill -TERM "${pids[@]}"
     while guests >/dev/null && ((tries-- > 0)); do
         sleep 0.1

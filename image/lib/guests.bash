@@ -1,7 +1,7 @@
 #!/bin/bash
-# Guests whose QEMU ended by itself: which, and whether the kernel ended it for want of memory.
+# Names guests whose QEMU ended by itself, and whether the kernel killed it because memory ran out.
 #
-# libvirtd says nothing of that in its log, only to a client that listens.
+# libvirtd does not log this; it only sends an event to clients.
 
 # Runs beside libvirtd for the container's whole life, and comes back after a libvirtd that was started anew.
 watch_guests() {
@@ -22,7 +22,7 @@ follow_guests() {
         IFS= read -r -t 2 line
         result=$?
         ((result == 0 || result > 128)) || break
-        count_kills # on time, so that an old kill is not taken for this guest's
+        count_kills # early, so that an old kill does not count for this guest
         if ((result == 0)) && [[ $line =~ $event && ${BASH_REMATCH[2]} == 'Stopped Failed' ]]; then
             report_end "${BASH_REMATCH[1]}"
         fi
@@ -49,7 +49,7 @@ set_memory_files() {
     fi
 }
 
-# Sets how many kills nobody is named for yet: of the container's processes, and of any process of the host.
+# Counts the kills that no line has named yet: of the container's processes, and of any process of the host.
 count_kills() {
     local key value own=0 all=0
     [[ -z $memory_kills ]] || while read -r key value; do
@@ -61,7 +61,7 @@ count_kills() {
     # Several guests may be killed at once, and their ends come one after the other.
     if ((SECONDS - ${killed_at:=-60} >= 5)); then
         ((${own_unnamed:=0} == 0)) ||
-            log error "the kernel killed a process for want of memory, of a guest that was starting, or the container's own: $(memory_advice)"
+            log error "out of memory: the kernel killed a process of the container, or of a guest that was starting; $(memory_advice)"
         own_unnamed=0 all_unnamed=0
     fi
     if ((own > ${own_known:=$own} || all > ${all_known:=$all})); then
@@ -84,16 +84,16 @@ memory_advice() {
 report_end() { # DOMAIN
     local state limit why
     state=$(timeout 30 virsh --quiet domstate --reason "$1" 2>/dev/null)
-    # Nothing is known any more of a domain that is not persistent.
+    # A transient domain has no state any more.
     [[ -z $state || $state == *'(crashed)'* ]] || return
     limit=$(memory_advice)
     if ((own_unnamed > 0)); then
-        why="the kernel killed its QEMU for want of memory: $limit"
+        why="out of memory: the kernel killed its QEMU; $limit"
     elif ((all_unnamed > 0)) && switched_on QEMU_CGROUPS; then
-        # The guest's own group, which counted the kill, is gone; the host's counter is left.
-        why="the kernel killed some process of the host for want of memory just now, probably its QEMU: $limit"
+        # The guest's own group counted the kill and is gone; only the host's counter is left.
+        why="probably out of memory: the kernel has just killed a process of the host; $limit"
     else
-        why="its QEMU ended by itself or was killed, not for want of memory; see /var/log/libvirt/qemu/$1.log"
+        why="its QEMU ended by itself or was killed, not out of memory; see /var/log/libvirt/qemu/$1.log"
     fi
     ((own_unnamed > 0 && own_unnamed--, all_unnamed > 0 && all_unnamed--))
     log error "domain $1 crashed: $why"

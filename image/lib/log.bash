@@ -5,8 +5,8 @@ now() { printf '%(%FT%T)T.%sZ' "${EPOCHREALTIME%.*}" "${EPOCHREALTIME:11:3}"; }
 log() { printf '%s %s entrypoint: %s\n' "$(now)" "$1" "$2"; } # LEVEL TEXT
 warn() { log warning "$1"; }
 
-# Gives every event of libvirtd one line in the same format, and remembers its last error. An event's text may go on
-# over several lines; it is held back for a moment to see whether it does.
+# Writes each event of libvirtd as one line in the same format, and keeps its last error. An event may have several
+# lines; it is held back for a moment to see whether more follow.
 relay_libvirtd() {
     local piece line='' stamp level=error text='' result parts
     local event='^([0-9-]{10}) ([0-9:.]{12})\+0000: [0-9]+: (debug|info|warning|error) : (.*)$'
@@ -34,16 +34,16 @@ relay_libvirtd() {
 
 print_event() { # STAMP LEVEL TEXT
     local level=$2
-    # Said at every start and stop in a container, which has neither D-Bus nor a firmware to ask.
+    # Logged at every start and stop in a container, which has neither D-Bus nor firmware tables.
     local harmless='DBus not available|virGDBusGetSystemBus|udevGetDMIData|dmidecode|Configured security driver "none"'
-    # The warning about the missing device comes before it; guests run under emulation.
+    # The image has its own warning about the missing device.
     harmless+='|virHostCPU.*Unable to open /dev/kvm: No such file or directory'
-    # A client that ended without a goodbye, as one that was killed.
+    # A client that was killed.
     harmless+='|virNetSocketReadWire.*End of file while reading data'
-    # Without control groups for guests, libvirt looks for them at each start all the same.
+    # libvirt looks for control groups at each start, even if they are off.
     [[ ${QEMU_CGROUPS:-on} != off ]] || harmless+='|At least one cgroup controller is required'
     [[ $3 =~ $harmless ]] && level=info
     printf '%s %s libvirtd: %s\n' "$1" "$level" "$3"
-    # This one only repeats that there was an error before it.
+    # This one only reports that there was an error before it.
     [[ $level != error || $3 == *'Driver state initialization failed' ]] || printf '%s\n' "$3" >"$LAST_ERROR"
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
-# State of guests outside the volumes, which is lost when the container is made anew. A note in a volume says what there
-# was, so that the next container can say what is missing.
+# State of guests outside the volumes: a new container loses it. A note in a volume lists it, so that the new container
+# can name the missing parts.
 
 readonly STATE_NOTE=/etc/libvirt/qemu/.state-outside-volumes
 shared='' unwritten=''
@@ -12,7 +12,7 @@ claim_volumes() {
     { exec {lock}>>/etc/libvirt/qemu/.lock; } 2>/dev/null || return 0
     flock --nonblock "$lock" && return
     shared=yes
-    warn 'another container uses the volume /etc/libvirt/qemu: domains of both damage their disks; give each container volumes of its own'
+    warn 'another container uses the volume /etc/libvirt/qemu: guests of both would damage their disks; give each container volumes of its own'
 }
 
 # The package's own network filters are in every container.
@@ -26,14 +26,14 @@ list_state() {
 
 note_state() {
     local now_there
-    [[ -z $shared ]] || return 0 # the note is the other container's
+    [[ -z $shared ]] || return 0 # the note belongs to the other container
     now_there=$(list_state)
     [[ $now_there == "${noted-unknown}" ]] && return
     if printf '%s\n' "$now_there" >"$STATE_NOTE.new" && mv -f "$STATE_NOTE.new" "$STATE_NOTE"; then
         unwritten='' noted=$now_there
     elif [[ -z $unwritten ]]; then
         unwritten=yes
-        warn "$STATE_NOTE cannot be written: a new container will not name the state that it lacks"
+        warn "$STATE_NOTE cannot be written: a new container will not name the state that it lacks; make room in the volume"
     fi
 } 2>/dev/null
 
@@ -42,7 +42,7 @@ warn_of_lost_state() {
     if [[ ! -e $SAME_CONTAINER && -e $STATE_NOTE && -z $shared ]]; then
         while read -r path; do
             [[ -z $path || -e $path ]] ||
-                warn "$(name_state "$path"), and it is lost: the container was made anew, and ${path%/*} is no volume"
+                warn "$(name_state "$path"), and it is lost: the container is a new one, and ${path%/*} is not on a volume; mount one there to keep it"
         done <"$STATE_NOTE"
     fi
     : >"$SAME_CONTAINER"

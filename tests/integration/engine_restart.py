@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from conformance.checks import pid_files
 from conformance.checks.libvirt_objects import keep, kept
 from conformance.container.container import Container
 from conformance.engine import labels
@@ -58,7 +59,7 @@ def main(folder: Path, archive: Path, how: str) -> dict[str, Any]:
                 "before": {kind: dataclasses.asdict(one) for kind, one in before.items()},
                 "after": {kind: dataclasses.asdict(one) for kind, one in after.items()},
                 "default": container.connection.networkLookupByName("default").isActive(),
-                "stale": container.stale(),
+                "stale": pid_files.stale(container),
             }
         container.stop()
         container.remove()

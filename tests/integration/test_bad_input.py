@@ -297,7 +297,7 @@ def test_a_daemon_that_ends_or_hangs_while_a_guest_boots_costs_that_guests_verdi
 class OnFullDisk(Container):
     """A container whose volumes are too small for anything."""
 
-    def _make_volume(self) -> str:
+    def _make_volume(self, purpose: str) -> str:
         options = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
         made = self.client.api.create_volume(driver="local", driver_opts=options, labels=self._labels)
         return str(made["Name"])

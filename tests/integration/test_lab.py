@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import LabError
-from conformance.lab import definition, machine
+from conformance.lab import definition, machine, startup
 from conformance.lab.machine import Machine
 from conformance.model import record
 from conformance.model.verdict import Verdict
@@ -38,7 +38,7 @@ say = Progress()
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[definition.Host]:
     """The default host, with all that it takes, in a cache in which no other lab runs."""
     host = definition.load()
-    machine.start(host, say).stop()
+    startup.start(host, say).stop()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONFORMANCE_CACHE", str(linked(tmp_path_factory.mktemp("cache"), host)))
         yield host
@@ -55,7 +55,7 @@ def linked(cache: Path, host: definition.Host) -> Path:
 
 @pytest.fixture
 def lab(host: definition.Host) -> Iterator[Machine]:
-    lab = machine.start(host, say)
+    lab = startup.start(host, say)
     try:
         yield lab
     finally:
@@ -144,7 +144,7 @@ def test_a_killed_run_takes_its_lab_along(host: definition.Host, tmp_path: Path)
 
 
 def test_two_labs_run_side_by_side_and_a_hung_one_is_told(lab: Machine, host: definition.Host) -> None:
-    other = machine.start(host, say)
+    other = startup.start(host, say)
     try:
         assert lab.run("hostname") == other.run("hostname") == "lab-debian-13\n"
         lab.run("echo mine >/root/mark")
@@ -198,7 +198,7 @@ def test_a_saved_state_that_cannot_be_used_is_thrown_away_and_the_lab_is_booted(
     said: list[str] = []
     states = len(list(disk.glob("state-*")))
 
-    lab = machine.start(host, said.append)
+    lab = startup.start(host, said.append)
     try:
         assert lab.run("hostname") == "lab-debian-13\n"
         assert any("cannot be used, booting it" in line for line in said)

@@ -14,7 +14,7 @@ from conformance.errors import EngineError, HarnessError, ImageFailure, LabError
 from conformance.guests.devices import Firmware
 from conformance.guests.guest import Guest
 from conformance.guests.spec import GuestSpec
-from conformance.lab import definition, machine
+from conformance.lab import definition, startup
 from conformance.media.probe import Probe
 from conformance.media.probe_report import Event
 
@@ -106,7 +106,7 @@ class Row:
 def row(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Row]:
     def row(*ends: Exception | None) -> Row:
         made = Row(*ends)
-        monkeypatch.setattr(machine, "engine", made.engine)
+        monkeypatch.setattr(startup, "engine", made.engine)
         monkeypatch.setattr(lab_boots, "prepare", made.prepare)
         monkeypatch.setattr(lab_boots, "Guests", lambda *_: made)
         monkeypatch.setattr("conformance.model.contract.load", lambda: None)

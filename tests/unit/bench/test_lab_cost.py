@@ -10,7 +10,7 @@ import pytest
 
 from conformance.bench import lab_cost
 from conformance.errors import HarnessError, LabError
-from conformance.lab import definition, machine
+from conformance.lab import definition, startup
 
 
 def test_a_process_that_sleeps_is_idle_and_one_that_works_is_not() -> None:
@@ -72,7 +72,7 @@ def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         happened.append("started" if saved else "booted")
         return Lab(happened)
 
-    monkeypatch.setattr(machine, "start", start)
+    monkeypatch.setattr(startup, "start", start)
     monkeypatch.setattr(lab_cost, "connect", lambda address: happened.append(address))
     monkeypatch.setattr(lab_cost, "SETTLE_SECONDS", 0)
     monkeypatch.setattr(lab_cost, "IDLE_SECONDS", 0.01)

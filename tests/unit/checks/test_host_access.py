@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conformance.checks.host_access import MACVTAP, POWERS, SETTINGS, _said, unseen
-from conformance.container.container import ExecResult
+from conformance.container.engine_container import ExecResult
 from conformance.engine.host_shell import HostShell
 from conformance.errors import HarnessError, Unsupported
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from conformance.cli import main
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, LabError
-from conformance.lab import definition, disk, machine, packages, pins
+from conformance.lab import definition, disk, machine, packages, pins, startup
 from conformance.plugin.state import EXIT_CANNOT_RUN
 
 runner = CliRunner()
@@ -68,7 +68,7 @@ def started(labs: Labs, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Lab, bool
         made.append((Lab(host.name), keep))
         return made[-1][0]
 
-    monkeypatch.setattr(machine, "start", start)
+    monkeypatch.setattr(startup, "start", start)
     return made
 
 
@@ -157,7 +157,7 @@ def test_down_where_nothing_is_up(labs: Labs) -> None:
 def test_rebuild_removes_makes_and_ends(started: list[tuple[Lab, bool]], monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[str] = []
     monkeypatch.setattr(disk, "remove", lambda host, _: removed.append(host.name))
-    monkeypatch.setattr(machine, "require", lambda *_, **__: None)
+    monkeypatch.setattr(startup, "require", lambda *_, **__: None)
     done = runner.invoke(main.app, ["lab", "rebuild", "debian-12"])
     assert done.exit_code == 0
     assert done.output.endswith("debian-12 is rebuilt\n")
@@ -212,7 +212,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 def test_a_matrix_on_a_host_that_does_not_exist_is_a_usage_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str
 ) -> None:
-    monkeypatch.setattr(machine, "start", pytest.fail)
+    monkeypatch.setattr(startup, "start", pytest.fail)
     monkeypatch.setattr(local_daemon, "engine", pytest.fail)
     assert ended(monkeypatch, "matrix", "--host", host) == main.EXIT_USAGE
     said = capsys.readouterr().err
@@ -224,7 +224,7 @@ def test_a_matrix_on_a_host_that_does_not_exist_is_a_usage_error(
 
 @pytest.mark.parametrize("words", [["--mode", "root"], ["--no-such-option"]])
 def test_a_bad_option_is_told_before_a_lab_is_started(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    monkeypatch.setattr(machine, "start", pytest.fail)
+    monkeypatch.setattr(startup, "start", pytest.fail)
     done = runner.invoke(main.app, ["matrix", "--host", "lab", *words])
     assert done.exit_code == pytest.ExitCode.USAGE_ERROR
 
@@ -236,19 +236,19 @@ def test_a_lab_that_breaks_is_the_machines_fault(
         raise LabError("the lab debian-13 did not start", "read it")
 
     labs()
-    monkeypatch.setattr(machine, "start", broken)
+    monkeypatch.setattr(startup, "start", broken)
     assert ended(monkeypatch, "lab", "up") == EXIT_CANNOT_RUN
     assert capsys.readouterr().err == "error: the lab debian-13 did not start\n  what to do: read it\n"
 
 
 def test_a_terminal_that_is_closed_ends_it_as_ctrl_c_does() -> None:
     code = (
-        "import os, signal, sys; from conformance.cli import main; from conformance.lab import machine\n"
+        "import os, signal, sys; from conformance.cli import main; from conformance.lab import machine, startup\n"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "def start(*_, **__):\n"
         "    try: os.kill(os.getpid(), signal.SIGHUP); signal.pause()\n"
         "    finally: print('cleaned up', flush=True)\n"
-        "machine.start = start; machine.running = list\n"
+        "startup.start = start; machine.running = list\n"
         "sys.argv = ['conformance', 'lab', 'up']; main.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -1,4 +1,3 @@
-import argparse
 import contextlib
 import json
 import os
@@ -20,7 +19,6 @@ from conformance.errors import ContractError, EngineError, HarnessError, ImageLa
 from conformance.lab import definition
 from conformance.model import contract as contracts
 from conformance.model.record import Record
-from conformance.plugin import options
 from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.privileges import command as privileges_command
 from conformance.selfcheck import command as selfcheck_command
@@ -224,19 +222,6 @@ def test_relative_paths_of_the_matrix_belong_to_the_callers_folder(
     (looked,) = selected
     assert looked == ["-k", "own/file", *form.format(option=option, value=tmp_path / "own/file").split()]
     assert Path.cwd() == paths.PROJECT
-
-
-def test_every_option_of_ours_that_is_a_path_is_known_as_one() -> None:
-    group = argparse.ArgumentParser()
-
-    class Parser:
-        def getgroup(self, *_: str) -> Any:
-            return type("Group", (), {"addoption": staticmethod(group.add_argument)})
-
-    options.pytest_addoption(Parser())  # type: ignore[arg-type]
-    ours = {name for action in group._actions if action.type is Path for name in action.option_strings}
-    assert ours
-    assert ours <= set(checkout.PATHS)
 
 
 @pytest.mark.parametrize("command", ["privileges", "selfcheck"])

@@ -9,9 +9,10 @@ import pytest
 import requests
 
 from conformance.container import container as containers
-from conformance.container import effective_state, libvirt_connection
+from conformance.container import effective_state, engine_container, libvirt_connection
 from conformance.container.container import Container
-from conformance.engine import exec_stream
+from conformance.container.health import run_health_check
+from conformance.engine import exec_stream, names
 from conformance.engine.api_errors import engine_errors
 from conformance.errors import EngineError, EngineGone, ImageFailure, ImageLate, Unsupported
 from conformance.model import mode
@@ -33,21 +34,24 @@ class FakeApi:
         self.refusals = list(refusals)
         self.status = status
         self.created: list[dict[str, Any]] = []
+        self.names: list[str] = []
         self.removed: list[str] = []
         self.volumes: set[str] = set()
         self.running = False
         self.output = ""
         self.killed = 0
 
-    def create_volume(self, labels: dict[str, str]) -> dict[str, str]:
+    def create_volume(self, name: str, labels: dict[str, str]) -> dict[str, str]:
         assert labels
-        self.volumes.add(f"volume-{len(self.volumes)}")
-        return {"Name": f"volume-{len(self.volumes) - 1}"}
+        assert name not in self.volumes
+        self.volumes.add(name)
+        return {"Name": name}
 
     def remove_volume(self, name: str, force: bool) -> None:
         self.volumes.discard(name)
 
-    def create_container_from_config(self, body: dict[str, Any]) -> dict[str, str]:
+    def create_container_from_config(self, body: dict[str, Any], name: str) -> dict[str, str]:
+        self.names.append(name)
         self.created.append(body)
         return {"Id": f"id-{len(self.created)}"}
 
@@ -95,6 +99,11 @@ def _output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exec_stream, "output", lambda client, command: client.api.exec_start(command))
 
 
+@pytest.fixture(autouse=True)
+def _no_name_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "_used", set())
+
+
 def of(api: Any, contract: Contract, name: str = "unprivileged") -> Container:
     class Client:
         pass
@@ -108,15 +117,21 @@ def test_a_container_is_on_volumes_that_can_be_found_again_and_takes_them_along(
     api = FakeApi()
     container = of(api, contract).start()
     binds = api.created[0]["HostConfig"]["Binds"]
-    assert {
-        f"{volume}:{path}"
-        for volume, path in zip(
-            sorted(api.volumes), mode.from_contract(contract, "privileged").volumes.values(), strict=True
-        )
-    } <= set(binds)
+    kept = {
+        f"conformance-run-unprivileged-{name}:{path}"
+        for name, path in mode.from_contract(contract, "privileged").volumes.items()
+    }
+    assert kept <= set(binds)
     container.remove()
     assert not api.volumes
     assert api.removed == ["id-1"]
+
+
+def test_a_container_is_named_after_its_mode_and_a_second_one_gets_a_number(contract: Contract) -> None:
+    api = FakeApi()
+    of(api, contract).start()
+    of(api, contract).start()
+    assert api.names == ["conformance-run-unprivileged", "conformance-run-unprivileged-2"]
 
 
 def test_a_device_that_the_host_lacks_is_left_out_and_noted(contract: Contract) -> None:
@@ -183,13 +198,13 @@ def test_less_than_declared_is_unsupported_and_more_is_an_error(contract: Contra
     api.output = state_output
     container = of(api, contract).start()
     with pytest.raises(Unsupported, match="capability NET_ADMIN was not granted"):
-        container.verify(cgroup_version=2, security=())
+        effective_state.verify(container, cgroup_version=2, security=())
 
     known = effective_state.CAPABILITIES
     everything = f"{(1 << len(known)) - 1:016x}"
     api.output = state_output.replace("00000000a82425fb", everything)
     with pytest.raises(EngineError, match="granted unasked"):
-        of(api, contract).start().verify(cgroup_version=2, security=())
+        effective_state.verify(of(api, contract).start(), cgroup_version=2, security=())
 
 
 def test_a_device_that_the_host_lacks_is_no_difference(
@@ -201,7 +216,7 @@ def test_a_device_that_the_host_lacks_is_no_difference(
     container.absent = ["/dev/net/tun"]
     lacking = [effective_state.Difference("/dev/net/tun", "device /dev/net/tun is not in the container", True)]
     monkeypatch.setattr(effective_state, "compare", lambda *_, **__: lacking)
-    container.verify(cgroup_version=2, security=())
+    effective_state.verify(container, cgroup_version=2, security=())
 
 
 def test_a_container_that_is_gone_is_told(contract: Contract) -> None:
@@ -331,7 +346,7 @@ def test_an_engine_that_does_not_end_a_command_is_gone(contract: Contract, monke
     api = FakeApi()
     release = threading.Event()
     monkeypatch.setattr(api, "exec_start", lambda _id: release.wait(60))
-    monkeypatch.setattr(containers, "ENGINE_SECONDS", 0)
+    monkeypatch.setattr(engine_container, "ENGINE_SECONDS", 0)
     with pytest.raises(EngineGone, match="the engine to run a command"):
         of(api, contract).start().run("true", seconds=0)
     release.set()
@@ -371,9 +386,9 @@ def test_the_images_health_check_is_run_as_the_engine_does(
     monkeypatch.setattr(api, "inspect_container", lambda _container: inspected)
     monkeypatch.setattr(api, "exec_create", exec_create)
 
-    assert container.health_check(port=1).status == 1
+    assert run_health_check(container, port=1).status == 1
     assert asked[0][4:] == words
 
     inspected["Config"] = {"Healthcheck": {"Test": ["NONE"]}}
     with pytest.raises(ImageFailure, match="no health check"):
-        container.health_check()
+        run_health_check(container)

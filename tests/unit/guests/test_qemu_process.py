@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from conformance.container.container import ExecResult
+from conformance.container.engine_container import ExecResult
 from conformance.guests.guest import GuestFailure
 from conformance.guests.qemu_process import QemuProcess
 from conformance.model import contract as contracts

@@ -49,9 +49,9 @@ class Volumes:
         self.there: dict[str, dict[str, str]] = {}
         self.api = self
 
-    def create_volume(self, labels: dict[str, str]) -> dict[str, str]:
-        self.there[str(len(self.there))] = labels
-        return {"Name": str(len(self.there) - 1)}
+    def create_volume(self, name: str, labels: dict[str, str]) -> dict[str, str]:
+        self.there[name] = labels
+        return {"Name": name}
 
     def remove_volume(self, name: str, force: bool) -> None:
         assert force

@@ -20,9 +20,9 @@ class Client:
         self.volumes: list[dict[str, str]] = []
         self.ran: list[tuple[Any, dict[str, Any]]] = []
 
-    def create_volume(self, labels: dict[str, str]) -> dict[str, str]:
+    def create_volume(self, name: str, labels: dict[str, str]) -> dict[str, str]:
         self.volumes.append(labels)
-        return {"Name": "volume"}
+        return {"Name": name}
 
 
 @pytest.fixture(autouse=True)

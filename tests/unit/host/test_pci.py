@@ -46,8 +46,7 @@ class Host:
         self.content = ""
         self.volumes: dict[str, dict[str, str]] = {}
 
-    def create_volume(self, labels: dict[str, str]) -> dict[str, str]:
-        name = f"volume-{len(self.volumes)}"
+    def create_volume(self, name: str, labels: dict[str, str]) -> dict[str, str]:
         self.volumes[name] = labels
         return {"Name": name}
 

@@ -232,5 +232,5 @@ def test_kvm_where_it_nests_and_boots_and_else_the_mended_one(
 
 def test_a_qemu_that_does_not_tell_its_version(workshop: Workshop) -> None:
     workshop.program(emulator.INSTALLED, "exit 1")
-    with pytest.raises(LabError, match="does not tell its version: nothing"):
+    with pytest.raises(LabError, match=r"cannot read the version of .*: nothing"):
         emulator._version(emulator.INSTALLED)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from conformance.errors import EngineError, LabError
-from conformance.lab import definition, disk, emulator, machine, packages
+from conformance.lab import definition, disk, emulator, machine, packages, qemu_command, startup
 from conformance.lab.disk import Disk
 from conformance.lab.emulator import Emulator
 from conformance.lab.machine import Machine
@@ -31,7 +31,7 @@ KVM = Emulator("qemu-system-x86_64", "kvm", "10.0.13")
 
 def words(qemu: Emulator, host: definition.Host = HOST) -> list[str]:
     made = Disk(Path("/made"))
-    return machine.command(host, made, qemu, Path("/run"), Path("/run/disk.qcow2"), port=10022)
+    return qemu_command.command(host, made, qemu, Path("/run"), Path("/run/disk.qcow2"), port=10022)
 
 
 def options(command: list[str], name: str) -> list[str]:
@@ -70,7 +70,7 @@ def test_there_is_a_spare_card_and_a_spare_controller_for_a_passthrough() -> Non
     # What is on QEMU's PCI bus, which gives slots from 1 on; the others are on none, or on a controller.
     slots = [device for device in devices if not device.startswith(("intel-iommu,", "ide-hd,"))]
     assert [f"0000:00:{slots.index(device) + 1:02x}.0" for device in (cards[2], "ich9-ahci,id=spare")] == [
-        *machine.SPARE
+        *qemu_command.SPARE
     ]
 
 
@@ -79,7 +79,7 @@ def test_kvm_is_used_or_emulated_with_nested_paging() -> None:
     assert options(words(KVM), "-cpu") == ["host,migratable=off"]
     assert options(words(TCG), "-accel") == ["tcg,thread=multi"]
     assert {"+svm", "+npt"} <= set(options(words(TCG), "-cpu")[0].split(","))
-    slow = set(machine.EMULATED)
+    slow = set(qemu_command.EMULATED)
     assert slow <= set(options(words(TCG), "-append")[0].split())
     assert not slow & set(options(words(KVM), "-append")[0].split())
     assert words(TCG)[0] == "/some/qemu"
@@ -95,13 +95,13 @@ def test_the_host_says_what_it_has() -> None:
 
 def test_a_saved_state_depends_on_program_and_machine() -> None:
     keys = [
-        machine._key(HOST, TCG),
-        machine._key(HOST, replace(TCG, version="7.2.23, mended")),
-        machine._key(HOST, replace(TCG, program="/another/qemu")),
-        machine._key(HOST.model_copy(update={"memory_mib": 2048}), TCG),
+        startup._key(HOST, TCG),
+        startup._key(HOST, replace(TCG, version="7.2.23, mended")),
+        startup._key(HOST, replace(TCG, program="/another/qemu")),
+        startup._key(HOST.model_copy(update={"memory_mib": 2048}), TCG),
     ]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == machine._key(HOST, TCG) == machine._key(HOST, replace(TCG, program="/elsewhere/some/qemu"))
+    assert keys[0] == startup._key(HOST, TCG) == startup._key(HOST, replace(TCG, program="/elsewhere/some/qemu"))
 
 
 # ---------------------------------------------------------------------------------------------------- what is there
@@ -117,7 +117,7 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def runs(cache: Path) -> Path:
-    return machine._runs(cache)
+    return machine.runs_folder(cache)
 
 
 def written(folder: Path, **changes: object) -> Path:
@@ -254,16 +254,16 @@ Start = Callable[..., Machine]
 
 @pytest.fixture
 def start(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Start a lab as :func:`machine.start` does, with QEMU and disk made already; it ends with the test."""
+    """Start a lab as :func:`startup.start` does, with QEMU and disk made already; it ends with the test."""
     monkeypatch.setattr("conformance.media.probe.ensure", lambda _: None)
     monkeypatch.setattr(packages, "require", lambda *_: None)
     monkeypatch.setattr(emulator, "ensure", lambda *_: tools.qemu)
     monkeypatch.setattr(disk, "ensure", lambda *_: tools.made)
-    monkeypatch.setattr(Machine, "failed", lambda self, what: LabError(f"the lab {what}; it is: {self.state()}"))
+    monkeypatch.setattr(Machine, "failed", lambda self, what: LabError(f"the lab {what}; its state: {self.state()}"))
     started: list[Machine] = []
 
     def start(said: list[str] | None = None, **more: bool) -> Machine:
-        started.append(machine.start(HOST, (said if said is not None else []).append, **more))
+        started.append(startup.start(HOST, (said if said is not None else []).append, **more))
         return started[-1]
 
     yield start
@@ -301,7 +301,7 @@ def test_a_boot_that_is_asked_for_does_not_touch_the_state(tools: Tools, start: 
 def test_a_state_that_cannot_be_used_is_thrown_away(
     tools: Tools, start: Start, monkeypatch: pytest.MonkeyPatch, how: str, runs: Path
 ) -> None:
-    monkeypatch.setattr(machine, "RESUME_SECONDS", 1)
+    monkeypatch.setattr(startup, "RESUME_SECONDS", 1)
     monkeypatch.setattr("conformance.lab.monitor.ANSWER_SECONDS", 0.3)
     start().stop()
     monkeypatch.setenv("QEMU", how)
@@ -342,17 +342,17 @@ def test_a_qemu_that_is_too_slow(
             raise DeadlineExpired(what, seconds, "nothing")
         return wait.wait_for(what, ask, seconds=seconds or 30, **more)
 
-    monkeypatch.setattr(machine, "wait_for", wait_for)
-    monkeypatch.setattr(machine, deadline, 0)
+    monkeypatch.setattr(startup, "wait_for", wait_for)
+    monkeypatch.setattr(startup, deadline, 0)
     with pytest.raises(LabError, match=words):
         start()
     assert not list(runs.iterdir())
 
 
 def test_an_engine_that_never_answers(tools: Tools, start: Start, monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
-    monkeypatch.setattr(machine, "COLD_SECONDS", 0.6)
+    monkeypatch.setattr(startup, "COLD_SECONDS", 0.6)
     tools.program("ssh", "echo 'Connection refused' >&2; exit 255")
-    with pytest.raises(LabError, match=r"within 0\.6 s \(Connection refused\); it is: running"):
+    with pytest.raises(LabError, match=r"within 0\.6 s \(Connection refused\); its state: running"):
         start()
     assert not list(runs.iterdir())
 
@@ -380,7 +380,7 @@ def test_an_error_shows_the_console_and_keeps_it(
     monkeypatch.setattr(paths, "ARTEFACTS", tmp_path / "artefacts")
     lab.console.write_text("Linux version\x1b[2J\n" + "x\n" * 99 + "the end\n")
     error = lab.failed("did not do it")
-    assert "did not do it; it is: running" in error.message
+    assert "did not do it; its state: running" in error.message
     assert error.message.endswith("    the end")
     (kept,) = (tmp_path / "artefacts").iterdir()
     assert kept.read_text().startswith("Linux version")
@@ -389,7 +389,7 @@ def test_an_error_shows_the_console_and_keeps_it(
     wait_for("its end", lambda: not lab.alive, seconds=30)
     (lab.folder / "qemu.log").write_text("Aborted\n")
     error = lab.failed("no longer runs")
-    assert "it is: ended; QEMU said:\n    Aborted" in error.message
+    assert "its state: ended; QEMU wrote:\n    Aborted" in error.message
     assert "conformance lab up" in error.remedy
 
 
@@ -409,7 +409,7 @@ def without_image(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Machine, "run", run)
     monkeypatch.setattr(Machine, "tunnel", lambda _: SimpleNamespace(socket="/lab.sock", close=lambda: None))
-    monkeypatch.setattr(machine, "connect", lambda address: address)
+    monkeypatch.setattr(startup, "connect", lambda address: address)
     monkeypatch.setattr("conformance.engine.image.ensure_image", lambda engine, _: built.append(engine))
     return built
 
@@ -421,7 +421,7 @@ def test_where_no_engine_had_the_image_the_lab_builds_it_once(
     said: list[str] = []
     start(said)
     assert without_image == ["unix:///lab.sock"]
-    assert any("builds the image by itself" in line for line in said)
+    assert any("builds the image, once" in line for line in said)
     assert tools.made.root.read_text() == "image\n", "what qemu-img wrote"
     assert not tools.made.without_image.exists()
     assert not (tools.made.folder / "disk.new").exists()
@@ -437,7 +437,7 @@ def test_an_image_that_cannot_be_built_leaves_the_disk_as_it_was(
 
     tools.made.root.write_text("without")
     monkeypatch.setattr("conformance.engine.image.ensure_image", fail)
-    with pytest.raises(LabError, match="did not build the image: no mirror; it is: running"):
+    with pytest.raises(LabError, match="did not build the image: no mirror; its state: running"):
         start()
     assert (tools.made.root.read_text(), tools.made.without_image.exists()) == ("without", True)
     assert not list(runs.iterdir())
@@ -461,7 +461,7 @@ def test_what_is_missing_is_named_before_anything_is_made(tools: Tools, monkeypa
         if not made:
             tools.made.root.unlink(missing_ok=True)
         with pytest.raises(LabError):
-            machine.start(HOST, lambda _: None)
+            startup.start(HOST, lambda _: None)
     assert asked == [("start",), ("start", "disk", "qemu"), ("start", "disk", "user", "qemu")]
 
 
@@ -472,8 +472,8 @@ import sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from conformance.lab import definition, disk, emulator, packages, startup
 from conformance.media import probe as probe_media
-from conformance.lab import definition, disk, emulator, machine, packages
 from conformance.util import signals
 probe_media.ensure = lambda _: None
 made = disk.Disk(Path(sys.argv[1]))
@@ -485,7 +485,7 @@ if sys.argv[3] == "disk":
 else:
     disk.ensure = lambda *_: made
 with signals.as_ctrl_c():
-    machine.start(definition.load(), print, keep=sys.argv[3] == "keep")
+    startup.start(definition.load(), print, keep=sys.argv[3] == "keep")
     print("up", flush=True)
     time.sleep(60)
 """

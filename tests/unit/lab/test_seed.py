@@ -161,7 +161,7 @@ def test_an_archive_that_lacks_something(tmp_path: Path, lost: str) -> None:
     if lost != "config":
         files["c.json"] = json.dumps({"rootfs": {"diff_ids": ["sha256:0"]}}).encode()
     (tmp_path / "images.tar").write_bytes(tar(files))
-    with pytest.raises(LabError, match="could not be laid out"):
+    with pytest.raises(LabError, match="cannot write the engine's images"):
         seed.lay_out(tmp_path / "images.tar", [], tmp_path, tmp_path / "log")
 
 

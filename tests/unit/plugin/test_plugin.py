@@ -22,6 +22,7 @@ from conformance.model.record import Image, Recorder
 from conformance.model.verdict import CRASH, EMULATIONS_FAULT
 from conformance.plugin import collection, state
 from conformance.run.context import Run
+from conformance.util import paths
 from conformance.workers.worker import WorkerPlugin
 
 PREAMBLE = """
@@ -94,13 +95,15 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(collection, "prepare", prepare)
     monkeypatch.setattr(HostShell, "output", lambda *_, **__: "")
 
+    pytester.makeconftest((paths.PROJECT / "conftest.py").read_text())
+
     def ask(
         body: str, *options: str, marker: str = "api", mode: str = "unprivileged", plugins: Sequence[object] = ()
     ) -> Outcome:
         pytester.makepyfile(PREAMBLE.format(marker=marker) + body)
         results = tmp_path / "results"
         result = pytester.runpytest_inprocess(
-            "--mode", mode, "--results", str(results), *options, no_reraise_ctrlc=True, plugins=plugins
+            "--mode", mode, f"--results={results}", *options, no_reraise_ctrlc=True, plugins=plugins
         )
         files = list(results.glob("*.jsonl")) if results.exists() else []
         return Outcome(result, [json.loads(line) for file in files for line in file.read_text().splitlines()])
@@ -480,7 +483,7 @@ def test_a_clean_up_that_fails_is_said_once_and_fails_the_session(ask: Ask, monk
     assert outcome.result.ret == 1
     said = str(outcome.result.stderr)
     assert said.count("cannot clean up: the engine does not remove network x") == 1
-    assert "the next run removes what is left; it carries the label org.libvirt-conformance.run=run" in said
+    assert "org.libvirt-conformance.run=run" in said
 
 
 def test_a_second_ctrl_c_while_cleaning_up_is_said(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -592,8 +595,8 @@ def part() -> Callable[[str], tuple[io.StringIO, list[object]]]:
 SAYS = """
 @pytest.fixture
 def say(request):
-    from conformance.plugin.state import PROGRESS
-    return request.config.stash[PROGRESS]
+    from conformance.plugin.state import SESSION
+    return request.config.stash[SESSION].progress
 def test_it(mode, say): say(f"looking into {mode.id}")
 """
 
@@ -679,3 +682,105 @@ def test_other(mode): pass
 """
     assert set(ask(body).verdicts) == {"test_extra", "test_other"}, "of nothing that will fail there the image knows"
     assert set(ask(body, mode="required-only").verdicts) == {"test_extra", "test_foreseen", "test_other"}
+
+
+# ------------------------------------------------------------------------------------- beside other plugins
+
+FAKE = """
+import pytest
+
+def pytest_addoption(parser):
+    parser.addoption("--image", help="a picture")
+
+@pytest.fixture
+def container(pytestconfig):
+    return "theirs: " + pytestconfig.getoption("--image")
+
+@pytest.fixture
+def run():
+    return "theirs"
+"""
+
+THEIRS_BESIDE = """
+import pytest
+
+@pytest.mark.parametrize("mode", ["fast"])
+def test_theirs(container, run, mode):
+    assert (container, run, mode) == ("theirs: cat.png", "theirs", "fast")
+"""
+
+OURS_BESIDE = """
+import pytest
+pytestmark = pytest.mark.api
+
+class Running:
+    running = True
+    def revive(self): pass
+    mark = revive
+
+@pytest.fixture(scope="session")
+def _container():
+    return Running()
+
+def test_ours(container, run, mode, pytestconfig):
+    assert (type(container), run.id, mode.id) == (Running, "run", "unprivileged")
+    assert pytestconfig.getoption("--libvirt-image") == "libvirt:2"
+"""
+
+
+def test_another_plugin_may_have_the_same_option_and_fixtures(ask: Ask, pytester: pytest.Pytester) -> None:
+    conftest = (pytester.path / "conftest.py").read_text()
+    (pytester.path / "conftest.py").unlink()
+    pytester.makepyfile(
+        **{
+            "fake": FAKE,
+            "theirs/test_theirs": THEIRS_BESIDE,
+            "ours/test_ours": OURS_BESIDE,
+            "ours/conftest": conftest,
+        }
+    )
+    pytester.syspathinsert()
+    words = ["--image", "cat.png", "--libvirt-image", "libvirt:2", "-p", "fake", "--import-mode=importlib"]
+    outcome = ask("", *words, "ours", "theirs")
+    outcome.result.assert_outcomes(passed=2)
+    assert outcome.verdicts == {"test_ours": "works"}
+
+
+@pytest.mark.parametrize("marker", ["api", "nat"])
+def test_a_features_marker_elsewhere_is_another_projects(ask: Ask, pytester: pytest.Pytester, marker: str) -> None:
+    pytester.makepyfile(**{"ours/test_ours": "", "ours/conftest": (pytester.path / "conftest.py").read_text()})
+    (pytester.path / "conftest.py").unlink()
+    body = "@pytest.fixture\ndef mode(): return 'theirs'\ndef test_it(mode): assert mode == 'theirs'"
+    outcome = ask(body, ".", marker=marker)
+    outcome.result.assert_outcomes(passed=1)
+    assert not outcome.records
+
+
+def test_ini_keys_are_defaults_of_options(ask: Ask, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml(
+        "[tool.pytest]\nlibvirt_host_fact = ['rack=7']\nlibvirt_accel = 'tcg'\nlibvirt_contract = 'theirs.toml'\n"
+        "libvirt_pci_device = ['00:04.0']\nlibvirt_mode = ['least']\n"
+    )
+    (pytester.path / "theirs.toml").write_text(THEIRS)
+    body = """
+def test_it(mode, pytestconfig, evidence):
+    from conformance.plugin.state import OPTIONS
+    options = pytestconfig.stash[OPTIONS]
+    evidence["seen"] = [dict(options.host_facts), options.accel, str(options.contract_file), options.pci_devices]
+"""
+    outcome = ask(body, "--accel", "kvm")
+    (record,) = outcome.records
+    assert record["mode"] == "unprivileged", "the command line counts"
+    assert record["evidence"]["seen"] == [{"rack": "7"}, "kvm", str(pytester.path / "theirs.toml"), ["0000:00:04.0"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("libvirt_accel = 'fast'", "'fast'"), ("libvirt_host_fact = ['rack']", "'rack' is not KEY")],
+)
+def test_a_bad_ini_key_is_a_usage_error(ask: Ask, pytester: pytest.Pytester, line: str, told: str) -> None:
+    pytester.makepyprojecttoml(f"[tool.pytest]\n{line}\n")
+    outcome = ask("def test_it(mode): pass")
+    assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
+    assert told in str(outcome.result.stderr)
+    assert line.partition(" ")[0] in str(outcome.result.stderr)

@@ -16,9 +16,9 @@ from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Host, Image, Record, append
 from conformance.model.verdict import EMULATIONS_FAULT, Verdict
 from conformance.privileges import claims, command, configuration, render
-from conformance.privileges.asking import Asking, answer
 from conformance.privileges.claims import Holds, Measured
 from conformance.privileges.configuration import Answer, Configuration
+from conformance.privileges.configuration_runner import ConfigurationRunner, answer
 from conformance.report import markdown
 from conformance.run import context as runs
 from conformance.util.progress import Progress
@@ -298,7 +298,7 @@ def test_a_start_in_which_an_emulated_host_let_a_guest_crash_is_repeated_once(
         return sessions_given.pop(0)
 
     monkeypatch.setattr(sessions, "within", within)
-    ask = Asking(run, "unprivileged")
+    ask = ConfigurationRunner(run, "unprivileged")
     if ends_well:
         assert {one.verdict for one in ask([], []).answers.values()} == {"works"}
     else:
@@ -340,7 +340,7 @@ def start(monkeypatch: pytest.MonkeyPatch, contract: Contract, starts: list[tupl
     def start(
         *features: str, most: int = 10_000, image: Image = IMAGE, parts: Sequence[str] = ()
     ) -> tuple[Any, list[Configuration]]:
-        class Asking:
+        class ConfigurationRunner:
             def __init__(self, _run: FakeRun, _mode: str) -> None:
                 pass
 
@@ -350,7 +350,7 @@ def start(monkeypatch: pytest.MonkeyPatch, contract: Contract, starts: list[tupl
                 starts.append(tuple(without))
                 return configured(contract, without, wanted or features, image=image)
 
-        monkeypatch.setattr(command, "Asking", Asking)
+        monkeypatch.setattr(command, "ConfigurationRunner", ConfigurationRunner)
         monkeypatch.setattr(runs, "prepare", lambda *_a, **_k: FakeRun(image=image))
         return command.search("unprivileged", Progress(quiet=True), features=features, parts=parts, folder=tmp_path)
 

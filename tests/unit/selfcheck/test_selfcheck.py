@@ -18,7 +18,7 @@ from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record
 from conformance.model.verdict import Verdict
 from conformance.run import context as runs
-from conformance.selfcheck import asking, change, command, outcome, part, seeding, sharing, trust
+from conformance.selfcheck import change, command, helpers, outcome, seeding, trial, trust, worker
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import Outcome, Result, Said, judge
 from conformance.util import paths
@@ -262,7 +262,7 @@ def test_a_command_is_asked_in_a_copy_of_the_project(tmp_path: Path) -> None:
     broken = made(tmp_path, text)
     before = paths.CONTRACT.read_bytes()
 
-    assert judge(broken, asking._command(broken, tmp_path)) == (Result.CAUGHT, "")
+    assert judge(broken, trial._command(broken, tmp_path)) == (Result.CAUGHT, "")
     assert paths.CONTRACT.read_bytes() == before
 
 
@@ -299,10 +299,10 @@ class Selfcheck:
         self.kvm = True
         self.lab = False
         self.helped: list[tuple[str, ...]] = []
-        monkeypatch.setattr(sharing, "_helper", self._helper)
-        monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(helpers, "_helper", self._helper)
+        monkeypatch.setattr(helpers, "LOOK_SECONDS", 0.01)
         monkeypatch.setattr(runs, "prepare", lambda *_a, **_k: self._run(contract))
-        monkeypatch.setattr(asking, "_suites", self._suites)
+        monkeypatch.setattr(trial, "_suites", self._suites)
 
     def _run(self, contract: Contract) -> FakeRun:
         kvm = type("Kvm", (), {"usable": self.kvm, "seen": "no KVM here"})
@@ -388,7 +388,7 @@ def test_what_somebody_else_is_asking_is_left_to_them_unless_they_end(
     file.unlink()
     check.asked.clear()
     with ThreadPoolExecutor() as pool:
-        with sharing.claimed(f"{check.folder.resolve()} {HOST.name} no-dns 1") as mine:
+        with helpers.claimed(f"{check.folder.resolve()} {HOST.name} no-dns 1") as mine:
             assert mine
             found = pool.submit(check, no_dns, nothing)
             wait_for("the rest to be asked", lambda: len(check.asked) == 3, seconds=10)
@@ -413,7 +413,7 @@ def test_who_cannot_help_is_told_of_and_not_missed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sharing, "_helper", lambda *_: subprocess.Popen(["false"]))
+    monkeypatch.setattr(helpers, "_helper", lambda *_: subprocess.Popen(["false"]))
     told = io.StringIO()
     found = command.selfcheck([no_dns, nothing], Progress(told), folder=check.folder, at_once=2)
     assert len(found) == 4
@@ -424,15 +424,15 @@ def test_a_part_asks_what_it_is_told_to(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told: dict[str, Any] = {}
-    monkeypatch.setattr(part, "selfcheck", lambda changes, _progress, **how: told.update(how, changes=changes))
-    assert part.main(str(tmp_path), "", "60.0", KNOWN[0].id) == 0
+    monkeypatch.setattr(worker, "selfcheck", lambda changes, _progress, **how: told.update(how, changes=changes))
+    assert worker.main(str(tmp_path), "", "60.0", KNOWN[0].id) == 0
     assert told == {"changes": [KNOWN[0]], "folder": tmp_path, "tag": None, "ready_seconds": 60.0}
 
     def cannot(*_: Any, **_how: Any) -> None:
         raise EngineError("the engine went away")
 
-    monkeypatch.setattr(part, "selfcheck", cannot)
-    assert part.main(str(tmp_path), "", "60.0") == 1
+    monkeypatch.setattr(worker, "selfcheck", cannot)
+    assert worker.main(str(tmp_path), "", "60.0") == 1
     assert "the engine went away" in capsys.readouterr().err
 
 

@@ -6,7 +6,7 @@ import pytest
 from conformance.model.contract import Contract
 from conformance.model.record import Record
 from conformance.model.verdict import Verdict
-from conformance.plugin.state import RUN
+from conformance.plugin.state import SESSION, SessionState
 from conformance.workers import sessions
 
 Make = Callable[..., Record]
@@ -28,7 +28,7 @@ def end(monkeypatch: pytest.MonkeyPatch, make_record: Make) -> Callable[..., lis
                 records = [make_record(run=str(len(asked)), asked="q", verdict=verdict)]
                 recorder = type("Recorder", (), {"records": records})()
                 run: Any = type("Run", (), {"recorder": recorder})()
-                config.stash[RUN] = run
+                config.stash[SESSION] = SessionState(config, run=run)
             plugins[0].pytest_unconfigure(config)
             return status
 

@@ -1,4 +1,4 @@
-"""Asking: starts a configuration, and lets the suites say what works in it."""
+"""Starts a configuration, and lets the suites judge it."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ ERROR_CHARACTERS = 700
 
 
 @dataclass(frozen=True)
-class Asking:
+class ConfigurationRunner:
     """Starts configurations of one mode.
 
     Args:

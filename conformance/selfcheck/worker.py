@@ -1,4 +1,4 @@
-"""A part of a selfcheck: ``python -m conformance.selfcheck.part FOLDER TAG SECONDS ID...``, led by another process.
+"""A helper process of a selfcheck: ``python -m conformance.selfcheck.worker FOLDER TAG SECONDS ID...``.
 
 FOLDER is where outcomes are recorded, TAG is the image, or empty for ours, SECONDS is how long libvirt may take to
 answer, and each ID is a change's.

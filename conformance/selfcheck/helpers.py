@@ -22,7 +22,7 @@ LOOK_SECONDS = 0.5
 def claimed(what: str) -> Iterator[bool]:
     """Have a question to oneself for as long as this lasts; says whether it can be had.
 
-    By an abstract socket, which is gone with its process, however that ends.
+    An abstract socket, not filelock: it leaves no file behind for each question.
     """
     with socket.socket(socket.AF_UNIX) as lock:
         try:
@@ -43,7 +43,7 @@ def helped(by: int, words: Sequence[str], progress: Callable[[str], None]) -> It
 
     Args:
         by: how many.
-        words: of :mod:`conformance.selfcheck.part`.
+        words: of :mod:`conformance.selfcheck.worker`.
         progress: told of one that could not help.
     """
     logs = [paths.cache() / f"selfcheck-{number}.log" for number in range(2, by + 2)]
@@ -73,7 +73,7 @@ def _helper(words: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
             # current folder: pytest would take it for a second project with the same plugin.
             [
                 *("setpriv", "--pdeathsig", "TERM", "--"),
-                *(sys.executable, "-P", "-m", "conformance.selfcheck.part", *words),
+                *(sys.executable, "-P", "-m", "conformance.selfcheck.worker", *words),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
