@@ -1,12 +1,12 @@
-"""What can go wrong, told apart by whom it says something about."""
+"""Errors, by what they are evidence of: the harness and its machines, the image under test, or neither."""
 
 
 class HarnessError(Exception):
-    """The harness, the engine or the machine broke; this says nothing about the image (verdict *error*).
+    """The harness, the engine or the machine failed; no evidence about the image (verdict *error*).
 
     Args:
-        message: what happened, in one sentence.
-        remedy: what the reader can do about it; shown on a line of its own.
+        message: the failure and its reason, in one sentence.
+        remedy: steps for the reader; shown on a line of its own.
     """
 
     def __init__(self, message: str, remedy: str = "") -> None:
@@ -19,32 +19,32 @@ class HarnessError(Exception):
 
 
 class EngineError(HarnessError):
-    """The container engine cannot be reached, refuses, or went away."""
+    """The container engine cannot be reached, refused a call, or stopped."""
 
 
 class EngineGone(EngineError):
-    """The container engine no longer answers: there is no use in asking it anything more."""
+    """The container engine no longer answers; every further call would fail."""
 
 
 class MediaError(HarnessError):
-    """A boot medium could not be fetched, verified or built."""
+    """A boot medium could not be downloaded, verified or built."""
 
 
 class LabError(HarnessError):
-    """The lab could not be built, did not start, or broke while it was used."""
+    """The lab could not be built, did not start, or failed in use."""
 
 
 class ContractError(HarnessError):
-    """contract.toml, a mode, a feature or a cause is not what it should be."""
+    """contract.toml is invalid, or a mode, feature or cause does not exist."""
 
 
 class ImageFailure(AssertionError):
-    """The image under test did something wrong; says nothing about the harness (verdict *fails*)."""
+    """The image under test misbehaved (verdict *fails*)."""
 
 
 class ImageLate(ImageFailure):
-    """The image under test did not do something before its deadline."""
+    """The image under test missed a deadline."""
 
 
 class Unsupported(Exception):
-    """This host cannot be asked: no usable KVM, or an engine that cannot grant what the mode needs."""
+    """Not testable on this host: for example no usable KVM, or an engine that cannot grant the mode."""

@@ -1,4 +1,4 @@
-"""What a container can do to its host: tried without changing anything there."""
+"""Attempts of a container to reach its host, without any change there."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -103,10 +103,12 @@ def _said(container: Container, script: str, *tools: str, words: Sequence[str] =
     needed = "\n".join(f"command -v {tool} >/dev/null || {{ echo {tool}; exit {NOT_FOUND}; }}" for tool in tools)
     done = container.run("sh", "-c", f"{needed}\n{script}", "sh", *words)
     if done.status == NOT_FOUND:
-        raise HarnessError(f"what a container can do to its host could not be tried: {done.text.strip()} is missing")
+        raise HarnessError(
+            f"access to the host cannot be tested: the image lacks {done.text.strip()}", "add the program to the image"
+        )
     if done.status:
         said = done.stderr.decode(errors="replace").strip()
-        raise HarnessError(f"what a container can do to its host could not be tried: {said or done.status}")
+        raise HarnessError(f"access to the host cannot be tested: {said or f'status {done.status}'}")
     return done.text.strip()
 
 

@@ -29,11 +29,13 @@ def require(container: Container, mib: int) -> None:
         return
     fields = dict(line.partition(":")[::2] for line in container.run("sh", "-c", STATE).text.splitlines())
     if "Mounted" not in fields:
-        raise Unsupported(f"the engine's host has no hugetlbfs at {FOLDER}: mount -t hugetlbfs none {FOLDER} there")
+        raise Unsupported(
+            f"the engine's host has no hugetlbfs at {FOLDER}; run on that host: mount -t hugetlbfs none {FOLDER}"
+        )
     size, free = (int(fields[name].split()[0]) for name in ("Hugepagesize", "HugePages_Free"))
     wanted = -(-mib * 1024 // size)
     if free < wanted:
         raise Unsupported(
-            f"the engine's host has {free} free huge pages of {size} KiB, and the guest takes {wanted}:"
-            f" sysctl vm.nr_hugepages={wanted} there"
+            f"the engine's host has {free} free huge pages of {size} KiB, but the guest needs {wanted};"
+            f" run on that host: sysctl vm.nr_hugepages={wanted}"
         )

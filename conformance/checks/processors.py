@@ -19,7 +19,7 @@ def usable(container: Container) -> list[int]:
     status = container.run("grep", "^Cpus_allowed_list:", "/proc/1/status").text
     found = parse(status.partition(":")[2])
     if len(found) < 2:
-        raise Unsupported(f"the container may use processor {found} of its host alone: nothing tells a pinned thread")
+        raise Unsupported(f"the container may use only processor {found} of its host: pinning would change nothing")
     return found
 
 

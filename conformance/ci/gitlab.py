@@ -1,7 +1,7 @@
 """The nightly's jobs for GitLab: a child pipeline, made from the jobs that GitHub's workflow describes.
 
-GitLab starts a pipeline that a job of another one wrote ("dynamic child pipelines" in its documentation), so that what
-is asked where is written down once.
+GitLab starts a pipeline that a job of another one wrote ("dynamic child pipelines" in its documentation), so that only
+GitHub's workflow lists the jobs.
 """
 
 import shlex
@@ -13,7 +13,7 @@ import yaml
 from conformance.ci.workflow import Job
 
 IMAGE = "debian:12"
-"""A Debian as ./run wants it; whoever runs it has to be privileged, since it starts an engine."""
+"""A Debian as ./run needs it; the runner has to be privileged, since the job starts an engine."""
 
 CELLS = "cells"
 """Holds each job's records in a folder of its artefact's name, as ``.ci/publish`` expects it."""
@@ -27,18 +27,18 @@ _SELF_HOSTED = "self-hosted"
 
 
 def pipeline(jobs: Iterable[Job]) -> str:
-    """Return the pipeline as YAML: the jobs side by side, and then, whatever came of them, one that publishes."""
-    asking = {one.artefact: _asking(one) for one in jobs}
-    head = {"stages": ["ask", "publish"], "variables": {"CONFORMANCE_CACHE": CACHE}}
-    return yaml.safe_dump({**head, **asking, "publish": _publishing()}, sort_keys=False)
+    """Return the pipeline as YAML: the jobs side by side, and then, whatever their outcome, one that publishes."""
+    tests = {one.artefact: _test(one) for one in jobs}
+    head = {"stages": ["test", "publish"], "variables": {"CONFORMANCE_CACHE": CACHE}}
+    return yaml.safe_dump({**head, **tests, "publish": _publishing()}, sort_keys=False)
 
 
-def _asking(job: Job) -> dict[str, Any]:
+def _test(job: Job) -> dict[str, Any]:
     where = {"tags": [one for one in job.runs_on if one != _SELF_HOSTED]} if _SELF_HOSTED in job.runs_on else {}
     folder = f"--results={CELLS}/{job.artefact}/"
     words = [word.replace("--results=", folder) for word in job.command]
     return {
-        "stage": "ask",
+        "stage": "test",
         **(where or {"image": IMAGE}),
         "timeout": f"{job.minutes} minutes",
         "script": [shlex.join(words)],

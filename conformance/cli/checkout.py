@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from conformance.plugin.entry import SETTINGS
+from conformance.plugin.settings import SETTINGS
 from conformance.util import paths
 
 PATHS = (

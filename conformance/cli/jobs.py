@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from conformance.ci import gitlab, workflow
+from conformance.cli import documents
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.cli.options import echo_json
 from conformance.model import contract
@@ -25,11 +26,15 @@ app = typer.Typer()
         {
             EXAMPLES: {
                 "conformance jobs": "list all jobs",
+                "conformance jobs --write": "write the contract's modes into the workflow",
                 "conformance jobs --check": "check that the jobs test every feature in every mode",
                 "conformance jobs --missing cells": "list jobs without records below the folder cells",
                 "conformance jobs --gitlab >pipeline.yml": "convert the jobs to a GitLab pipeline",
             },
-            STATUS: {"0": "success", "1": "a cell has no job, a job is not safe, or records are missing"}
+            STATUS: {
+                "0": "success",
+                "1": "a cell has no job, a job is not safe, the workflow is out of date, or records are missing",
+            }
             | COMMON_STATUS,
             FILES: {".github/workflows/nightly.yml": "the jobs"},
         }
@@ -39,15 +44,20 @@ def jobs_(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     as_gitlab: Annotated[bool, typer.Option("--gitlab", help="print a GitLab pipeline")] = False,
     check: Annotated[bool, typer.Option("--check", help="print only the cells that no job tests")] = False,
+    write: Annotated[bool, typer.Option("--write", help="write the contract's modes into the workflow")] = False,
     missing: Annotated[
         Path | None, typer.Option(exists=True, help="list only jobs whose artefact in this folder has no record")
     ] = None,
 ) -> None:
     """List the nightly jobs, one for each mode on each host, or check that they test everything."""
     paths.require_checkout("jobs")
+    if write:
+        claims = contract.load()
+        documents.update(workflow.NIGHTLY, lambda before: workflow.generated(before, claims))
+        return
     known = workflow.load()
     if check:
-        wrong = workflow.check(contract.load(), known)
+        wrong = [*workflow.check(contract.load(), known), *workflow.outdated(contract.load())]
         for line in wrong:
             typer.echo(line, err=True)
         if not wrong:

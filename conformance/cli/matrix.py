@@ -16,12 +16,12 @@ from conformance.cli.options import PASS_ON
 from conformance.cli.target import engine_target
 from conformance.lab import definition
 from conformance.model import contract, record
-from conformance.plugin.entry import SETTINGS
+from conformance.plugin.settings import SETTINGS
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.workers import pool, sessions
 from conformance.workers import selection as selections
-from conformance.workers.hosts import EngineTarget, Spread, colored
+from conformance.workers.hosts import EngineTarget, MatrixRun, colored
 
 app = typer.Typer()
 
@@ -97,11 +97,11 @@ def matrix(
         raise typer.BadParameter("--host-name names one host, but --host names several: leave out one of them")
     with contextlib.ExitStack() as stack:
         places = [stack.enter_context(engine_target(one)) for one in hosts]
-        if parallel and selection and selection.questions:
+        if parallel and selection and selection.cells:
             status = _run_in_parallel(places, words, selection, at_once, repeat)
         else:
             os.environ["DOCKER_HOST"] = places[0].address
-            status = _run_here([*places[0].words, *words], selection, repeat)
+            status = _run_here([*places[0].arguments, *words], selection, repeat)
     # Records in another folder, such as the benchmark's, do not change the README's tables.
     if not only_lists and not any(word.startswith(SETTINGS["results"].options) for word in words):
         documents.refresh()
@@ -110,7 +110,7 @@ def matrix(
 
 def _run_here(words: list[str], selection: selections.Selection | None, repeat: int) -> int:
     """Run pytest in this process, ``repeat`` times."""
-    status, runs = sessions.ask(lambda: sessions.session(words), repeat)
+    status, runs = sessions.repeat(lambda: sessions.run_suites(words), repeat)
     _print_together(selection, runs)
     return status
 
@@ -119,9 +119,9 @@ def _run_in_parallel(
     places: Sequence[EngineTarget], words: list[str], selection: selections.Selection, at_once: int, repeat: int
 ) -> int:
     """Run pytest in a process for each mode on each host, ``repeat`` times."""
-    spread = Spread(selection, tuple(words), at_once, Progress(), typer.echo)
-    spread.get_ready(places)
-    status, runs = sessions.ask(spread.ask, repeat)
+    run = MatrixRun(selection, tuple(words), at_once, Progress(), typer.echo)
+    run.prepare(places)
+    status, runs = sessions.repeat(run.run, repeat)
     _print_together(selection, runs)
     return status
 
@@ -131,7 +131,7 @@ def _print_together(selection: selections.Selection | None, runs: Sequence[Seque
     if selection and len(runs) > 1:
         records = [one for run in runs for one in run]
         claims = contract.load(selection.contract)
-        typer.echo("\n" + sessions.together(claims, f"all {len(runs)} runs together", records, color=colored()))
+        typer.echo("\n" + sessions.table_of_all(claims, f"all {len(runs)} runs together", records, color=colored()))
 
 
 def _selection(words: list[str]) -> selections.Selection | None:
@@ -139,8 +139,8 @@ def _selection(words: list[str]) -> selections.Selection | None:
 
     Exits with pytest's own message if pytest rejects the options, before any engine starts.
     """
-    looked = selections.look(words)
-    if looked.status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
-        typer.echo(looked.said, err=True, nl=False)
-        raise typer.Exit(looked.status)
-    return looked.selection
+    collected = selections.collect(words)
+    if collected.status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+        typer.echo(collected.output, err=True, nl=False)
+        raise typer.Exit(collected.status)
+    return collected.selection

@@ -1,4 +1,4 @@
-"""The container under test: its whole life, from the engine call to nothing left behind."""
+"""The container under test: its life from creation to removal, and the connection to libvirt in it."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.refusals import CANNOT_GRANT, NO_DEVICE
 from conformance.errors import EngineError, ImageFailure, ImageLate, Unsupported
-from conformance.model.contract import Device
+from conformance.model.exposure import Device
 from conformance.model.mode import STOP_TIMEOUT, Mode
 from conformance.util import signals
 from conformance.util.ports import free_port
@@ -29,7 +29,7 @@ READY_SECONDS = 60
 """From the container's start to libvirt's first answer; generous, since a verdict depends on it."""
 
 OPEN_SECONDS = 15
-"""For one try to open a connection: what listens and does not answer must not use up the whole wait."""
+"""For one try to open a connection: a listener that does not answer must not use up the whole wait."""
 
 CLOSE_SECONDS = 5
 """A daemon that hangs does not confirm the end of a connection."""
@@ -37,7 +37,7 @@ CLOSE_SECONDS = 5
 PORT_TAKEN = re.compile(r"Address already in use", re.IGNORECASE)
 
 WARNING = " warning entrypoint: "
-"""In a line of the log: what the image's start-up says of a step that the mode does not allow."""
+"""Marks a line of the log about a step of the image's start-up that the mode does not allow."""
 
 LISTEN = "0A"
 """The state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)."""
@@ -84,7 +84,7 @@ class Container(EngineContainer):
         self.absent: list[str] = []
         """Devices that the mode exposes and the host does not have."""
         self.warnings: list[str] = []
-        """What the image said at its last start of what the mode does not allow."""
+        """Warnings of the image's last start about steps that the mode does not allow."""
         self._connection: libvirt.virConnect | None = None
         self._run = run
         self._labels = {labels.RUN: run}
@@ -98,11 +98,11 @@ class Container(EngineContainer):
     def start(self) -> "Container":
         """Create the container if there is none, and start it.
 
-        A device that the host does not have is left out and noted in :attr:`absent`: what needs it is judged
-        on its own, and the rest of the mode can still be asked.
+        A device that the host lacks is left out and added to :attr:`absent`: features that need it get verdicts of
+        their own, and the rest of the mode is still tested.
 
         Raises:
-            Unsupported: the engine cannot grant what the mode asks for.
+            Unsupported: the engine cannot grant the mode's privileges.
             EngineError: the engine refused for another reason, or is gone.
         """
         with engine_errors():
@@ -121,10 +121,12 @@ class Container(EngineContainer):
                         continue
                     if CANNOT_GRANT.search(reason):
                         raise Unsupported(
-                            "the engine cannot grant what the mode asks for: its own root lacks a capability"
+                            "the engine cannot grant the mode's privileges: its own root lacks a capability"
                             f" ({reason.strip()})"
                         ) from error
-                    raise EngineError(f"the engine does not start the container: {reason.strip()}") from error
+                    raise EngineError(
+                        f"the engine does not start the container: {reason.strip()}", "read the engine's log"
+                    ) from error
                 return self
 
     def _create(self) -> None:
@@ -202,13 +204,13 @@ class Container(EngineContainer):
         self.start()
 
     def _relayed(self) -> str:
-        """Say why a connection over there failed, in a line: libvirt's client here saw only that it ended."""
+        """Return why the relay's connection failed, in a line: libvirt's client saw only that it ended."""
         return f"{self._relay.said}\n" if self._relay and self._relay.said else ""
 
     def _ports(self) -> str:
-        """Say on which ports the container listens, in a line; empty where that is not known."""
+        """Return the ports on which the container listens, in a line; empty where unknown."""
         if self.mode.host_network:
-            return ""  # they are everybody's
+            return ""  # the ports of the whole host
         try:
             tables = self.run("cat", "/proc/net/tcp", "/proc/net/tcp6", seconds=5).text
         except (EngineError, ImageFailure):
@@ -216,7 +218,7 @@ class Container(EngineContainer):
         listening = [row[1] for row in map(str.split, tables.splitlines()) if row[3:4] == [LISTEN]]
         ports = {int(one.rpartition(":")[2], 16) for one in listening if not one.startswith(ENGINES_DNS)}
         found = ", ".join(map(str, sorted(ports))) or "no port"
-        return f"asked for on port {self.port}; the container listens on {found}\n"
+        return f"expected port {self.port}; the container listens on {found}\n"
 
     @property
     def connection(self) -> "libvirt.virConnect":

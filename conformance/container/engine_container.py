@@ -14,7 +14,7 @@ from conformance.util.wait import DeadlineExpired, within
 COMMAND_SECONDS = 30
 
 ENGINE_SECONDS = 30
-"""What the engine may need beside a command's own deadline."""
+"""For the engine's own work, beyond a command's deadline."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class EngineContainer:
         """The engine's time of the newest line of the log at :meth:`mark`, or of the container's creation."""
 
     def inspect(self) -> dict[str, Any]:
-        """Return what the engine says of the container."""
+        """Return the engine's description of the container."""
         with engine_errors():
             return dict(self.client.api.inspect_container(self.id))
 
@@ -57,7 +57,7 @@ class EngineContainer:
 
     @property
     def running(self) -> bool:
-        """Say whether the engine sees the container running."""
+        """Return whether the container runs."""
         return bool(self.inspect()["State"]["Running"])
 
     @property
@@ -83,7 +83,7 @@ class EngineContainer:
         return "\n".join(text for stamp, _, text in stamped if not new or stamp > self.marked)
 
     def mark(self) -> None:
-        """Remember how far the log is: what is in it already says nothing of what is asked next."""
+        """Remember the end of the log: later checks read only newer lines."""
         self.marked = next((line.partition(" ")[0] for line in self._logged(1)), self.marked)
 
     def _logged(self, lines: int) -> list[str]:
@@ -92,11 +92,11 @@ class EngineContainer:
         return logged.decode(errors="replace").splitlines()
 
     def describe(self) -> str:
-        """Say what the engine shows, and the log since :meth:`mark`; for errors."""
+        """Return the container's state and the log since :meth:`mark`, for errors."""
         try:
             state = self.inspect()["State"]
             return (
-                f"the engine says: {state['Status']}, exit status {state['ExitCode']} {state['Error']}\n"
+                f"container: {state['Status']}, exit status {state['ExitCode']} {state['Error']}\n"
                 f"newest log lines:\n{self.log(new=True) or '(nothing)'}"
             )
         except EngineError as error:
@@ -132,5 +132,5 @@ class EngineContainer:
             except DeadlineExpired as error:
                 raise EngineGone(error.message, REMEDY) from error
         if status in (124, 137):
-            raise ImageFailure(f"{' '.join(command)}: still running after {seconds} s")
+            raise ImageFailure(f"the command {' '.join(command)} was still running after {seconds} s")
         return ExecResult(status, stdout, stderr)

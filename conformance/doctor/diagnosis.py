@@ -13,7 +13,9 @@ import requests
 
 from conformance.doctor.finding import Finding, Inspection
 from conformance.engine import image, local_daemon
-from conformance.engine.client import Engine, NoEngineError, address
+from conformance.engine.client import Engine
+from conformance.engine.connect_errors import NoEngineError
+from conformance.engine.docker_context import address
 from conformance.errors import EngineError, HarnessError
 from conformance.host import cgroup_options
 from conformance.host.pci import NO_IOMMU

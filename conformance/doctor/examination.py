@@ -9,7 +9,9 @@ from conformance.doctor import diagnosis, survey
 from conformance.doctor.finding import Inspection, Report
 from conformance.doctor.survey import Survey
 from conformance.engine import image, labels, local_daemon
-from conformance.engine.client import Engine, NoEngineError, address, connect
+from conformance.engine.client import Engine, connect
+from conformance.engine.connect_errors import NoEngineError
+from conformance.engine.docker_context import address
 from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError
 from conformance.host import kvm as accel

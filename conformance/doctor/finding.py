@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from conformance.doctor.survey import Survey
-from conformance.engine.client import Engine, NoEngineError
+from conformance.engine.client import Engine
+from conformance.engine.connect_errors import NoEngineError
 from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
 from conformance.host.kvm import HostKvm

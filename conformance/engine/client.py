@@ -1,10 +1,8 @@
-"""The container engine: reached within a deadline, or refused with a reason."""
+"""The container engine: connect to it within a deadline, or explain why that fails."""
 
-import hashlib
-import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +14,18 @@ from docker.utils import kwargs_from_env
 
 from conformance.engine import ssh_tunnel
 from conformance.engine.api_errors import REMEDY
+from conformance.engine.connect_errors import explain, root_cause
+from conformance.engine.docker_context import address, certificates
 from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError, EngineGone
 from conformance.model.fingerprint import HostFingerprint
 from conformance.util.wait import DeadlineExpired, within
 
-DEFAULT_HOST = "unix:///var/run/docker.sock"
 API_NEEDED = (1, 41)
 """Docker 20.10: the first with cgroup namespaces and cgroup v2 (Docker's API version history)."""
 
 CONNECT_SECONDS = 15
 CALL_SECONDS = 120
-
-
-class NoEngineError(EngineError):
-    """Nothing answers at the engine's address; another engine could be started without fighting this one."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ class Engine:
     """Product and version, such as ``docker 20.10.24+dfsg1``."""
 
     def require(self) -> None:
-        """Ask whether the engine is still there.
+        """Check that the engine still answers.
 
         Raises:
             EngineGone: it does not answer.
@@ -55,7 +50,7 @@ class Engine:
             within("the engine to answer", self.client.ping, seconds=CONNECT_SECONDS)
         except (DeadlineExpired, DockerException, requests.RequestException) as error:
             why = error.message if isinstance(error, DeadlineExpired) else error
-            raise EngineGone(f"the engine went away: {why}", REMEDY) from error
+            raise EngineGone(f"the engine no longer answers: {why}", REMEDY) from error
 
     def fingerprint(self, shell: HostShell | None = None) -> HostFingerprint:
         """Describe the engine's host.
@@ -77,7 +72,7 @@ class Engine:
 
     @property
     def local(self) -> bool:
-        """Say whether the engine's host is this very machine; a forwarded socket alone proves nothing."""
+        """Return whether the engine's host is this machine; a local socket alone may be forwarded."""
         return self.host.startswith("unix:") and is_here(self.info)
 
     def _cpu(self, shell: HostShell | None) -> str:
@@ -92,71 +87,9 @@ class Engine:
 
 
 def is_here(info: Mapping[str, Any]) -> bool:
-    """Say whether an engine's description of itself (``GET /info``) fits this machine."""
+    """Return whether an engine's description of itself (``GET /info``) fits this machine."""
     here = platform.uname()
     return (info.get("Name"), info.get("KernelVersion")) == (here.node, here.release)
-
-
-def address(environ: Mapping[str, str] = os.environ) -> tuple[str, bool]:
-    """Return the engine's address (DOCKER_HOST, the Docker context, or the default) and whether the user chose it.
-
-    Raises:
-        EngineError: the current context does not exist or cannot be read.
-    """
-    if environ.get("DOCKER_HOST"):
-        return environ["DOCKER_HOST"], True
-    context = _context(environ)
-    return (context.host, True) if context else (DEFAULT_HOST, False)
-
-
-def certificates(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables that tell a Docker context's certificates; empty where none are used.
-
-    Who sets DOCKER_HOST to the context's address sets them as well, or they are lost.
-
-    Raises:
-        EngineError: the current context does not exist or cannot be read.
-    """
-    context = None if environ.get("DOCKER_HOST") else _context(environ)
-    if context is None or not context.certificates.is_dir():
-        return {}
-    return {"DOCKER_CERT_PATH": str(context.certificates), "DOCKER_TLS_VERIFY": "1" if context.verified else ""}
-
-
-@dataclass(frozen=True)
-class _Context:
-    """A Docker context: an address and, if the folder is there, ca.pem, cert.pem and key.pem."""
-
-    host: str
-    certificates: Path
-    verified: bool
-
-
-def _context(environ: Mapping[str, str]) -> _Context | None:
-    """Return the current Docker context; None for the default one.
-
-    Where it lies is what ``docker context inspect`` shows as Storage. docker-py finds none without a config.json.
-    """
-    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME") or "/") / ".docker")
-    name = environ.get("DOCKER_CONTEXT") or _configured_context(folder)
-    if name in ("", "default"):
-        return None
-    key = hashlib.sha256(name.encode()).hexdigest()
-    try:
-        meta = json.loads((folder / "contexts" / "meta" / key / "meta.json").read_text(encoding="utf-8"))
-        endpoint = meta["Endpoints"]["docker"]
-        return _Context(
-            host=str(endpoint["Host"]),
-            certificates=folder / "contexts" / "tls" / key / "docker",
-            verified=not endpoint.get("SkipTLSVerify"),
-        )
-    except FileNotFoundError as error:
-        raise EngineError(
-            f"the Docker context {name!r} does not exist",
-            "choose another: docker context use default; or set DOCKER_HOST",
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EngineError(f"the Docker context {name!r} cannot be read: {error!r}", "docker context ls") from error
 
 
 def connect(host: str | None = None, *, seconds: int = CONNECT_SECONDS, ssh: Sequence[str] = ()) -> Engine:
@@ -177,13 +110,13 @@ def connect(host: str | None = None, *, seconds: int = CONNECT_SECONDS, ssh: Seq
         return within(f"the engine at {wanted}", lambda: _open(wanted, seconds, ssh), seconds=seconds)
     except DeadlineExpired as error:
         raise EngineError(
-            f"the engine at {wanted} took the connection but did not answer within {seconds:g} s",
+            f"the engine at {wanted} accepted the connection, but did not answer within {seconds:g} s",
             "restart it (sudo systemctl restart docker), or set DOCKER_HOST to another one",
         ) from error
     except (DockerException, requests.RequestException, OSError, ValueError, TypeError) as error:
         if wanted.startswith("ssh://"):
-            raise ssh_tunnel.to(wanted, ssh).why(_last(tuple(_causes(error)))) from error
-        raise _explain(wanted, error, seconds) from error
+            raise ssh_tunnel.to(wanted, ssh).why(root_cause(error)) from error
+        raise explain(wanted, error, seconds) from error
 
 
 def _open(host: str, seconds: int, ssh: Sequence[str]) -> Engine:
@@ -211,75 +144,8 @@ def _open(host: str, seconds: int, ssh: Sequence[str]) -> Engine:
     return Engine(client, host, info, name)
 
 
-def _explain(host: str, error: Exception, seconds: float) -> EngineError:
-    """Turn what docker-py, requests or the operating system said into what happened and what to do."""
-    causes = tuple(_causes(error))
-    text = " ".join(str(cause) for cause in causes)
-    path = host.removeprefix("unix://")
-    elsewhere = "or set DOCKER_HOST to an engine that runs"
-
-    def caused_by(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    if caused_by(PermissionError):
-        return EngineError(
-            f"the engine's socket {path} may not be opened by this user",
-            'sudo usermod -aG docker "$USER", then log in again (members of that group are as good as root);'
-            " for one run: sudo -g docker ./run matrix",
-        )
-    if caused_by(FileNotFoundError) and host.startswith("unix://"):
-        return NoEngineError(
-            f"no engine: the socket {path} does not exist", f"start one: sudo systemctl start docker; {elsewhere}"
-        )
-    if caused_by(ConnectionRefusedError):
-        return NoEngineError(
-            f"no engine: nothing listens at {host}", f"start it: sudo systemctl start docker; {elsewhere}"
-        )
-    if caused_by(requests.exceptions.SSLError) or "TLS" in text or "HTTPS server" in text:
-        return EngineError(
-            f"the engine at {host} and this machine do not agree on TLS: {_last(causes)}",
-            "set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH to the folder with ca.pem, cert.pem and key.pem,"
-            " or unset both for an engine without TLS",
-        )
-    if caused_by(requests.exceptions.Timeout, TimeoutError):
-        return EngineError(
-            f"the engine at {host} did not answer within {seconds:g} s",
-            "restart it (sudo systemctl restart docker), or set DOCKER_HOST to another one",
-        )
-    if "resolve" in text or "Name or service not known" in text:
-        return EngineError(f"the host of {host} cannot be found by name", f"correct DOCKER_HOST, {elsewhere}")
-    return EngineError(
-        f"what answers at {host} is no usable engine: {_last(causes)}", f"correct DOCKER_HOST, {elsewhere}"
-    )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and everything behind it, also what libraries pass on as an argument only."""
-    seen: list[BaseException] = []
-    todo: list[BaseException] = [error]
-    while todo:
-        one = todo.pop()
-        if any(one is other for other in seen):
-            continue
-        seen.append(one)
-        yield one
-        todo += [more for more in (one.__cause__, one.__context__, *one.args) if isinstance(more, BaseException)]
-
-
-def _last(causes: tuple[BaseException, ...]) -> str:
-    return str(causes[-1]).strip().splitlines()[0] if str(causes[-1]).strip() else type(causes[-1]).__name__
-
-
-def _configured_context(folder: Path) -> str:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ""
-    return str(config.get("currentContext", "")) if isinstance(config, dict) else ""
-
-
 def _product(version: Mapping[str, Any]) -> str:
-    """Return product and version; Podman says in its first component that it is not Docker."""
+    """Return product and version; Podman names itself in the first component."""
     components = version.get("Components") or ()
     first = str(components[0].get("Name", "")) if components else ""
     return f"{'podman' if 'podman' in first.lower() else 'docker'} {version.get('Version', '')}".strip()

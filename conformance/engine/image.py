@@ -1,4 +1,4 @@
-"""The image under test: built from its folder, on a base that the engine has, can pull, or is given."""
+"""The image under test: built from its folder, on a base image that the engine has, can pull, or that is made here."""
 
 import contextlib
 import dataclasses
@@ -34,7 +34,7 @@ MADE_BASE = f"libvirt-conformance-base:{SUITE}"
 """The base where no registry can be reached."""
 
 KNOWN = (TAG, BASE, MADE_BASE)
-"""Images that an engine may have of us, those that can do most first."""
+"""The project's images, best equipped first."""
 
 INPUTS_LABEL = "org.libvirt-conformance.inputs"
 BASE_LABEL = "org.libvirt-conformance.base"
@@ -57,7 +57,7 @@ class ImageInfo:
     base: str
     """The base image and where it came from."""
     inputs_hash: str
-    """Of everything that went in: files, base, build parameters; empty for an image that is not ours."""
+    """Hash of files, base and build parameters; empty for an image of others."""
     source: str = ""
     """Hash of the folder and the build parameters alone, the same wherever it is built; empty if not known."""
 
@@ -76,7 +76,7 @@ def ensure_image(
 
     Args:
         engine: where the image is needed.
-        progress: told in one line what is being done.
+        progress: receives one line for each step.
         base: the base image; by default :data:`BASE`, or one made by mmdebstrap where that cannot be had.
         tag: the name of the result.
         buildargs: build parameters beside BASE_IMAGE.
@@ -105,14 +105,17 @@ def ensure_image(
             with contextlib.suppress(APIError):  # a container or another tag may still need what the tag named before
                 engine.client.images.remove(existing.id, noprune=True)
     except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine failed while {tag} was made: {error}", "look into the engine's log") from error
+        raise EngineError(f"the engine failed while it built {tag}: {error}", "read the engine's log") from error
     if built is None:
-        raise HarnessError(f"the build of {tag} ended well, but the engine does not have it", "is its disk full?")
+        raise HarnessError(
+            f"the build of {tag} succeeded, but the engine does not have the image",
+            "see whether the engine's disk is full (docker system df)",
+        )
     return dataclasses.replace(built, source=source)
 
 
 def find(engine: Engine, tag: str) -> ImageInfo | None:
-    """Return the image that the engine has under this tag, ours or not; None if there is none."""
+    """Return the image that the engine has under this tag; None if there is none."""
     try:
         image = engine.client.images.get(tag)
     except ImageNotFound:
@@ -122,13 +125,13 @@ def find(engine: Engine, tag: str) -> ImageInfo | None:
 
 
 def inputs_hash(folder: Path, base_id: str, buildargs: Mapping[str, str]) -> str:
-    """Return one hash of everything that decides what the image becomes, but not of what mirrors hold today.
+    """Return a hash of the folder, base and build parameters; the state of package mirrors does not count.
 
     Raises:
         HarnessError: there is no Dockerfile.
     """
     if not (folder / "Dockerfile").is_file():
-        raise HarnessError(f"{folder} has no Dockerfile", "is the checkout complete?")
+        raise HarnessError(f"{folder} has no Dockerfile", "restore the folder: the checkout may be incomplete")
     sha = hashlib.sha256(json.dumps([base_id, sorted(buildargs.items())]).encode())
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -140,14 +143,14 @@ def inputs_hash(folder: Path, base_id: str, buildargs: Mapping[str, str]) -> str
 
 @contextlib.contextmanager
 def layer(engine: Engine, progress: Progress, under: str, instructions: str, run: str) -> Iterator[str]:
-    """Have an image that is another one with a few instructions more, for as long as this lasts.
+    """Build an image on another one for the length of a block, and remove it afterwards.
 
     Args:
         engine: where.
-        progress: told in one line what is being done.
+        progress: receives one line for each step.
         under: the other image's id.
         instructions: of a Dockerfile.
-        run: the run's id, for the label: what a killed run leaves is found by it.
+        run: the run's id, for name and label.
 
     Yields:
         The image's id.
@@ -173,7 +176,7 @@ def layer(engine: Engine, progress: Progress, under: str, instructions: str, run
 
 
 def _default_base(engine: Engine, progress: Progress) -> str:
-    """Return the base image's tag: what the engine has, else what it can pull, else what can be made here."""
+    """Return the base image's tag: one that the engine has or can pull, else one that is made here."""
     for tag in (BASE, MADE_BASE):
         if find(engine, tag) is not None:
             return tag
@@ -208,14 +211,14 @@ def _pull(engine: Engine, tag: str, progress: Progress) -> None:
     try:
         for event in _events(call, PULL_SILENCE_SECONDS):
             if "error" in event:
-                raise EngineError(f"{tag} cannot be pulled ({event['error']})")
+                raise EngineError(f"{tag} cannot be pulled ({event['error']})", "let the engine reach a registry")
     except (DockerException, requests.RequestException) as error:
         reason = getattr(error, "explanation", None) or error
-        raise EngineError(f"{tag} cannot be pulled ({reason})", "can the engine reach a registry?") from error
+        raise EngineError(f"{tag} cannot be pulled ({reason})", "let the engine reach a registry") from error
 
 
 def _make_base(engine: Engine, progress: Progress) -> None:
-    """Make :data:`MADE_BASE` with mmdebstrap and give it to the engine.
+    """Make :data:`MADE_BASE` with mmdebstrap and import it into the engine.
 
     Raises:
         HarnessError: mmdebstrap is missing or failed.
@@ -224,7 +227,7 @@ def _make_base(engine: Engine, progress: Progress) -> None:
     if shutil.which(command[0]) is None:
         raise HarnessError(
             f"no base image: {BASE} cannot be pulled, and mmdebstrap is not installed to make one",
-            f"sudo apt-get install mmdebstrap; or give the engine {BASE} (docker load)",
+            f"sudo apt-get install mmdebstrap, or load {BASE} into the engine (docker load)",
         )
     with tempfile.TemporaryDirectory(dir=paths.cache(), prefix="base-") as folder:
         archive = Path(folder) / "base.tar"
@@ -239,7 +242,10 @@ def _make_base(engine: Engine, progress: Progress) -> None:
             changes=[f'LABEL {MADE_LABEL}="{version} {" ".join(command[1:])}"', 'CMD ["bash"]'],
         )
     if find(engine, MADE_BASE) is None:
-        raise HarnessError(f"the engine did not take {MADE_BASE}: {answer}\n{output[-500:]}", "is its disk full?")
+        raise HarnessError(
+            f"the engine did not import {MADE_BASE}: {answer}\n{output[-500:]}",
+            "see whether the engine's disk is full (docker system df)",
+        )
 
 
 def _run(command: list[str], *, seconds: float) -> str:
@@ -254,7 +260,10 @@ def _run(command: list[str], *, seconds: float) -> str:
     try:
         output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired as error:
-        raise HarnessError(f"{command[0]} did not end within {seconds:g} s", "is the package mirror slow?") from error
+        raise HarnessError(
+            f"{command[0]} did not end within {seconds:g} s",
+            "run again when the package mirror is faster, or load the base image into the engine (docker load)",
+        ) from error
     finally:
         if process.poll() is None:
             process.terminate()  # so that it removes its temporary folder
@@ -265,8 +274,8 @@ def _run(command: list[str], *, seconds: float) -> str:
     if process.returncode != 0:
         raise HarnessError(
             f"{command[0]} failed with status {process.returncode}:\n{_tail(output.splitlines())}",
-            "can this machine reach its package mirror (sudo apt-get update)?"
-            " As another user than root, mmdebstrap needs user namespaces and the package uidmap",
+            "see whether this machine reaches its package mirror (sudo apt-get update);"
+            " users other than root also need user namespaces and the package uidmap",
         )
     return output
 
@@ -302,7 +311,7 @@ def _build(
                 progress(f"{tag}: {line}")
             if line.startswith(_FAILED):
                 raise HarnessError(
-                    f"the build of {tag} failed:\n{_tail(lines)}", f"{_build_remedy(lines)}; all of it: {log}"
+                    f"the build of {tag} failed:\n{_tail(lines)}", f"{_build_remedy(lines)}; whole output: {log}"
                 )
 
 
@@ -322,9 +331,9 @@ def _lines(events: Iterator[dict[str, Any]]) -> Iterator[str]:
 def _build_remedy(lines: list[str]) -> str:
     text = "\n".join(lines[-40:]).lower()
     if "no space left" in text:
-        return "make room on the engine's disk (docker system prune)"
+        return "free space on the engine's disk (docker system prune)"
     if any(sign in text for sign in ("could not resolve", "temporary failure", "unable to fetch", "failed to fetch")):
-        return "containers of this engine cannot reach the package mirror: look at its DNS and proxy settings"
+        return "containers of this engine do not reach the package mirror: correct its DNS and proxy settings"
     return "read the failing step above"
 
 
@@ -350,7 +359,7 @@ def _events(call: Callable[[], Iterator[dict[str, Any]]], silence: float) -> Ite
             message = messages.get(timeout=silence)
         except queue.Empty:
             raise EngineError(
-                f"the engine said nothing for {silence:g} s", "restart it, or look into its log"
+                f"the engine sent nothing for {silence:g} s", "read the engine's log, or restart it"
             ) from None
         if message is None:
             return

@@ -1,7 +1,7 @@
-"""A private Docker engine for machines where none answers: own data, own socket, nothing left behind.
+"""A private Docker engine for machines where none answers: own data, own socket, no leftovers.
 
-Runs at the same time share it: each holds a shared lock while it works, and the last one out stops the engine. A run
-that was killed leaves the engine to the next run, which finds, uses and stops it.
+Concurrent runs share it: each holds a shared lock while it works, and the last one stops the engine. A killed run
+leaves the engine to the next run, which uses and stops it.
 """
 
 import contextlib
@@ -20,7 +20,9 @@ import psutil
 from filelock import FileLock, Timeout
 
 from conformance.engine import residue
-from conformance.engine.client import NoEngineError, address, certificates, connect
+from conformance.engine.client import connect
+from conformance.engine.connect_errors import NoEngineError
+from conformance.engine.docker_context import address, certificates
 from conformance.errors import EngineError, HarnessError
 from conformance.util import paths, signals
 from conformance.util.supervisor import SOCKET_PATH_BYTES
@@ -36,15 +38,18 @@ LOCK_SECONDS = 180.0
 _PROGRAMS = ("dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "docker-proxy")
 
 _REMEDIES = (
-    ("cgroup", "the control groups are not mounted: sudo apt-get install cgroupfs-mount, or start systemd"),
-    ("no space left", "make room on the disk of the engine's folder, or set CONFORMANCE_CACHE to a folder elsewhere"),
+    ("cgroup", "mount the control groups: sudo apt-get install cgroupfs-mount, or start systemd"),
+    (
+        "no space left",
+        "free space on the disk of the engine's folder, or set CONFORMANCE_CACHE to a folder on another disk",
+    ),
     ("iptables", "dockerd needs iptables and a kernel with its modules: sudo apt-get install iptables"),
     (
         "operation not permitted",
-        "this root lacks privileges, as in a container: start an engine outside and set DOCKER_HOST",
+        "root lacks privileges here, as in a container: start an engine outside and set DOCKER_HOST",
     ),
-    ("permission denied", "this root lacks privileges, as in a container: start an engine outside and set DOCKER_HOST"),
-    ("overlay", "the cache must lie on a file system that overlay2 can use, such as ext4: set CONFORMANCE_CACHE"),
+    ("permission denied", "root lacks privileges here, as in a container: start an engine outside and set DOCKER_HOST"),
+    ("overlay", "set CONFORMANCE_CACHE to a folder on a file system that overlay2 supports, such as ext4"),
 )
 
 
@@ -84,10 +89,10 @@ def running() -> str | None:
 
 
 def require_startable() -> None:
-    """Say beforehand what would make a private engine's start fail.
+    """Check that a private engine can be started.
 
     Raises:
-        EngineError: what it is, and what to do.
+        EngineError: it cannot.
     """
     private = PrivateEngine(paths.cache().resolve() / "engine", lambda _: None)
     private.check()
@@ -116,7 +121,7 @@ class PrivateEngine:
 
     @property
     def runs(self) -> bool:
-        """Say whether it was started, and has not ended; not whether it answers."""
+        """Return whether its process exists; it may not answer."""
         return bool(self._pids("dockerd"))
 
     @property
@@ -142,11 +147,11 @@ class PrivateEngine:
         except OSError as error:
             raise EngineError(
                 f"the private engine's folder {self.folder} cannot be used: {error}",
-                "make room there, or set CONFORMANCE_CACHE to a folder of your own",
+                "free space there, or set CONFORMANCE_CACHE to a folder of yours",
             ) from error
 
     def leave(self) -> None:
-        """Stop being a user of the engine; the last one stops it. Does nothing for who is none."""
+        """Stop using the engine; the last user stops it. Does nothing without :meth:`enter`."""
         if self._user is None:
             return
         with self._user as user, self._alone():
@@ -154,14 +159,14 @@ class PrivateEngine:
             try:
                 fcntl.flock(user, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                self.progress("another run uses the private engine: it stays until that one ends")
+                self.progress("the private engine keeps running: another run uses it")
             else:
                 if self._pids():
                     self.progress("stopping the private engine")
                 self.stop()
 
     def stop(self) -> None:
-        """Stop the engine, its containers and helpers, and take away every trace of them but the data.
+        """Stop the engine, its containers and helpers, and remove all leftovers but the data.
 
         Raises:
             EngineError: something could not be taken away.
@@ -190,13 +195,13 @@ class PrivateEngine:
             try:
                 connect(self.host)
             except EngineError:
-                self.progress("the private engine of an earlier run does not answer: it is replaced")
+                self.progress("replacing the private engine of an earlier run, which does not answer")
                 self.stop()
             else:
-                self.progress("using the private engine that already runs")
+                self.progress("using the private engine, which already runs")
                 return
         elif self._pids():
-            self.progress("taking away what a killed private engine left behind")
+            self.progress("removing leftovers of a killed private engine")
             self.stop()
         self.check_neighbours()
         self.progress(f"no container engine answers: starting a private one in {self.folder}")
@@ -210,32 +215,32 @@ class PrivateEngine:
             raise
 
     def check(self) -> None:
-        """Raise where something here would make the start fail."""
+        """Raise EngineError where this machine cannot start the engine."""
         if shutil.which("dockerd", path=_path()) is None:
             raise EngineError(
                 "no container engine answers, and dockerd is not installed to start a private one",
-                "sudo apt-get install docker.io, or set DOCKER_HOST to an engine",
+                "sudo apt-get install docker.io, or set DOCKER_HOST to a running engine",
             )
         if os.geteuid() != 0:
             raise EngineError(
                 "no container engine answers, and only root can start a private one",
-                "start the system's: sudo systemctl start docker; or run as root: sudo ./run matrix",
+                "start Docker (sudo systemctl start docker), or run as root: sudo ./run matrix",
             )
         longest = self.folder / "exec" / "containerd" / "containerd.sock.ttrpc"
         if len(os.fsencode(longest)) > SOCKET_PATH_BYTES:
             raise EngineError(
                 f"the path of the private engine's sockets is too long: {longest}",
-                f"set CONFORMANCE_CACHE to a folder so short that this has at most {SOCKET_PATH_BYTES} bytes",
+                f"set CONFORMANCE_CACHE to a shorter path: this one may have at most {SOCKET_PATH_BYTES} bytes",
             )
 
     @staticmethod
     def check_neighbours() -> None:
-        """Raise where another engine is that a private one would disturb."""
+        """Raise EngineError where another engine runs that a private one would disturb."""
         for pid, command in other_engines().items():
             raise EngineError(
                 f"another Docker engine runs on this machine (process {pid}: {' '.join(command)})"
                 f" but does not answer at {address()[0]}; a second one would overwrite its firewall rules",
-                "set DOCKER_HOST to the address after its -H or --host, or stop it",
+                "set DOCKER_HOST to its address (after -H or --host), or stop it",
             )
 
     def _start(self) -> None:
@@ -285,12 +290,12 @@ class PrivateEngine:
         last = "\n".join(f"    {line}" for line in lines[-8:])
         why = next((line for line in reversed(lines) if "failed to start daemon" in line), last).lower()
         remedy = next((remedy for word, remedy in _REMEDIES if word in why), f"read {self.log}")
-        return EngineError(f"the private engine {how}; its last words:\n{last}", remedy)
+        return EngineError(f"the private engine {how}; end of its log:\n{last}", remedy)
 
     # ------------------------------------------------------------------------------------------------- processes
 
     def _pids(self, *programs: str) -> list[int]:
-        """Return the engine's own processes; the command line says so, not a file that may be out of date."""
+        """Return the engine's own processes by their command lines; a PID file may be out of date."""
         inside = f"{self.folder}/"
         return [
             pid
@@ -299,7 +304,7 @@ class PrivateEngine:
         ]
 
     def _kill_all(self) -> None:
-        """Kill what did not end by itself, and the containers that hang on it."""
+        """Kill the remaining processes and their containers."""
         doomed = _with_descendants(self._pids())
         for pid in doomed:
             _kill(pid, signal.SIGKILL)
@@ -371,7 +376,9 @@ def run(command: Sequence[str], progress: Progress) -> int:
                 child = subprocess.Popen(command, env={**os.environ, "DOCKER_HOST": host})
             status = child.wait()
         except OSError as error:
-            raise HarnessError(f"cannot run {command[0]}: {error.strerror}") from error
+            raise HarnessError(
+                f"cannot run {command[0]}: {error.strerror}", "see whether the program is installed and in PATH"
+            ) from error
         except KeyboardInterrupt as end:
             if child is None:
                 raise

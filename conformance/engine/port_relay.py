@@ -203,7 +203,9 @@ class Relay:
         with engine_errors():
             state = self._client.api.inspect_container(self._container)["State"]
         if not state["Running"]:
-            raise EngineError("the container through which libvirt is reached has ended: someone else stopped it")
+            raise EngineError(
+                f"the relay container {self._container[:12]}, through which libvirt is reached, has ended", "run again"
+            )
 
     def socket_to(self, port: int) -> Path:
         """Return the UNIX socket that leads to a port; it stays until :meth:`close`.
@@ -222,7 +224,7 @@ class Relay:
                 self._listeners[port] = listener
                 self._begin(self._accept, listener, port)
         except OSError as error:
-            raise EngineError(f"no socket can be made: {error}", "TMPDIR names another folder") from error
+            raise EngineError(f"no UNIX socket can be made: {error}", "set TMPDIR to another folder") from error
         return path
 
     def close(self) -> None:

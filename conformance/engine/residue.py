@@ -1,7 +1,7 @@
-"""What a Docker engine leaves on its host when it stops, and taking that away again.
+"""Leftovers of a stopped Docker engine on its host, and their removal.
 
 A stopped dockerd leaves its bridge, its firewall chains and rules, IP forwarding switched on, empty control groups and
-(up to 20.10) a key. None of it is undone by dockerd itself.
+(up to 20.10) a key.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ def boot() -> str:
 
 
 def remove(before: Host) -> None:
-    """Undo what a Docker engine changed since ``before``, and nothing that anybody else did.
+    """Undo a Docker engine's changes since ``before``; changes by others stay.
 
     Raises:
         EngineError: a step failed; the others were tried all the same.
@@ -92,7 +92,9 @@ def remove(before: Host) -> None:
     if not before.key:
         _KEY.unlink(missing_ok=True)
     if failures:
-        raise EngineError("the private engine left traces on this host: " + "; ".join(failures))
+        raise EngineError(
+            "leftovers of the private engine cannot be removed: " + "; ".join(failures), "run again, as root"
+        )
 
 
 def remove_groups(containers: Iterable[str], *, shared: bool) -> None:
@@ -175,13 +177,13 @@ def _run(command: list[str]) -> str:
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
     except FileNotFoundError as error:
-        raise EngineError(f"{command[0]} is missing", "sudo apt-get install iptables iproute2") from error
+        raise EngineError(f"the program {command[0]} is missing", "sudo apt-get install iptables iproute2") from error
     except subprocess.TimeoutExpired as error:
         raise EngineError(
-            f"{shown} did not end within 30 s", "does another program hold the firewall's lock?"
+            f"{shown} did not end within 30 s", "see which program holds the firewall's lock (/run/xtables.lock)"
         ) from error
     except subprocess.CalledProcessError as error:
-        raise EngineError(f"{shown}: {error.stderr.strip() or f'status {error.returncode}'}") from error
+        raise EngineError(f"{shown} failed: {error.stderr.strip() or f'status {error.returncode}'}") from error
 
 
 def _read(path: Path) -> str | None:

@@ -1,6 +1,6 @@
-"""An engine behind ssh: its socket, forwarded to one of this machine by the user's own ``ssh``.
+"""An engine behind ssh: the user's own ``ssh`` forwards its socket to this machine.
 
-That program knows the user's keys, agent, known hosts and ``~/.ssh/config``; it is not let ask anything.
+That program knows the user's keys, agent, known hosts and ``~/.ssh/config``. It runs in batch mode, without prompts.
 """
 
 import contextlib
@@ -40,36 +40,37 @@ OPTIONS = (
 _REMEDIES = (
     (
         r"Could not resolve hostname",
-        "the host cannot be found by name",
+        "the host name cannot be resolved",
         "correct DOCKER_HOST, or add the host to ~/.ssh/config",
     ),
     (
         r"IDENTIFICATION HAS CHANGED",
-        "the host's key is not the one that is known",
-        "find out why; if that is right: ssh-keygen -R {host}, then once by hand: ssh {words} true",
+        "the host's key has changed",
+        "find out why; if the change is legitimate, run ssh-keygen -R {host}, then ssh {words} true",
     ),
     (
         r"Host key verification failed",
-        "the host's key is not known here",
-        "once by hand, and compare the key that it shows: ssh {words} true",
+        "the host's key is unknown on this machine",
+        "run ssh {words} true once, and compare the key that it shows",
     ),
     (
         r"Permission denied|Too many authentication failures",
-        "the host takes no key of this user",
-        "ssh-copy-id {words}, or ssh-add the right key; this must not ask anything: ssh -o BatchMode=yes {words} true",
+        "permission denied: the host accepts no key of this user",
+        "ssh-copy-id {words}, or ssh-add the right key; this must work without a prompt:"
+        " ssh -o BatchMode=yes {words} true",
     ),
     (
         r"Connection refused|No route to host|timed out|Connection closed|Network is unreachable",
         "the host does not answer",
-        "is it up, does its sshd run, and on this port? Try: ssh {words} true",
+        "see whether it is up and its sshd listens on this port: ssh {words} true",
     ),
     (
         r"administratively prohibited",
         "the host's sshd forwards no sockets",
-        "there, in /etc/ssh/sshd_config: AllowTcpForwarding yes and AllowStreamLocalForwarding yes",
+        "on that host, set in /etc/ssh/sshd_config: AllowTcpForwarding yes and AllowStreamLocalForwarding yes",
     ),
 )
-"""What ssh writes, what that means, and what to do about it."""
+"""Pattern in ssh's output, its meaning, and a remedy."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,9 @@ def parse(address: str) -> Target:
         parts = urlsplit(address)
         port = parts.port
     except ValueError as error:
-        raise EngineError(f"{address} is no address: {error}", example) from error
+        raise EngineError(f"{address} is not a valid address: {error}", example) from error
     if parts.password is not None:
-        raise EngineError("an ssh:// address has no password", "let ssh log in by a key: ssh-copy-id")
+        raise EngineError("an ssh:// address cannot hold a password", "let ssh log in with a key (ssh-copy-id)")
     host = parts.netloc.rpartition("@")[2]
     host = host[1 : host.index("]")] if host.startswith("[") else host.partition(":")[0]  # as written: ssh's to match
     if parts.scheme != "ssh" or not host or parts.query or parts.fragment:
@@ -135,14 +136,14 @@ class Tunnel:
         self._options = tuple(options)
         if shutil.which("ssh") is None:
             raise EngineError(
-                f"{address} is reached by ssh, which is not installed", "sudo apt-get install openssh-client"
+                f"{address} cannot be reached: ssh is not installed", "sudo apt-get install openssh-client"
             )
         self._kept = SupervisedProcess(lambda folder: command(self._target, folder / "engine.sock", self._options))
         self.socket = self._kept.path / "engine.sock"
         try:
             wait_for("ssh to forward the socket", self._there, seconds=seconds, interval=0.05)
         except DeadlineExpired as error:
-            said = f"; it said: {_quoted(self._kept.log)}" if self._kept.log.strip() else ""
+            said = f"; its output: {_quoted(self._kept.log)}" if self._kept.log.strip() else ""
             raise EngineError(
                 f"ssh did not reach {address} within {seconds:g} s{said}", f"try: ssh {self._by_hand} true"
             ) from error
@@ -189,7 +190,7 @@ class Tunnel:
         for pattern, meaning, remedy in _REMEDIES:
             if re.search(pattern, log):
                 return EngineError(
-                    f"no engine through {self.address}: {meaning}; ssh said: {_quoted(log)}",
+                    f"no engine through {self.address}: {meaning}; ssh's output: {_quoted(log)}",
                     remedy.format(words=self._by_hand, host=self._target.host),
                 )
         return None
@@ -207,18 +208,17 @@ class Tunnel:
         where, user = self._target.socket, self._target.user or "the user"
         if said == "absent":
             return EngineError(
-                f"no engine through {self.address}: over there is no socket {where}",
-                "start the engine there: sudo systemctl start docker; or name its socket: ssh://HOST/PATH",
+                f"no engine through {self.address}: that host has no socket {where}",
+                "start Docker on that host (sudo systemctl start docker), or name its socket: ssh://HOST/PATH",
             )
         if said == "denied":
             return EngineError(
-                f"no engine through {self.address}: {user} may not open {where} over there",
-                f"there: sudo usermod -aG docker {self._target.user or 'USER'}"
+                f"no engine through {self.address}: permission denied for {user} at {where}",
+                f"run on that host: sudo usermod -aG docker {self._target.user or 'USER'}"
                 " (members of that group are as good as root)",
             )
         return EngineError(
-            f"what answers through {self.address} at {where} over there is no usable engine: {seen};"
-            f" ssh said: {_quoted(self._kept.log)}",
+            f"no usable engine through {self.address} at {where}: {seen}; ssh's output: {_quoted(self._kept.log)}",
             f"try: ssh {self._by_hand} docker version",
         )
 

@@ -1,6 +1,6 @@
-"""Whether the host's KVM runs a real kernel, asked beside libvirt and beside every mode.
+"""Whether the host's KVM runs a real kernel, tested without libvirt and outside every mode.
 
-/dev/kvm existing proves little: on some nested hosts a boot sector runs under KVM and every real kernel ends in
+The existence of /dev/kvm proves little: on some nested hosts a boot sector runs under KVM and every real kernel ends in
 "KVM internal error". So bare QEMU boots the probe's kernel, as root, in a container that has the device and
 nothing else. What this container cannot do, no mode of the image can be blamed for.
 """
@@ -32,18 +32,18 @@ ANSWER_SECONDS = BOOT_SECONDS + 60
 """For the engine's own work as well: container, media, and taking both away."""
 
 WITHDRAW_SECONDS = 20
-"""For the engine to finish what it was doing for the question."""
+"""For the engine to finish a call that is under way."""
 
 QEMU = "qemu-system-x86_64"
 
 
 @dataclass(frozen=True)
 class HostKvm:
-    """What the host's KVM can do.
+    """The state of the host's KVM.
 
     Attributes:
-        usable: guests can be asked to run under it.
-        seen: what was seen, in one line.
+        usable: guests can run under it.
+        seen: evidence, in one line.
     """
 
     usable: bool
@@ -51,7 +51,7 @@ class HostKvm:
 
 
 class KvmProbe:
-    """The question, asked beside whatever else goes on; it is waited for only where its answer is needed.
+    """A test of the host's KVM in the background; callers wait only where they need the result.
 
     Args:
         shell: on the host, with QEMU.
@@ -65,7 +65,7 @@ class KvmProbe:
         self._answer: Future[HostKvm] = Future()
         self._withdrawn = threading.Event()
         # A daemon: an engine that hangs must not keep the process.
-        self._thread = threading.Thread(target=self._ask, name="asking the host's KVM", daemon=True)
+        self._thread = threading.Thread(target=self._ask, name="kvm-probe", daemon=True)
 
     def begin(self) -> None:
         """Ask."""
@@ -81,11 +81,11 @@ class KvmProbe:
             return self._answer.result(ANSWER_SECONDS)
         except TimeoutError as error:
             raise EngineGone(
-                f"waited {ANSWER_SECONDS} s for the engine to boot a kernel under bare KVM", REMEDY
+                f"the engine did not finish the boot of a kernel under bare KVM within {ANSWER_SECONDS} s", REMEDY
             ) from error
 
     def withdraw(self) -> None:
-        """End the question where it is: after this, it makes nothing more on an engine that answers."""
+        """Cancel the test: it creates nothing more on an engine that answers."""
         self._withdrawn.set()
         if self._thread.ident is not None:
             self._thread.join(WITHDRAW_SECONDS)
@@ -119,7 +119,7 @@ class KvmProbe:
                 except docker.errors.APIError as error:
                     if NO_DEVICE.search(error.explanation or ""):
                         return HostKvm(False, "the host has no /dev/kvm")
-                    return HostKvm(True, f"could not be asked: {error.explanation}")
+                    return HostKvm(True, f"not tested: {error.explanation}")
                 return self._watch(container)
 
     def _watch(self, container: str) -> HostKvm:
@@ -184,7 +184,7 @@ def judge(output: str) -> HostKvm | None:
         return HostKvm(False, f"bare QEMU with KVM does not boot a kernel: {failed[0].strip()}{detail}")
     # The image's own fault: its guests will show it.
     if re.search(r"invalid accelerator kvm|not supported by this QEMU|executable file not found", output):
-        return HostKvm(True, f"could not be asked: {_last_line(output)}")
+        return HostKvm(True, f"not tested: {_last_line(output)}")
     return None
 
 

@@ -1,8 +1,8 @@
-"""What libvirt leaves in the host's network when its container is killed and removed, and taking that away.
+"""libvirt's leftovers in the host's network after its container was killed and removed, and their removal.
 
-A container that ends by itself takes its bridge and its firewall chains along. One that was killed leaves them to its
-next life; one that was killed and removed has none. What it left is told from what is somebody else's by the state
-before it, which a volume on the engine remembers over the end of the run, and by nobody else's libvirt being there.
+A container that ends by itself removes its bridge and firewall chains. A killed one leaves them for its next start; a
+killed and removed one never starts again. Links and rules of others stay: they were there before (a volume on the
+engine remembers that state beyond the end of the run), or another libvirt is in this network, and nothing is removed.
 """
 
 import json
@@ -24,10 +24,10 @@ RULE = re.compile(r"\bLIBVIRT_")
 """Chains of the iptables backend, and the rules that jump to them; all other rules are in these chains."""
 
 UNUSED = re.compile(r":\S+ ACCEPT")
-"""A table's own chain, as long as nobody gave it a policy; another's chain has none."""
+"""A built-in chain with the default policy; chains of others have no policy."""
 
 FAMILIES = {"iptables": "ip", "ip6tables": "ip6"}
-"""nft's names for what a tool's tables belong to."""
+"""nft's names of the tools' address families."""
 
 LOOK = r"""
 echo "boot $(cat /proc/sys/kernel/random/boot_id)"
@@ -49,18 +49,18 @@ for network in /host-run/libvirt/network/*.xml; do
 done
 true
 """
-"""Run in the namespaces of the host, with its /run: who is not known to be elsewhere counts as being here."""
+"""Runs in the namespaces of the host, with its /run. A process whose network is unknown counts as being here."""
 
 
 @dataclass(frozen=True)
 class State:
-    """A host's network, in what libvirt changes.
+    """The parts of a host's network that libvirt changes.
 
     Attributes:
-        boot: the boot's ID: a state of an earlier boot says nothing.
+        boot: the boot's ID; a state of an earlier boot is out of date.
         links: their names.
         firewall: its rules.
-        others: whose libvirt is in this network now.
+        others: other libvirts in this network now.
     """
 
     boot: str
@@ -99,7 +99,7 @@ def _restore(shell: HostShell, remembered: str) -> str:
     if not todo:
         return ""
     if now.others:
-        return f"in the host's network: left alone, since {', '.join(now.others)} is there too: {_names(todo)}"
+        return f"in the host's network: not removed, since {', '.join(now.others)} is there too: {_names(todo)}"
     left = commands(before, _look(shell, todo)) if before else []
     if left:
         raise EngineError(
@@ -114,7 +114,7 @@ CHANGE = HostChange(labels.HOST_BEFORE, _restore, in_host_network=True)
 
 
 def commands(before: State, now: State) -> list[list[str]]:
-    """Return the commands that take away what is libvirt's and was not there before."""
+    """Return the commands that remove libvirt's links and rules that were not there before."""
     if before.boot != now.boot:
         return []
     rules = residue.without_rules(before.firewall, now.firewall, RULE)
@@ -143,7 +143,7 @@ def parse(output: str) -> State:
         kind, _, rest = line.partition(" ")
         lines.setdefault(kind, []).append(rest)
     if not lines.get("boot") or not lines.get("link"):
-        raise EngineError(f"the host's network cannot be looked at: {output.strip()[-300:]}")
+        raise EngineError(f"the state of the host's network cannot be read: {output.strip()[-300:]}")
     firewall = {tool: residue.parse_rules("\n".join(lines.get(tool, ()))) for tool in FAMILIES}
     return State(lines["boot"][0], tuple(lines["link"]), firewall, tuple(lines.get("other", ())))
 
@@ -162,7 +162,7 @@ def _look(shell: HostShell, first: Sequence[Sequence[str]] = ()) -> State:
 
 
 def _read(text: str) -> State | None:
-    """Read a state that was kept; None if the text is none."""
+    """Read a state; None if the text is not one."""
     try:
         data = json.loads(text)
         return State(data["boot"], tuple(data["links"]), residue.read_firewall(data["firewall"]))
@@ -171,6 +171,6 @@ def _read(text: str) -> State | None:
 
 
 def _names(todo: Sequence[Sequence[str]]) -> str:
-    """Name what commands take away; the rules go with their chains."""
+    """Name the chains, tables and links that commands remove; rules go with their chains."""
     named = [command[-1] for command in todo if command[-2] in ("delete", "--delete-chain", *FAMILIES.values())]
     return ", ".join(dict.fromkeys(named)) or f"{len(todo)} firewall rules"

@@ -1,7 +1,7 @@
 """One run at a time in the host's network.
 
-Containers there share the host's links, addresses and firewall, so that two of the image would fight over virbr0 and
-192.168.122.0/24, and each would see the other's traces as its own.
+Containers there share the host's links, addresses and firewall, so that two of the image would conflict over virbr0
+and 192.168.122.0/24, and each would take the other's leftovers for its own.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ from conformance.errors import HarnessError
 from conformance.util.wait import DeadlineExpired, wait_for
 
 ADDRESS = "\0libvirt-conformance-host-network"
-"""An abstract socket: it belongs to a network namespace, as what it protects does, and is gone with its process."""
+"""An abstract socket: it belongs to the network namespace that it protects, and ends with its process."""
 
 SECONDS = 480
-"""As long as a matrix in one mode may take under emulation, and less than what pytest gives to one test."""
+"""As long as a matrix in one mode may take under emulation, and less than pytest's deadline of one test."""
 
 
 def address(info: Mapping[str, Any]) -> str:
@@ -39,10 +39,10 @@ class HostBusy(HarnessError):
 
 @contextlib.contextmanager
 def held(progress: Callable[[str], None], *, seconds: float = SECONDS, address: str = ADDRESS) -> Iterator[None]:
-    """Have the host's network to oneself, among the runs of this machine.
+    """Hold the lock on the host's network among the runs of this machine.
 
     Args:
-        progress: told who is waited for.
+        progress: receives the name of the run that holds the lock.
         seconds: deadline of the wait.
         address: the lock's.
 
@@ -57,8 +57,8 @@ def held(progress: Callable[[str], None], *, seconds: float = SECONDS, address: 
                 wait_for("the host's network", lambda: _taken(lock, address), seconds=seconds, seen=lambda: holder)
             except DeadlineExpired as error:
                 raise HostBusy(
-                    f"after {seconds:g} s {holder} is still in the host's network",
-                    "run again when that run has ended, or ask other modes with --mode",
+                    f"{holder} is still in the host's network after {seconds:g} s",
+                    "run again when that run has ended, or choose other modes with --mode",
                 ) from error
         lock.listen(1)
         yield
@@ -75,7 +75,7 @@ def _taken(lock: socket.socket, address: str) -> bool:
 
 
 def _holder(address: str) -> str:
-    """Name the run that has the lock; the kernel knows the process that listens."""
+    """Name the run that holds the lock; the kernel knows the process that listens."""
     with socket.socket(socket.AF_UNIX) as asking:
         asking.setblocking(False)
         try:

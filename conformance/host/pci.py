@@ -28,7 +28,7 @@ Kind = Literal["card", "disk"]
 KINDS: dict[str, Kind] = {"pci:v00001AF4*bc02sc00i*": "card", "pci:*bc01sc06i01": "disk"}
 """What the probe has drivers for, by modalias (vendor, class): VirtIO network cards, and disk controllers by AHCI."""
 
-NO_IOMMU = "switch it on in the firmware (VT-d, AMD-Vi), and boot an Intel machine's kernel with intel_iommu=on"
+NO_IOMMU = "enable it in the firmware (VT-d, AMD-Vi), and boot an Intel machine's kernel with intel_iommu=on"
 
 REMEDY = "name another one with --pci-device"
 
@@ -133,7 +133,7 @@ class PciPool:
         if "iommu" not in looked:
             raise Unsupported(f"the host has no IOMMU: {NO_IOMMU}")
         if not self._addresses:
-            raise Unsupported("no spare PCI device is named: --pci-device ADDRESS")
+            raise Unsupported("no spare PCI device: name one with --pci-device ADDRESS")
         return [_device(address, looked) for address in self._addresses]
 
     def one(self, kind: Kind) -> Device:
@@ -143,7 +143,10 @@ class PciPool:
         """
         found = next((device for device in self.devices if device.kind == kind), None)
         if found is None:
-            raise Unsupported(f"no spare {'network card' if kind == 'card' else 'disk controller'} is named")
+            raise Unsupported(
+                f"no spare {'network card' if kind == 'card' else 'disk controller'}:"
+                " name one with --pci-device ADDRESS"
+            )
         self._remember(found)
         return found
 
@@ -153,7 +156,7 @@ class PciPool:
         disks = [f"/dev/{line.split()[2]}" for line in lines if " disk " in line]
         used = vfio.run(self._shell, CLAIM, *disks, devices=[f"{disk}:{disk}:r" for disk in disks]) if disks else ""
         if used:
-            raise HarnessError(f"a disk behind a PCI device that is to be given to guests is in use: {used}", REMEDY)
+            raise HarnessError(f"a disk behind a spare PCI device is in use: {used}", REMEDY)
         return lines
 
     # ------------------------------------------------------------------------------------ who has them
@@ -208,7 +211,7 @@ class PciPool:
         """
         disk = vfio.run(self._shell, APPEARED, device.address)
         if not disk:
-            raise EngineError(f"the host finds no disk behind {device.address}")
+            raise EngineError(f"the host finds no disk behind {device.address}", "see its kernel log (dmesg)")
         block = 1 << 16
         place = f"bs={block} skip={DISK_OFFSET // block} count={DISK_LENGTH // block} iflag=direct status=none"
         device_rule = f"/dev/{disk}:/dev/{disk}:r"
@@ -241,7 +244,7 @@ def address(word: str) -> str:
     """
     whole = word.lower() if word.count(":") == 2 else f"0000:{word.lower()}"
     if not ADDRESS.fullmatch(whole):
-        raise ValueError(f"{word!r} is no address of a PCI device, such as 0000:00:04.0")
+        raise ValueError(f"{word!r} is not the address of a PCI device, such as 0000:00:04.0")
     return whole
 
 
@@ -260,14 +263,14 @@ def _device(address: str, looked: Sequence[str]) -> Device:
     alias = facts.get("modalias", "")
     kind = next((kind for pattern, kind in KINDS.items() if fnmatchcase(alias, pattern)), None)
     objections = {
-        "the host has none there": not alias,
+        "the host has no device at this address": not alias,
         f"the probe has no driver for {alias}": not kind,
         "it is in no IOMMU group": "iommu_group" not in facts,
         f"it shares its IOMMU group with {facts.get('beside')}": "beside" in facts,
         f"its link {facts.get('up')} is up, and so in use": "up" in facts,
-        "the host has no driver for it, or has given it away": facts.get("driver", vfio.DRIVER) == vfio.DRIVER,
+        "the host has no driver for it, or has bound it to vfio-pci": facts.get("driver", vfio.DRIVER) == vfio.DRIVER,
     }
     why = next((why for why, holds in objections.items() if holds), "")
     if why or not kind:
-        raise HarnessError(f"the PCI device {address} cannot be given to a guest: {why}", REMEDY)
+        raise HarnessError(f"the PCI device {address} cannot be passed to a guest: {why}", REMEDY)
     return Device(address, kind, facts["driver"], facts["iommu_group"])

@@ -24,9 +24,9 @@ from conformance.host import network, network_leftovers, network_lock
 from conformance.host.pci import PciPool
 from conformance.installers import debian_mirror
 from conformance.installers.user_iso import UserIso
-from conformance.installers.windows import user_iso as windows_
+from conformance.installers.windows import user_iso as windows_isos
 from conformance.installers.windows.user_iso import Windows
-from conformance.media import debian as debian_
+from conformance.media import debian as debian_media
 from conformance.model.mode import Mode
 from conformance.plugin.state import CHECK, OPTIONS, SESSION
 from conformance.run import cleanup
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from testinfra.host import Host as Inside
 
 __all__ = [
-    "_alone",
     "_container",
+    "_host_network_lock",
     "_kvm_guests",
     "boot",
     "boot_under_kvm",
@@ -93,61 +93,63 @@ class Install(Protocol):
 
 @pytest.fixture(scope="session")
 def run(request: pytest.FixtureRequest) -> Run:
-    """What this run has."""
+    """The run: its contract, engine, host, image and options."""
     return request.config.stash[SESSION].prepared_run
 
 
 @pytest.fixture(scope="session")
 def user_iso(request: pytest.FixtureRequest) -> UserIso:
-    """The medium that the user gave; for tests that are marked ``user_iso``."""
+    """The medium of ``--libvirt-iso``; for tests with the marker ``user_iso``."""
     medium = request.config.stash[OPTIONS].user_iso
-    assert medium  # noqa: S101  - without one the test is not asked
+    assert medium  # noqa: S101  - without it, the marker deselects the test
     return medium
 
 
 @pytest.fixture(scope="session")
 def macvtap_link(request: pytest.FixtureRequest) -> str:
-    """The link that the user named; for tests that are marked ``macvtap_link``."""
+    """The network interface of ``--libvirt-macvtap-link``; for tests with the marker ``macvtap_link``."""
     return str(request.config.stash[OPTIONS].macvtap_link)
 
 
 @pytest.fixture(scope="session")
 def mode(request: pytest.FixtureRequest) -> Mode:
-    """The mode that is asked about."""
+    """The permission mode of the container; each test runs once in each chosen mode."""
     chosen: Mode = request.param
     return chosen
 
 
 @pytest.fixture(scope="session")
 def peer_network(run: Run) -> PeerNetwork:
-    """A server beyond the NAT."""
+    """A network with a server outside of the container, for traffic from guests."""
     return run.peer_network
 
 
 @pytest.fixture(scope="session")
-def _alone(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[None]:
-    """In the host's network, no other run is there as well."""
+def _host_network_lock(request: pytest.FixtureRequest, run: Run, mode: Mode) -> Iterator[None]:
+    """A lock on the host's network, for modes that use it: no other run is in it."""
     if not mode.host_network:
         yield
         return
     progress = request.config.stash[SESSION].progress
     with network_lock.held(lambda text: progress(f"{mode.id}: {text}"), address=network_lock.address(run.engine.info)):
-        cleanup.sweep(run.engine.client, alone=True)  # whoever was waited for may have been killed
+        cleanup.sweep(run.engine.client, alone=True)  # the run before may have been killed
         yield
 
 
 @pytest.fixture(scope="session")
-def host_before(request: pytest.FixtureRequest, run: Run, mode: Mode, _alone: None) -> Iterator[frozenset[str]]:
-    """The host's links, routes and firewall rules before the mode's container; only in the host's network."""
+def host_before(
+    request: pytest.FixtureRequest, run: Run, mode: Mode, _host_network_lock: None
+) -> Iterator[frozenset[str]]:
+    """The host's links, routes and firewall rules before the container started; empty without the host's network."""
     if not mode.host_network:
         yield frozenset()
         return
     network_leftovers.remember(run.shell)
     yield network.snapshot(run.shell)
     progress = request.config.stash[SESSION].progress
-    with contextlib.suppress(EngineError):  # what is left then, the end of the session says once
+    with contextlib.suppress(EngineError):  # the end of the session reports leftovers once
         for line in cleanup.restore_network(run.engine.client, run.id):
-            progress(f"{mode.id}: removed what a killed container had left {line}")
+            progress(f"{mode.id}: removed leftovers of a killed container: {line}")
 
 
 @pytest.fixture(scope="session")
@@ -178,7 +180,7 @@ def _container(
 
 @pytest.fixture
 def container(_container: Container) -> Iterator[Container]:
-    """The image under test, running in the mode; a test that ends it by anything but a clean stop has failed."""
+    """The running container of the image under test; a test fails if the container ends with an exit status."""
     _container.revive()
     _container.mark()
     yield _container
@@ -188,14 +190,14 @@ def container(_container: Container) -> Iterator[Container]:
 
 @pytest.fixture
 def connection(container: Container) -> "libvirt.virConnect":
-    """libvirt, over TCP on the published port."""
+    """A connection to the container's libvirt, by TCP on the published port."""
     return container.connection
 
 
 @pytest.fixture
 def container_host(container: Container) -> "Inside":
-    """The container seen from inside."""
-    # testinfra is a pytest plugin as well: imported any earlier, pytest could not rewrite its assertions.
+    """The container as a testinfra host: its files, processes and commands."""
+    # testinfra is a pytest plugin, too: after an earlier import, pytest could not rewrite its assertions.
     from conformance.container.testinfra_backend import look_into
 
     return look_into(container)
@@ -203,7 +205,7 @@ def container_host(container: Container) -> "Inside":
 
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What the record keeps beside the guests' reports."""
+    """Evidence for the test's record, in addition to the guests' reports; add keys to it."""
     return request.node.stash[CHECK].evidence  # type: ignore[no-any-return]
 
 
@@ -211,7 +213,7 @@ def evidence(request: pytest.FixtureRequest) -> dict[str, Any]:
 def guests(
     request: pytest.FixtureRequest, run: Run, _container: Container, peer_network: PeerNetwork
 ) -> Iterator[Guests]:
-    """The guests of the mode's container."""
+    """All guests of the container; tests use ``boot``, ``running`` or ``start_guest``."""
     made = Guests(
         _container,
         run.probe,
@@ -228,7 +230,7 @@ def guests(
 @pytest.fixture(scope="session")
 def _kvm_guests(request: pytest.FixtureRequest, run: Run, guests: Guests, peer_network: PeerNetwork) -> Guests:
     if run.accel == "tcg":
-        pytest.skip("KVM was not asked: --accel tcg")
+        pytest.skip("--accel tcg: guests run without KVM")
     if not run.kvm.usable:
         raise Unsupported(run.kvm.seen)
     if guests.accel == "kvm":
@@ -257,7 +259,7 @@ def running(request: pytest.FixtureRequest, guests: Guests, container: Container
 
 @pytest.fixture(scope="session")
 def pci_pool(run: Run) -> PciPool:
-    """The spare PCI devices of the host; one that has none to give cannot be asked."""
+    """The PCI devices of ``--libvirt-pci-device``; without any, the test is skipped as unsupported."""
     _ = run.pci_pool.devices
     return run.pci_pool
 
@@ -278,8 +280,8 @@ def start_guest(request: pytest.FixtureRequest, guests: Guests, container: Conta
 
 @pytest.fixture(scope="session")
 def debian(request: pytest.FixtureRequest, peer_network: PeerNetwork) -> Installation:
-    """Debian's installer, and the mirror that it installs from."""
-    medium = debian_.debian(request.config.stash[SESSION].progress)
+    """Debian's installer, with the mirror of ``--libvirt-install-mirror``."""
+    medium = debian_media.debian(request.config.stash[SESSION].progress)
     source = debian_mirror.chosen(request.config.stash[OPTIONS].install_mirror)
     debian_mirror.require(source, medium.suite, peer_network)
     return Installation(medium.iso, {"mirror": source})
@@ -287,10 +289,10 @@ def debian(request: pytest.FixtureRequest, peer_network: PeerNetwork) -> Install
 
 @pytest.fixture(scope="session")
 def windows(request: pytest.FixtureRequest) -> Windows:
-    """What the user wants to be installed; without a medium nothing is asked."""
+    """The Windows installation of ``--libvirt-windows-iso``; without it, the test is skipped."""
     wanted = request.config.stash[OPTIONS].windows
     if wanted is None:
-        pytest.skip(windows_.NEEDS)
+        pytest.skip(windows_isos.NEEDS)
     return wanted
 
 

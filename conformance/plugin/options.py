@@ -20,7 +20,7 @@ from conformance.model import mode as modes
 from conformance.model import requirements
 from conformance.model.contract import Contract, Feature
 from conformance.model.mode import Mode
-from conformance.plugin.entry import SETTINGS
+from conformance.plugin.settings import SETTINGS
 from conformance.run.context import AccelChoice
 from conformance.util import paths
 

@@ -65,7 +65,7 @@ class ConfigurationRunner:
         words = [*paths.TESTS, "-m", wanted, f"--mode={self.mode}", *(f"--without={one}" for one in without)]
         for _ in range(TRIES):
             self.run.warnings.clear()
-            records = sessions.within(self.run, words)
+            records = sessions.run_within(self.run, words)
             if not any(EMULATIONS_FAULT in one.reason for one in records):
                 break
         broken = next((one for one in records if one.verdict is Verdict.ERROR), None)

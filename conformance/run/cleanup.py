@@ -1,4 +1,4 @@
-"""Leaving nothing behind: whatever a run made on an engine is found by its label and removed."""
+"""Clean-up: a run's things on the engine are found by their label and removed, its changes of the host undone."""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -20,17 +20,17 @@ CHANGES = (network_leftovers.CHANGE, apparmor.CHANGE, cgroup_options.CHANGE, vfi
 """Kinds of changes of the host that a run makes; clean-up undoes them in this order."""
 
 STOP_SECONDS = 20
-"""For a container to end by itself, which it does at once where no guest has to be shut down."""
+"""For a container to end by itself; without guests it ends at once."""
 
 REMOVE_SECONDS = 30
-"""For the engine to let go of a thing: another run may be removing it, or a container on it be ending."""
+"""For the engine to release a thing: another run may be removing it, or a container on it may be ending."""
 
 
 def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> list[str]:
-    """Remove a run's containers, networks, volumes and images, and what they left in the host's network and kernel.
+    """Remove a run's containers, networks, volumes and images, and undo its changes of the host.
 
-    What cannot be removed does not keep the rest from being removed. While another run is in the host's network,
-    that is not touched: the next run does it.
+    A failure does not stop the removal of the rest. While another run is in the host's network, leftovers there stay
+    for the next run.
 
     Args:
         client: the engine.
@@ -42,7 +42,7 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
 
     Raises:
         EngineGone: the engine is gone.
-        EngineError: something cannot be removed; says what, and why.
+        EngineError: something cannot be removed.
     """
     mark = f"{labels.RUN}={run}"
     gone: list[str] = []
@@ -83,17 +83,17 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
             take(f"image {image['Id']}", partial(api.remove_image, image["Id"], force=True, noprune=True))
     if stuck:
         raise EngineError(
-            f"the engine does not remove {'; '.join(stuck)}", "remove it by hand; else the next run tries it again"
+            f"the engine does not remove {'; '.join(stuck)}", "remove it by hand, or let the next run try again"
         )
     return gone
 
 
 CONFLICT = 409
-"""HTTP status of a refusal that time may mend."""
+"""HTTP status of a temporary refusal."""
 
 
 def _insist(call: Callable[[], object]) -> None:
-    """Make a call that may come too early, until it is not refused as a conflict."""
+    """Repeat a call that may come too early, until it is no longer refused as a conflict."""
     refusal = ""
 
     def ask() -> bool:
@@ -107,7 +107,7 @@ def _insist(call: Callable[[], object]) -> None:
             return False
         return True
 
-    wait_for("the engine to let go of it", ask, seconds=REMOVE_SECONDS, interval=0.5, seen=lambda: refusal)
+    wait_for("the engine to release it", ask, seconds=REMOVE_SECONDS, interval=0.5, seen=lambda: refusal)
 
 
 def restore_network(client: docker.DockerClient, run: str) -> list[str]:
@@ -142,7 +142,7 @@ def _restore(
 
 
 def sweep(client: docker.DockerClient, *, alone: bool = False) -> list[str]:
-    """Remove what runs of this machine left that are no longer alive, for example because they were killed.
+    """Remove leftovers of this machine's runs whose process is gone, for example because it was killed.
 
     Args:
         client: the engine.

@@ -1,4 +1,4 @@
-"""One run of the matrix: everything that is got ready once, before the first question."""
+"""One run of the matrix: its preparation, and everything that its checks share."""
 
 import contextlib
 import dataclasses
@@ -30,7 +30,8 @@ from conformance.media import probe as probe_media
 from conformance.media.probe import Probe
 from conformance.model import mode as modes
 from conformance.model import record
-from conformance.model.contract import UNCONFINED, Contract
+from conformance.model.contract import Contract
+from conformance.model.exposure import UNCONFINED
 from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder
@@ -40,9 +41,7 @@ from conformance.util import logs
 OUTER = "outer"
 """The fact of a host that it has only as a lab: how the virtual machine itself runs."""
 
-HOPELESS = (
-    "the guest starts, and is not waited for: without KVM it would be emulated by a machine that is emulated itself"
-)
+HOPELESS = "the guest starts, but its boot is not awaited: without KVM an emulated machine would emulate it"
 
 RARELY = 3600.0
 """Seconds between two runs of the image's health check by the engine in a thrifty run. Each is a program that is
@@ -103,7 +102,7 @@ class Run:
         try:
             kvm = self.kvm.seen
         except EngineError as error:
-            kvm = f"could not be asked: {error.message}"  # no verdict is lost over it; who needs KVM is told
+            kvm = f"not tested: {error.message}"  # no verdict is lost; checks that need KVM fail with this error
         security = ", ".join(self.fingerprint.security) or "none"
         return record.Host(
             name=self.host_name,
@@ -151,10 +150,13 @@ class Run:
             HarnessError: the engine refused, or a spare PCI device is none.
         """
         if self.contract.image.auth != "none":
-            raise Unsupported(f"the image asks who comes, by {self.contract.image.auth.upper()}: nothing here can say")
+            raise Unsupported(
+                f"the image requires authentication by {self.contract.image.auth.upper()},"
+                " which the harness does not support"
+            )
         for module, title in modes.MODULES.items():
             if module not in self.fingerprint.security and (equal := modes.without_module(self.contract, mode, module)):
-                raise Unsupported(f"the engine has no {title}: there the mode is {equal}")
+                raise Unsupported(f"same as {equal} on hosts without {title}")
         if "apparmor" in self.fingerprint.security and mode.profile:
             apparmor.load(self.shell, mode.profile)
         if not mode.vfio:
@@ -269,16 +271,17 @@ def prepare(
     Records call the run by its id, unless they are to call it otherwise, as a part of a greater one.
 
     Raises:
-        HarnessError: something is missing; says what, and what to do.
+        HarnessError: something is missing.
     """
     if host_name is not None and not re.fullmatch(record.HOST_NAME, host_name):
         raise HarnessError(
-            f"--host-name {host_name!r} cannot be part of a file's name", "use letters, digits, '.', '_' and '-' only"
+            f"invalid --host-name {host_name!r}: it becomes part of a file name",
+            "use letters, digits, '.', '_' and '-' only",
         )
     progress("looking for a container engine")
     where = engine.connect(address)
     for gone in cleanup.sweep(where.client):
-        progress(f"removed what a dead run had left: {gone}")
+        progress(f"removed a leftover of a killed run: {gone}")
     run = labels.new_run()
     logs.write_to(run)
     with contextlib.ExitStack() as undo:
@@ -300,10 +303,10 @@ def prepare(
         undo.callback(ready.asking.withdraw)
         if ready.disposable and "apparmor" in ready.fingerprint.security:
             lsm_denials.log_all(ready.shell)
-        progress("asking the host's KVM to boot a kernel")
+        progress("testing the host's KVM with a kernel")
         ready.asking.begin()
         if choice == "kvm" and not ready.kvm.usable:
-            raise HarnessError(f"--accel kvm: {ready.kvm.seen}", "use --accel auto or --accel tcg")
+            raise HarnessError(f"--accel kvm is not possible: {ready.kvm.seen}", "use --accel auto or --accel tcg")
         undo.pop_all()
     return ready
 
@@ -384,8 +387,10 @@ def _image(where: Engine, tag: str | None, run: str, progress: Callable[[str], N
     """Build our image, or take the user's as it is."""
     info = image.find(where, tag) if tag else image.ensure_image(where, progress)
     if info is None:
-        raise HarnessError(f"the engine has no image {tag!r}", f"docker pull {tag}, or build it, and run again")
-    progress(f"asking {info.tag} for its versions")
+        raise HarnessError(
+            f"the engine has no image {tag!r}", f"pull it (docker pull {tag}) or build it, and run again"
+        )
+    progress(f"reading the versions of {info.tag}")
     try:
         output = HostShell(where.client, info.id, run).run(VERSIONS)
     except EngineGone:

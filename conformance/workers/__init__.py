@@ -1,1 +1,1 @@
-"""One run as several pytest sessions: selected, started, supervised, and spread over hosts."""
+"""Runs of the matrix as pytest sessions: selection, single sessions, workers side by side, several hosts."""

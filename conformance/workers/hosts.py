@@ -1,4 +1,4 @@
-"""One matrix spread over several sessions: of each mode on each host, several side by side, told of as one run."""
+"""One run of the matrix by many workers: each mode on each host, several side by side."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,23 +16,24 @@ from conformance.model.contract import Contract
 from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Record
+from conformance.plugin.settings import SETTINGS
 from conformance.run import context as runs
 from conformance.util import logs
 from conformance.util.progress import Progress
 from conformance.workers import sessions
-from conformance.workers.pool import Host, Shared, Task, WorkerPool
+from conformance.workers.pool import RunSettings, Task, WorkerHost, WorkerPool
 from conformance.workers.selection import Selection
 
 
 @dataclass(frozen=True)
 class EngineTarget:
-    """An engine that is asked.
+    """An engine to test on.
 
     Attributes:
         address: as DOCKER_HOST takes it.
-        name: what records call its host; none where that is made from the engine.
-        facts: what records say of it beside what its engine tells.
-        options: pytest's, that are its own.
+        name: of its host in the records; None for one that is made from the engine.
+        facts: further facts about its host for the records.
+        options: pytest's, for this engine only.
     """
 
     address: str
@@ -41,103 +42,116 @@ class EngineTarget:
     options: tuple[str, ...] = ()
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """Return all that pytest has to be told of it."""
-        name = () if self.name is None else (f"--host-name={self.name}",)
-        return (*name, *(f"--host-fact={key}={value}" for key, value in self.facts.items()), *self.options)
+    def arguments(self) -> tuple[str, ...]:
+        """Return all of pytest's options for this engine."""
+        name = () if self.name is None else (_host_name(self.name),)
+        facts = (f"{SETTINGS['host-fact'].option}={key}={value}" for key, value in self.facts.items())
+        return (*name, *facts, *self.options)
+
+
+def _host_name(name: str) -> str:
+    return f"{SETTINGS['host-name'].option}={name}"
 
 
 @dataclass
-class Spread:
-    """A matrix whose modes are asked side by side, on one host or several.
+class MatrixRun:
+    """A run of the matrix with several modes side by side, on one host or several.
 
     Attributes:
-        selection: what is asked.
-        words: pytest's options that say so.
-        at_once: so many modes of a host are asked at once.
-        progress: told what is waited for.
-        echo: told what people read.
+        selection: cells to test.
+        arguments: pytest's options that made the selection.
+        at_once: number of workers on each host.
+        progress: for the current step.
+        echo: prints results.
     """
 
     selection: Selection
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     at_once: int
     progress: Progress
     echo: Callable[[str], object]
-    _hosts: dict[Host, HostFingerprint] = field(default_factory=dict, init=False)
+    _hosts: dict[WorkerHost, HostFingerprint] = field(default_factory=dict, init=False)
 
     @property
     def claims(self) -> Contract:
-        """Return what is claimed; raises ContractError."""
+        """Return the contract; raises ContractError."""
         return contract.load(self.selection.contract)
 
-    def get_ready(self, places: Sequence[EngineTarget]) -> None:
-        """Make on each host, once, what all its sessions would otherwise begin to make.
+    def prepare(self, targets: Sequence[EngineTarget]) -> None:
+        """Build the images on each host once, before several workers would.
 
         Raises:
-            HarnessError: something is missing; says what, and what to do.
+            HarnessError: an engine does not answer, or an image cannot be built.
         """
-        for place in places:
-            where = client.connect(place.address)
+        for target in targets:
+            engine = client.connect(target.address)
             if self.selection.image is None:
-                image.ensure_image(where, self.progress)
+                image.ensure_image(engine, self.progress)
             with engine_errors():
-                peer_image(where.client, probe_media.ensure(self.progress))
-            fingerprint = where.fingerprint()
-            name = self.selection.host_name or place.name or runs.named(fingerprint)
-            # JUnit has no place for a host but the suite's name.
-            suite = ("-o", f"junit_suite_name={name}") if len(places) > 1 else ()
-            self._hosts[Host(name, place.address, (*place.words, f"--host-name={name}", *suite))] = fingerprint
+                peer_image(engine.client, probe_media.ensure(self.progress))
+            fingerprint = engine.fingerprint()
+            name = self.selection.host_name or target.name or runs.named(fingerprint)
+            # JUnit has no field for a host except the suite's name.
+            suite = ("-o", f"junit_suite_name={name}") if len(targets) > 1 else ()
+            host = WorkerHost(name, target.address, (*target.arguments, _host_name(name), *suite))
+            self._hosts[host] = fingerprint
 
-    def ask(self) -> tuple[int, Sequence[Record]]:
-        """Ask everything once, and tell what all sessions together say; return the exit status, and the records."""
+    def run(self) -> tuple[int, Sequence[Record]]:
+        """Test everything once, show one table of all, and return the exit status and the records."""
         run = labels.new_run()
         logs.write_to(run)
         modes = [mode.from_contract(self.claims, one, self.selection.without) for one in self.selection.modes]
-        asked = {mode_ for _, mode_ in self.selection.questions}
+        selected = {mode_ for _, mode_ in self.selection.cells}
         status = WorkerPool(
-            [Task(host, one.id, self._alone(host, one)) for one in modes if one.id in asked for host in self._hosts],
-            Shared(
+            [
+                Task(host, one.id, self._exclusive(host, one))
+                for one in modes
+                if one.id in selected
+                for host in self._hosts
+            ],
+            RunSettings(
                 run,
-                ("--color=yes", *self.words) if colored() else self.words,
+                ("--color=yes", *self.arguments) if colored() else self.arguments,
                 self.at_once,
-                failing_ends=self.selection.failures == 1,
+                first_failure_ends=self.selection.max_failures == 1,
                 junit=self.selection.junit,
             ),
             self.progress,
             self.echo,
-        ).ask()
+        ).run()
         files = sorted(self.selection.results.glob(record.file_name("*", run)))
         records = [one for file in files for one in record.read_file(file, Record)]
         if records:
-            self.echo(sessions.together(self.claims, "all of it together", records, color=colored()))
+            self.echo(sessions.table_of_all(self.claims, "all modes and hosts", records, color=colored()))
             self.echo("\n".join(f"records: {file}" for file in files))
-        return self._required(status, records), records
+        return self._with_requirements(status, records), records
 
-    def _alone(self, host: Host, asked: Mode) -> frozenset[str]:
-        """Return what a mode has to have for itself on a host: two of it would be in each other's way."""
-        named = self.selection.pci_devices or any(word.startswith("--pci-device") for word in host.words)
-        needs = {
-            "the host's network": asked.host_network,
-            "the host's devices": named and (asked.vfio or asked.id in self.selection.giving),
+    def _exclusive(self, host: WorkerHost, mode_: Mode) -> frozenset[str]:
+        """Return the parts of a host that only one worker at a time can use."""
+        named = self.selection.pci_devices or any(
+            word.startswith(SETTINGS["pci-device"].options) for word in host.arguments
+        )
+        parts = {
+            "the host's network": mode_.host_network,
+            "the host's devices": named and (mode_.vfio or mode_.id in self.selection.pci_modes),
         }
-        return frozenset(what for what, needed in needs.items() if needed)
+        return frozenset(part for part, needed in parts.items() if needed)
 
-    def _required(self, status: int, records: Sequence[Record]) -> int:
-        """Say what of the required is not there, and return the exit status that this leads to."""
+    def _with_requirements(self, status: int, records: Sequence[Record]) -> int:
+        """Report what ``--require`` names and no worker decided, and return the exit status after that."""
         if status == pytest.ExitCode.INTERRUPTED:
             return status
-        lacking = missing(self.selection, self.claims, self._hosts, records)
-        for line in lacking:
+        lines = missing(self.selection, self.claims, self._hosts, records)
+        for line in lines:
             self.echo(f"required, and not there: {line}")
         quiet = status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-        return int(pytest.ExitCode.TESTS_FAILED) if lacking and quiet else status
+        return int(pytest.ExitCode.TESTS_FAILED) if lines and quiet else status
 
 
 def missing(
-    selection: Selection, claims: Contract, hosts: Mapping[Host, HostFingerprint], records: Sequence[Record]
+    selection: Selection, claims: Contract, hosts: Mapping[WorkerHost, HostFingerprint], records: Sequence[Record]
 ) -> list[str]:
-    """Return one line for each thing that ``--require`` names and that a host does not have or did not decide."""
+    """Return one line for each name of ``--require`` that a host does not have or did not decide."""
     required = requirements.parse(claims, selection.required)
     return [
         f"{host.name}: {line}" if len(hosts) > 1 else line
@@ -153,5 +167,5 @@ def missing(
 
 
 def colored() -> bool:
-    """Say whether people read on a terminal that is to have colours."""
+    """Return whether the output is a terminal, and NO_COLOR is not set."""
     return sys.stdout.isatty() and not environ.get("NO_COLOR")

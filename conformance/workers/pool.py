@@ -1,7 +1,7 @@
-"""One run in parts: each mode on each host is asked by a session in a process of its own, several side by side.
+"""Workers side by side: a session in a process of its own for each mode on each host.
 
-A part's clean-up, deadlines and verdicts are those of any session; all parts write to one run's records. What is led
-here is only who starts when, and what is told of it.
+Each worker cleans up, keeps deadlines and judges as any session does; all write records of one run. This module starts
+the processes, shows their progress and output, and ends them.
 """
 
 import contextlib
@@ -22,38 +22,38 @@ import pytest
 from conformance.errors import HarnessError
 from conformance.util import paths, signals
 from conformance.util.progress import Progress
-from conformance.workers.sessions import ASKED, worst
+from conformance.workers.sessions import COMPLETED, worst
 
 END_SECONDS = 240
-"""For a part that is to end: its guests shut down, its containers stop, the host's network is given back."""
+"""Deadline for a worker to end: its guests shut down, its containers stop, the host's network is restored."""
 
-LOOK_SECONDS = 0.1
-"""Between two looks at what the parts say and whether they have ended."""
+POLL_SECONDS = 0.1
+"""Pause between two looks at the workers' progress and state."""
 
 NO_CACHE = ("-p", "no:cacheprovider")
-"""What failed last is one session's knowledge: parts would overwrite each other's."""
+"""pytest's cache keeps one session's failures: workers would overwrite each other's."""
 
-MEANING: dict[int, str] = {
-    pytest.ExitCode.OK: "nothing is wrong",
-    pytest.ExitCode.TESTS_FAILED: "something is wrong",
+OUTCOMES: dict[int, str] = {
+    pytest.ExitCode.OK: "passed",
+    pytest.ExitCode.TESTS_FAILED: "failed",
     pytest.ExitCode.INTERRUPTED: "interrupted",
-    pytest.ExitCode.NO_TESTS_COLLECTED: "nothing was decided",
+    pytest.ExitCode.NO_TESTS_COLLECTED: "decided nothing",
 }
 
 
 @dataclass(frozen=True)
-class Host:
-    """Where parts run.
+class WorkerHost:
+    """The host of some workers.
 
     Attributes:
-        name: as records call it.
+        name: in the records.
         address: of its engine, as DOCKER_HOST takes it.
-        words: pytest's options that are this host's.
+        arguments: pytest's options for this host only.
     """
 
     name: str
     address: str
-    words: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,101 +63,104 @@ class Task:
     Attributes:
         host: the host.
         mode: the mode's id.
-        alone: what of the host it has to have for itself.
+        exclusive: parts of the host that only one worker at a time can use.
     """
 
-    host: Host
+    host: WorkerHost
     mode: str
-    alone: frozenset[str] = frozenset()
+    exclusive: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What all parts of a run have in common.
+class RunSettings:
+    """Settings of all workers of a run.
 
     Attributes:
-        run: what records call the run.
-        words: pytest's options.
-        at_once: so many parts run side by side on one host.
-        failing_ends: the first part in which something is wrong ends all.
-        junit: the file for JUnit's report, if one is wanted.
+        run: id of the run in the records.
+        arguments: pytest's options.
+        at_once: number of workers on one host.
+        first_failure_ends: whether the first failed worker ends all.
+        junit: file of JUnit's report, if one is wanted.
     """
 
     run: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     at_once: int
-    failing_ends: bool = False
+    first_failure_ends: bool = False
     junit: Path | None = None
 
 
-Command = Callable[[Task, Shared, Path], Sequence[str]]
-"""Makes a part's command from the file for its progress."""
+Command = Callable[[Task, RunSettings, Path], Sequence[str]]
+"""Makes a worker's command from the file for its progress."""
 
 
 def startable(waiting: Sequence[Task], running: Sequence[Task], at_once: int) -> Task | None:
-    """Return the part that may start now, if any: a host takes so many at once, if nobody is in another's way."""
-    for part in waiting:
-        beside = [one for one in running if one.host == part.host]
-        if len(beside) < at_once and not any(part.alone & one.alone for one in beside):
-            return part
+    """Return a task that can start now, if any: its host has a free worker, and nothing exclusive is in use."""
+    for task in waiting:
+        beside = [other for other in running if other.host == task.host]
+        if len(beside) < at_once and not any(task.exclusive & other.exclusive for other in beside):
+            return task
     return None
 
 
-def command(part: Task, shared: Shared, progress: Path) -> list[str]:
-    """Return the words of a part's session."""
+def command(task: Task, settings: RunSettings, progress: Path) -> list[str]:
+    """Return the command of a worker."""
     return [
-        # Not what lies in the current folder: pytest would take it for a second project with the same plugin.
-        *(sys.executable, "-P", "-m", "conformance.workers.worker", shared.run, part.mode, str(progress), *paths.TESTS),
-        *(*NO_CACHE, *part.host.words, *shared.words),
+        # -P: pytest would take a package in the current folder for a second project with the same plugin.
+        *(sys.executable, "-P", "-m", "conformance.workers.worker", settings.run, task.mode, str(progress)),
+        *(*paths.TESTS, *NO_CACHE, *task.host.arguments, *settings.arguments),
     ]
 
 
 @dataclass
-class _Session:
-    """A part's session."""
+class _Worker:
+    """A running worker.
 
-    part: Task
+    Attributes:
+        kill_at: time on the monotonic clock when it is killed; None until it has to end.
+    """
+
+    task: Task
     folder: Path
     process: "subprocess.Popen[bytes]"
     began: float = field(default_factory=time.monotonic)
-    given_up: float | None = None
-    """When it is killed, on the monotonic clock; none while nobody wants its end."""
+    kill_at: float | None = None
     _read: int = 0
 
     @classmethod
-    def start(cls, part: Task, shared: Shared, folder: Path, made: Command) -> "_Session":
+    def start(cls, task: Task, settings: RunSettings, folder: Path, made: Command) -> "_Worker":
         folder.mkdir()
-        words = [*made(part, shared, folder / "progress")]
-        if shared.junit:
+        words = [*made(task, settings, folder / "progress")]
+        if settings.junit:
             words.append(f"--junit-xml={folder / 'junit.xml'}")  # the last one counts
         size = {"COLUMNS": str(shutil.get_terminal_size().columns)}
         with (folder / "output").open("wb") as output:
             process = subprocess.Popen(
-                # It must not outlive who leads it, killed or not (prctl(2), PR_SET_PDEATHSIG).
+                # It ends with this process, even if that is killed (prctl(2), PR_SET_PDEATHSIG).
                 ["setpriv", "--pdeathsig", "TERM", "--", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **size, "DOCKER_HOST": part.host.address},
-                start_new_session=True,  # a terminal's ctrl-C reaches it through this process, once
+                env={**os.environ, **size, "DOCKER_HOST": task.host.address},
+                start_new_session=True,  # this process passes a terminal's ctrl-C on, once
             )
-        return cls(part, folder, process)
+        return cls(task, folder, process)
 
     @property
     def status(self) -> int | None:
-        """Return the exit status; none while it runs. One that was to end and does not is killed."""
+        """Return the exit status, or None while it runs; a worker that missed its deadline to end is killed."""
         status = self.process.poll()
-        if status is None and self.given_up is not None and time.monotonic() > self.given_up:
+        if status is None and self.kill_at is not None and time.monotonic() > self.kill_at:
             self.process.kill()
         return 128 - status if status is not None and status < 0 else status
 
     def end(self) -> None:
-        """Ask it to end, as ctrl-C would: by SIGTERM, which is heard in the background of a shell too."""
+        """Send SIGTERM, which ends it as ctrl-C does; a shell's background process ignores SIGINT."""
         self.process.send_signal(signal.SIGTERM)
-        self.given_up = self.given_up or time.monotonic() + END_SECONDS
+        self.kill_at = self.kill_at or time.monotonic() + END_SECONDS
 
-    def news(self) -> Iterator[str]:
-        """Return what it has said since it was last asked of what it is waiting for."""
+    def new_progress(self) -> Iterator[str]:
+        """Yield the lines of progress since the last call."""
         try:
             with (self.folder / "progress").open("rb") as file:
                 file.seek(self._read)
@@ -174,107 +177,107 @@ class _Session:
 
 
 class WorkerPool:
-    """Asks the parts of a run.
+    """Runs the workers of a run.
 
     Args:
-        parts: what is asked.
-        shared: what they have in common.
-        progress: told what they are waiting for.
-        show: told what each of them wrote, whole, as it ends.
-        made: makes a part's command.
+        tasks: to run.
+        settings: of all workers.
+        progress: shows the workers' progress.
+        show: prints the whole output of each worker, as it ends.
+        made: makes a worker's command.
     """
 
     def __init__(
         self,
-        parts: Sequence[Task],
-        shared: Shared,
+        tasks: Sequence[Task],
+        settings: RunSettings,
         progress: Progress,
         show: Callable[[str], object],
         made: Command = command,
     ) -> None:
-        # First those that can only go one after another.
-        self._waiting = sorted(parts, key=lambda part: not part.alone)
-        self._shared = shared
+        # Tasks that can only run one after another start first.
+        self._waiting = sorted(tasks, key=lambda task: not task.exclusive)
+        self._settings = settings
         self._progress = progress
         self._show = show
         self._made = made
-        self._running: list[_Session] = []
+        self._running: list[_Worker] = []
         self._statuses: list[int] = []
-        self._several = len({part.host for part in parts}) > 1
+        self._several_hosts = len({task.host for task in tasks}) > 1
 
-    def ask(self) -> int:
-        """Ask all of them, and return the worst exit status.
+    def run(self) -> int:
+        """Run all tasks, and return the worst exit status.
 
-        A host that cannot be asked keeps none but its own parts from being asked. After ctrl-C each part that runs has
-        its time to clean up; a second ctrl-C is passed on as well.
+        After a worker that cannot run, the other tasks of its host are dropped, and those of other hosts go on. After
+        ctrl-C each running worker has time to clean up; a second ctrl-C is passed on as well.
         """
-        interrupted = heard = False
-        with tempfile.TemporaryDirectory(prefix="conformance-parts-") as folder, self._none_left():
+        interrupted = pending = False
+        with tempfile.TemporaryDirectory(prefix="conformance-workers-") as folder, self._end_after_errors():
             while self._waiting or self._running:
                 try:
-                    if heard:
-                        heard = False
+                    if pending:
+                        pending = False
                         self._end_all()
                     self._start(Path(folder))
-                    self._look()
-                    time.sleep(LOOK_SECONDS)
+                    self._poll()
+                    time.sleep(POLL_SECONDS)
                 except KeyboardInterrupt:
-                    interrupted = heard = True
+                    interrupted = pending = True
             self._progress.clear()
-            if self._shared.junit:
-                merge_junit(sorted(Path(folder).glob("*/junit.xml")), self._shared.junit)
-                self._show(f"all sessions' JUnit reports: {self._shared.junit}\n")  # each has told of its own
+            if self._settings.junit:
+                merge_junit(sorted(Path(folder).glob("*/junit.xml")), self._settings.junit)
+                self._show(f"JUnit report of all sessions: {self._settings.junit}\n")  # each has named its own
         return int(pytest.ExitCode.INTERRUPTED) if interrupted else worst(self._statuses)
 
     @contextlib.contextmanager
-    def _none_left(self) -> Iterator[None]:
-        """Let no part go on where leading them has failed."""
+    def _end_after_errors(self) -> Iterator[None]:
+        """End all workers after an error of this process, and wait for them."""
         try:
             yield
         except BaseException:
             self._end_all()
-            for one in self._running:
+            for worker in self._running:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    one.process.wait(END_SECONDS)
+                    worker.process.wait(END_SECONDS)
             raise
 
     def _start(self, folder: Path) -> None:
-        while part := startable(self._waiting, [one.part for one in self._running], self._shared.at_once):
-            with signals.deferred():  # what has started is known
-                self._waiting.remove(part)
+        while task := startable(self._waiting, [worker.task for worker in self._running], self._settings.at_once):
+            with signals.deferred():  # an interrupt between the next lines would lose a worker
+                self._waiting.remove(task)
                 number = len(self._statuses) + len(self._running)
-                self._running.append(_Session.start(part, self._shared, folder / f"{number:04}", self._made))
+                self._running.append(_Worker.start(task, self._settings, folder / f"{number:04}", self._made))
 
-    def _look(self) -> None:
-        for session in list(self._running):
-            ended = session.status is not None  # before the last look at what it said
-            for line in session.news():
-                self._progress(f"{self._title(session.part)}: {line.removeprefix(f'{session.part.mode}: ')}")
+    def _poll(self) -> None:
+        for worker in list(self._running):
+            ended = worker.status is not None  # before its last progress is read
+            for line in worker.new_progress():
+                self._progress(f"{self._title(worker.task)}: {line.removeprefix(f'{worker.task.mode}: ')}")
             if ended:
-                with signals.deferred():  # what has ended is shown
-                    self._ended(session)
+                with signals.deferred():  # an interrupt would lose its output
+                    self._finish(worker)
 
-    def _ended(self, session: _Session) -> None:
-        status = session.status or 0
-        self._running.remove(session)
-        if session.given_up is None:  # the status of one that was ended from here says nothing of what it asked
+    def _finish(self, worker: _Worker) -> None:
+        status = worker.status or 0
+        self._running.remove(worker)
+        if worker.kill_at is None:  # the status of one that was ended from here is no result
             self._statuses.append(status)
         self._progress.clear()
-        how = MEANING.get(status, f"it could not be asked (exit status {status})")
-        seconds = time.monotonic() - session.began
-        self._show(f"{session.output}{self._title(session.part)}: {how}, after {seconds:.0f} s\n")
-        if status == pytest.ExitCode.TESTS_FAILED and self._shared.failing_ends:
+        outcome = OUTCOMES.get(status, f"could not run (exit status {status})")
+        seconds = time.monotonic() - worker.began
+        self._show(f"{worker.output}{self._title(worker.task)}: {outcome} after {seconds:.0f} s\n")
+        if status == pytest.ExitCode.TESTS_FAILED and self._settings.first_failure_ends:
             self._end_all()
-        elif status not in ASKED:
-            self._waiting = [one for one in self._waiting if one.host != session.part.host]
+        elif status not in COMPLETED:
+            self._waiting = [task for task in self._waiting if task.host != worker.task.host]
 
     def _end_all(self) -> None:
         self._waiting.clear()
-        for one in self._running:
-            one.end()
+        for worker in self._running:
+            worker.end()
 
-    def _title(self, part: Task) -> str:
-        return f"{part.mode} on {part.host.name}" if self._several else part.mode
+    def _title(self, task: Task) -> str:
+        return f"{task.mode} on {task.host.name}" if self._several_hosts else task.mode
 
 
 def merge_junit(files: Sequence[Path], into: Path) -> None:
@@ -290,4 +293,4 @@ def merge_junit(files: Sequence[Path], into: Path) -> None:
         into.parent.mkdir(parents=True, exist_ok=True)
         ElementTree.ElementTree(merged).write(into, encoding="utf-8", xml_declaration=True)
     except OSError as error:
-        raise HarnessError(f"cannot write {into}: {error.strerror}", "give another file with --junit-xml") from error
+        raise HarnessError(f"cannot write {into}: {error.strerror}", "name another file with --junit-xml") from error

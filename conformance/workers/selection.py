@@ -1,6 +1,6 @@
-"""What pytest's options select, as JSON: ``python -m conformance.workers.selection -m kvm --mode privileged``.
+"""The selection of pytest's options, as JSON: ``python -m conformance.workers.selection -m kvm --mode privileged``.
 
-In a process of its own: a session of pytest leaves its modules and settings behind.
+It is a process of its own, since a session of pytest leaves its modules and settings behind.
 """
 
 import contextlib
@@ -17,34 +17,34 @@ from conformance.errors import HarnessError
 from conformance.plugin.state import CHECK, OPTIONS
 from conformance.util import paths
 
-SECONDS = 300
-"""For a session that only looks; on an idle machine it takes two."""
+COLLECT_SECONDS = 300
+"""Deadline for a collection; on an idle machine it takes two seconds."""
 
-Asked = frozenset[tuple[str, str]]
-"""Questions: a feature's id and a mode's."""
+Cells = frozenset[tuple[str, str]]
+"""Pairs of a feature's id and a mode's."""
 
 
 class Selection(BaseModel):
-    """What a session with some options would ask, and what else they say that concerns more than one session.
+    """The cells that a session with some options would test, and the options that concern more than one session.
 
     Attributes:
-        questions: what it asks.
-        modes: the chosen modes, in their order.
-        without: what is taken away from them.
-        contract: the claims.
-        required: what has to be decided, by name.
-        image: what is judged; none where ours is built.
-        host_name: what records call the host; none where that is made from its engine.
-        results: where records go.
-        junit: the file for JUnit's report, if one is wanted.
-        pci_devices: addresses of what guests may be given.
-        giving: the modes in which a question takes such a device.
-        failures: after so many the session ends; 0 where it never does.
+        cells: to test.
+        modes: the chosen ones, in order.
+        without: ids of what is removed from the modes.
+        contract: file of the contract.
+        required: names of what has to be decided.
+        image: to test; None for the project's own, which is built.
+        host_name: of the engine's host in the records; None for one that is made from its engine.
+        results: folder of the records.
+        junit: file of JUnit's report, if one is wanted.
+        pci_devices: addresses of PCI devices for guests.
+        pci_modes: modes with a selected test that uses such a device.
+        max_failures: number of failures that ends a session; 0 for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    questions: Asked
+    cells: Cells
     modes: tuple[str, ...]
     without: tuple[str, ...]
     contract: Path
@@ -54,64 +54,67 @@ class Selection(BaseModel):
     results: Path
     junit: Path | None
     pci_devices: tuple[str, ...]
-    giving: frozenset[str]
-    failures: int
+    pci_modes: frozenset[str]
+    max_failures: int
 
 
 @dataclass(frozen=True)
-class Looked:
-    """How a session that only looked ended.
+class Collected:
+    """The end of a collection.
 
     Attributes:
         status: pytest's exit status.
-        said: what it wrote.
-        selection: none where it did not come so far.
+        output: pytest's.
+        selection: None if pytest ended before the selection, as for a bad option.
     """
 
     status: int
-    said: str
+    output: str
     selection: Selection | None
 
 
-def look(words: Sequence[str]) -> Looked:
-    """Return what a session with these options would ask.
+def collect(arguments: Sequence[str]) -> Collected:
+    """Collect the suites' tests with pytest's options.
 
     Raises:
-        HarnessError: it does not say so in time.
+        HarnessError: pytest does not end in time.
     """
-    command = [sys.executable, "-m", "conformance.workers.selection", *words]
+    command = [sys.executable, "-m", "conformance.workers.selection", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=paths.PROJECT, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=paths.PROJECT, timeout=COLLECT_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise HarnessError(
-            f"pytest does not say within {SECONDS} s what {' '.join(words)} selects", "is this machine overloaded?"
+            f"pytest did not collect the tests of {' '.join(arguments)}: still running after {COLLECT_SECONDS} s",
+            "run it again when the machine is less busy",
         ) from error
     selection = Selection.model_validate_json(done.stdout) if done.stdout else None
-    return Looked(done.returncode, done.stderr, selection)
+    return Collected(done.returncode, done.stderr, selection)
 
 
-def by(words: Sequence[str]) -> Asked:
-    """Return the questions of a session with these options.
+def collect_cells(arguments: Sequence[str]) -> Cells:
+    """Return the cells that pytest's options select.
 
     Raises:
-        HarnessError: pytest does not take them; with its own words.
+        HarnessError: pytest refuses the options, or they select nothing; with pytest's own message.
     """
-    looked = look(words)
-    if looked.status != 0 or looked.selection is None:
-        said = (looked.said.strip() or "it selects nothing").splitlines()
-        raise HarnessError(f"pytest does not take {' '.join(words)}: {said[-1]}")
-    return looked.selection.questions
+    collected = collect(arguments)
+    if collected.status != 0 or collected.selection is None:
+        lines = (collected.output.strip() or "they select no test").splitlines()
+        raise HarnessError(f"pytest refuses the options {' '.join(arguments)}: {lines[-1]}", "correct the options")
+    return collected.selection.cells
 
 
 class _Collector:
     selection: Selection | None = None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Keep what was selected."""
-        found = {item: item.stash[CHECK] for item in session.items if CHECK in item.stash}
+        """Keep the selection."""
+        checks = {item: item.stash[CHECK] for item in session.items if CHECK in item.stash}
         options = session.config.stash[OPTIONS]
         self.selection = Selection(
-            questions=frozenset((question.feature.id, question.mode) for question in found.values()),
+            cells=frozenset((check.feature.id, check.mode) for check in checks.values()),
             modes=tuple(mode.id for mode in options.modes),
             without=options.without,
             contract=options.contract_file,
@@ -121,18 +124,17 @@ class _Collector:
             results=options.results,
             junit=session.config.getoption("xmlpath"),
             pci_devices=options.pci_devices,
-            giving=frozenset(question.mode for item, question in found.items() if "pci_pool" in _fixtures(item)),
-            failures=session.config.getoption("maxfail") or 0,
+            pci_modes=frozenset(check.mode for item, check in checks.items() if "pci_pool" in _fixtures(item)),
+            max_failures=session.config.getoption("maxfail") or 0,
         )
 
 
 def _fixtures(item: pytest.Item) -> Sequence[str]:
-    """Return the names of the fixtures that a test has."""
     return item.fixturenames if isinstance(item, pytest.Function) else ()
 
 
 def main() -> int:
-    """Print what the options select."""
+    """Print the selection of the options."""
     collector = _Collector()
     with contextlib.redirect_stdout(sys.stderr):
         status = int(pytest.main([*paths.TESTS, *sys.argv[1:], "--collect-only", "-q"], plugins=[collector]))

@@ -1,4 +1,4 @@
-"""Sessions of pytest that others start: a run again and again, or parts of one run that goes on."""
+"""Sessions of pytest within this process: a run again and again, or a part of a run that continues."""
 
 import contextlib
 import io
@@ -9,109 +9,106 @@ import pytest
 from conformance.errors import HarnessError
 from conformance.model.contract import Contract
 from conformance.model.record import Record
-from conformance.plugin.state import CHECK, LEADER, SESSION
+from conformance.plugin.state import CHECK, EXIT_NOTHING_DECIDED, LEADER, SESSION
 from conformance.report import terminal
 from conformance.run.check import Check
 from conformance.run.context import Run
 from conformance.util import paths
 
-ASKED = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-"""How a session ends that could ask, the worst first; after any other there is no use in asking again."""
+COMPLETED = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+"""Exit statuses of sessions that ran to their end, the worst first; after any other one, another session is useless."""
 
 
-class _Recorded:
-    """A plugin of pytest that keeps what its session recorded."""
+class _RecordsPlugin:
+    """Keeps the records of a session."""
 
     records: Sequence[Record] | None = None
 
     def pytest_unconfigure(self, config: pytest.Config) -> None:
-        """Keep it, if the session came to a run."""
+        """Keep them, if the session prepared a run."""
         state = config.stash.get(SESSION, None)
         if state and state.run:
             self.records = state.run.recorder.records
 
 
-Ask = Callable[[], tuple[int, Sequence[Record] | None]]
-"""Asks once; returns an exit status and what was recorded, or none where it came to no run."""
+Session = Callable[[], tuple[int, Sequence[Record] | None]]
+"""Runs once; returns the exit status and the records, or None in their place if no run was prepared."""
 
 
-def session(words: Sequence[str]) -> tuple[int, Sequence[Record] | None]:
+def run_suites(arguments: Sequence[str]) -> tuple[int, Sequence[Record] | None]:
     """Run the suites in this process with pytest's options."""
-    recorded = _Recorded()
-    status = pytest.main([*paths.TESTS, *words], plugins=[recorded])
-    return int(status), recorded.records
+    plugin = _RecordsPlugin()
+    status = pytest.main([*paths.TESTS, *arguments], plugins=[plugin])
+    return int(status), plugin.records
 
 
-def ask(once: Ask, times: int) -> tuple[int, list[Sequence[Record]]]:
-    """Ask so often, each time as a run of its own: with new containers and new guests.
+def repeat(session: Session, times: int) -> tuple[int, list[Sequence[Record]]]:
+    """Run a session several times, each time as a run of its own, with new containers and new guests.
 
     Args:
-        once: asks once.
-        times: how often; fewer where a session is interrupted, or cannot ask.
+        session: to run.
+        times: number of runs; fewer after one that is interrupted or cannot run.
 
     Returns:
-        The exit status, which is the worst of the sessions', and what each run recorded.
+        The worst exit status, and the records of each run.
     """
     runs = []
     statuses: list[int] = []
     for _ in range(times):
-        status, records = once()
+        status, records = session()
         if records is not None:
             runs.append(records)
         statuses.append(status)
-        if status not in ASKED:
+        if status not in COMPLETED:
             break
     return worst(statuses), runs
 
 
 def worst(statuses: Collection[int]) -> int:
-    """Return the worst of some exit statuses: first one of who could not ask."""
-    unasked = [status for status in statuses if status not in ASKED]
-    return unasked[0] if unasked else int(min(statuses, key=lambda status: ASKED.index(pytest.ExitCode(status))))
+    """Return the worst of some exit statuses; one of a session that could not run is worse than any other."""
+    incomplete = [status for status in statuses if status not in COMPLETED]
+    return incomplete[0] if incomplete else int(min(statuses, key=lambda one: COMPLETED.index(pytest.ExitCode(one))))
 
 
-def together(contract: Contract, title: str, records: Sequence[Record], *, color: bool) -> str:
-    """Draw what records of several sessions say together; what answers differently is flaky, with counts."""
+def table_of_all(contract: Contract, title: str, records: Sequence[Record], *, color: bool) -> str:
+    """Return one table of several sessions' records; cells on which they disagree are flaky, with counts."""
     return "\n".join([title, *terminal.render(contract, records, color=color)])
 
 
-NOTHING_TO_ASK = 5
-"""pytest's status of a session that had no test to run, or decided nothing."""
-
 Wanted = Callable[[Check, pytest.Item], bool]
-"""Says whether a test is to be asked."""
+"""Returns whether a test runs."""
 
 
-def within(run: Run, words: Sequence[str], wanted: Wanted = lambda _question, _item: True) -> list[Record]:
-    """Ask in a session that is a part of a run, which goes on after it; nothing of the session is shown.
+def run_within(run: Run, arguments: Sequence[str], wanted: Wanted = lambda _check, _item: True) -> list[Record]:
+    """Run a session as a part of a run that continues after it; pytest's output is dropped.
 
     Args:
-        run: what the session is given, and its records are added to.
-        words: pytest's options and places.
-        wanted: what of that is asked.
+        run: receives the session's records.
+        arguments: pytest's options and places.
+        wanted: selects among the tests.
 
     Returns:
         The session's records.
 
     Raises:
-        HarnessError: it asked nothing; with pytest's own words.
-        KeyboardInterrupt: somebody wants it to end.
+        HarnessError: no test ran; with pytest's output.
+        KeyboardInterrupt: the session was interrupted.
     """
     before = len(run.recorder.records)
-    shown = io.StringIO()
-    given = _Given(run, wanted)
-    with contextlib.redirect_stdout(shown):
-        status = pytest.main([*words, "-qq"], plugins=[given])
-    if given.interrupted:
+    output = io.StringIO()
+    plugin = _SharedRunPlugin(run, wanted)
+    with contextlib.redirect_stdout(output):
+        status = pytest.main([*arguments, "-qq"], plugins=[plugin])
+    if plugin.interrupted:
         raise KeyboardInterrupt
     records = run.recorder.records[before:]
-    if not records or status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, NOTHING_TO_ASK):
-        raise HarnessError(f"pytest {' '.join(words)} ended with status {status}: {shown.getvalue()[-2000:]}")
+    if not records or status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, EXIT_NOTHING_DECIDED):
+        raise HarnessError(f"pytest {' '.join(arguments)} ended with status {status}: {output.getvalue()[-2000:]}")
     return records
 
 
-class _Given:
-    """Hands a run that goes on to a session that is a part of it, and leaves out what is not wanted."""
+class _SharedRunPlugin:
+    """Lets a session record into a run that continues, and deselects the tests that are not wanted."""
 
     def __init__(self, run: Run, wanted: Wanted) -> None:
         self._run = run
@@ -123,7 +120,7 @@ class _Given:
         config.stash[LEADER] = self._run
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [one for one in items if CHECK not in one.stash or self._wanted(one.stash[CHECK], one)]
+        items[:] = [item for item in items if CHECK not in item.stash or self._wanted(item.stash[CHECK], item)]
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         # pytest's own status is the same for tests that cannot be collected.

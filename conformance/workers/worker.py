@@ -1,7 +1,7 @@
-"""A part of a run in a process of its own: ``python -m conformance.workers.worker RUN MODE FILE WORDS``.
+"""One mode of a run in a process of its own: ``python -m conformance.workers.worker RUN MODE FILE ARGUMENTS``.
 
-RUN is what records call the whole run, MODE is what this part asks, FILE is where it says what it is waiting for, and
-WORDS are pytest's.
+RUN is the id of the whole run in the records, MODE the mode to test, FILE receives the progress, and ARGUMENTS are
+pytest's.
 """
 
 import sys
@@ -14,21 +14,21 @@ from conformance.util import signals
 
 
 class WorkerPlugin:
-    """Lets the conformance plugin know of it."""
+    """Makes a session a worker of a run."""
 
-    def __init__(self, assignment: WorkerContext) -> None:
-        self._assignment = assignment
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Say so before that plugin looks."""
-        config.stash[LEADER] = self._assignment
+        """Set the context before the conformance plugin reads it."""
+        config.stash[LEADER] = self._context
 
 
-def main(run: str, mode: str, file: str, *words: str) -> int:
-    """Ask one mode, and return pytest's exit status; SIGTERM ends it as ctrl-C would."""
+def main(run: str, mode: str, file: str, *arguments: str) -> int:
+    """Test one mode, and return pytest's exit status; SIGTERM ends the session as ctrl-C does."""
     with Path(file).open("w", encoding="utf-8") as progress, signals.as_ctrl_c():
-        return int(pytest.main([*words], plugins=[WorkerPlugin(WorkerContext(run, mode, progress))]))
+        return int(pytest.main([*arguments], plugins=[WorkerPlugin(WorkerContext(run, mode, progress))]))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.engine import client, image, local_daemon
+from conformance.engine import client, docker_context, image, local_daemon
 from conformance.util.wait import wait_for
 
 pytestmark = [
@@ -43,7 +43,7 @@ client.api.import_image_from_file(sys.argv[1], repository="sleeper", tag="1")
 client.containers.run("sleeper:1", ["/sleep", "600"], detach=True, ports={"80/tcp": 18080})
 """
 
-DEFAULT_SOCKET = Path(client.DEFAULT_HOST.removeprefix("unix://"))
+DEFAULT_SOCKET = Path(docker_context.DEFAULT_HOST.removeprefix("unix://"))
 
 OTHER_ENGINE = """
 import http.server, json, socketserver, sys

@@ -330,9 +330,9 @@ def test_a_session_that_is_ended_leaves_nothing_on_this_machine(
 @pytest.mark.parametrize(
     ("options", "path", "said"),
     [
-        (["-o", "UserKnownHostsFile=/dev/null"], "", "the host's key is not known here"),
-        (["-i", "/dev/null", "-o", "IdentityFile=none"], "", "the host takes no key of this user"),
-        ([], "/nowhere/docker.sock", "over there is no socket /nowhere/docker.sock"),
+        (["-o", "UserKnownHostsFile=/dev/null"], "", "key is unknown"),
+        (["-i", "/dev/null", "-o", "IdentityFile=none"], "", "permission denied"),
+        ([], "/nowhere/docker.sock", "no socket /nowhere/docker.sock"),
         (["-p", "1"], "", "the host does not answer"),
     ],
 )

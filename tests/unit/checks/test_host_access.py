@@ -36,7 +36,7 @@ def test_what_a_script_reached_is_what_it_says() -> None:
 @pytest.mark.parametrize("power", ["host-kernel", "host-disks", "host-disks-by-domain"])
 def test_without_its_tool_a_power_is_not_taken_for_one_that_is_lacking(power: str) -> None:
     shell: Any = Shell("/nowhere")
-    with pytest.raises(HarnessError, match="could not be tried"):
+    with pytest.raises(HarnessError, match="cannot be tested"):
         POWERS[power](shell, RUN)
 
 

@@ -71,11 +71,11 @@ def write(tmp_path: Path, contract: Contract) -> Write:
 def quickly(monkeypatch: pytest.MonkeyPatch, contract: Contract) -> None:
     """Every feature is selected, whatever the words are; pytest itself takes seconds to say so."""
 
-    def by(words: tuple[str, ...]) -> selection.Asked:
+    def collect_cells(words: tuple[str, ...]) -> selection.Cells:
         modes = [word for word in words if word in {mode.id for mode in contract.modes}]
         return frozenset((feature.id, mode) for feature in contract.features if not feature.pending for mode in modes)
 
-    monkeypatch.setattr(selection, "by", by)
+    monkeypatch.setattr(selection, "collect_cells", collect_cells)
 
 
 def wrong(contract: Contract, workflow: Path) -> list[str]:
@@ -93,6 +93,25 @@ def test_the_projects_own_jobs_ask_every_feature_in_every_mode_on_every_host(con
     long = [job for job in known if "install" in " ".join(job.selection)]
     assert {job.host for job in long} == {"kvm"}
     assert len(known) - len(long) == len(asked)
+
+
+def test_the_projects_own_modes_are_those_of_the_contract(contract: Contract) -> None:
+    assert jobs.outdated(contract) == []
+
+
+def test_a_new_mode_needs_nothing_but_the_contract(contract: Contract, tmp_path: Path) -> None:
+    (nightly := tmp_path / "nightly.yml").write_text(jobs.NIGHTLY.read_text())
+    new = contract.modes[0].model_copy(update={"id": "brand-new"})
+    more = contract.model_copy(update={"modes": (*contract.modes, new)})
+    (line,) = jobs.outdated(more, nightly)
+    assert "conformance jobs --write" in line
+    nightly.write_text(jobs.generated(nightly.read_text(), more))
+    assert jobs.outdated(more, nightly) == []
+    before, after = jobs.load(), jobs.load(nightly)
+    added = [job for job in after if job not in before]
+    assert {job.mode for job in added} == {"brand-new"}
+    assert {job.host for job in added} == {job.host for job in before}
+    assert all(job in after for job in before)
 
 
 def test_each_night_the_harness_is_asked_about_itself() -> None:
@@ -118,13 +137,13 @@ def test_a_mode_of_a_security_module_need_not_be_asked_everywhere_but_somewhere(
 ) -> None:
     others = [one.id for one in contract.modes if one.id != "unprivileged-unlabelled"]
     found = wrong(contract, write(modes=", ".join(others)))
-    assert found == ["no job asks unprivileged-unlabelled on any host"]
+    assert found == ["no job tests unprivileged-unlabelled on any host"]
 
 
 @pytest.mark.usefixtures("quickly")
 def test_a_mode_that_no_job_asks_is_told(contract: Contract, write: Write) -> None:
     found = wrong(contract, write(modes="unprivileged"))
-    assert "no job asks kvm in privileged on kvm" in found
+    assert "no job tests kvm in privileged on kvm" in found
     assert not [line for line in found if "in unprivileged on" in line]
 
 
@@ -144,18 +163,18 @@ def test_what_has_to_be_asked_for_is_asked_on_one_host_at_least(
     others = {feature.id for feature in contract.features if not feature.pending} - long
     found = {True: others | long, False: others}
 
-    def by(words: tuple[str, ...]) -> selection.Asked:
+    def collect_cells(words: tuple[str, ...]) -> selection.Cells:
         modes = [word for word in words if word in {mode.id for mode in contract.modes}]
         return frozenset((feature, mode) for feature in found["install" in words] for mode in modes)
 
-    monkeypatch.setattr(selection, "by", by)
+    monkeypatch.setattr(selection, "collect_cells", collect_cells)
     assert long
     assert wrong(contract, write(words="-m install")) == []
-    assert f"no job asks {min(long)} in {contract.modes[0].id}" in wrong(contract, write(words="-m kvm"))
+    assert f"no job tests {min(long)} in {contract.modes[0].id}" in wrong(contract, write(words="-m kvm"))
 
 
 def test_a_command_that_pytest_does_not_take_is_told(contract: Contract, write: Write) -> None:
-    with pytest.raises(HarnessError, match="pytest does not take -m kvmm"):
+    with pytest.raises(HarnessError, match="pytest refuses the options -m kvmm"):
         wrong(contract, write(words="-m kvmm"))
 
 
@@ -170,7 +189,7 @@ def test_a_command_that_pytest_does_not_take_is_told(contract: Contract, write: 
         ({"checkout": "actions/checkout@v7"}, "uses actions/checkout@v7, which is not pinned to a commit"),
         (
             {"words": "--mode privileged"},
-            "cell-kvm-unprivileged is to ask unprivileged, and its command asks privileged",
+            "cell-kvm-unprivileged should test unprivileged, but its command tests privileged",
         ),
         ({"modes": "privileged, privileged"}, "several jobs upload cell-kvm-privileged"),
     ],
@@ -185,7 +204,7 @@ def test_what_is_not_safe_or_not_right_is_told(
     ("text", "told"),
     [
         ("jobs: [", "not YAML"),
-        ("- a\n", "no workflow"),
+        ("- a\n", "not a workflow"),
         ("name: nightly\n", "'jobs'"),
         (
             "jobs: {a: {strategy: {matrix: {host: [x], mode: [y]}}, steps: [{run: make}]}}",
@@ -264,7 +283,7 @@ def test_gitlab_accepts_the_projects_own_pipeline(tmp_path: Path) -> None:
 def test_jobs_are_checked() -> None:
     result = runner.invoke(main.app, ["jobs", "--check"])
     assert result.exit_code == jobs_command.EXIT_NOT_COVERED
-    assert "no job asks kvm in unprivileged on kvm" in result.stderr
+    assert "no job tests kvm in unprivileged on kvm" in result.stderr
 
 
 @pytest.mark.usefixtures("workflow")

@@ -25,7 +25,7 @@ from conformance.selfcheck import command as selfcheck_command
 from conformance.util import paths
 from conformance.util.wait import DeadlineExpired
 from conformance.workers import pool, sessions
-from conformance.workers import selection as asked
+from conformance.workers import selection as selections
 from conformance.workers.hosts import EngineTarget
 
 runner = CliRunner()
@@ -109,22 +109,22 @@ def test_a_cache_that_cannot_be_made_is_said(
 # ------------------------------------------------------------------------------------- side by side
 
 
-class Spread:
-    """A matrix that is said to be spread."""
+class MatrixRun:
+    """A run of the matrix that starts nothing."""
 
-    made: ClassVar[list["Spread"]] = []
+    made: ClassVar[list["MatrixRun"]] = []
 
-    def __init__(self, selection: asked.Selection, words: tuple[str, ...], at_once: int, *_: object) -> None:
+    def __init__(self, selection: selections.Selection, words: tuple[str, ...], at_once: int, *_: object) -> None:
         self.selection, self.words, self.at_once = selection, words, at_once
         self.places: list[EngineTarget] = []
-        self.asked = 0
+        self.runs = 0
         self.made.append(self)
 
-    def get_ready(self, places: list[EngineTarget]) -> None:
+    def prepare(self, places: list[EngineTarget]) -> None:
         self.places = places
 
-    def ask(self) -> tuple[int, list[Record]]:
-        self.asked += 1
+    def run(self) -> tuple[int, list[Record]]:
+        self.runs += 1
         return 1, []
 
 
@@ -133,10 +133,10 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Engines, sessions and their spreading are only told of; returns the words that pytest looked at."""
     looked: list[list[str]] = []
 
-    def look(words: list[str]) -> asked.Looked:
+    def collect(words: list[str]) -> selections.Collected:
         looked.append(words)
-        selection = asked.Selection(
-            questions=frozenset() if "none" in words else frozenset({("api", "least")}),
+        selection = selections.Selection(
+            cells=frozenset() if "none" in words else frozenset({("api", "least")}),
             modes=("least",),
             without=(),
             contract=paths.CONTRACT,
@@ -146,21 +146,21 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             results=paths.RESULTS,
             junit=None,
             pci_devices=(),
-            giving=frozenset(),
-            failures=0,
+            pci_modes=frozenset(),
+            max_failures=0,
         )
-        return asked.Looked(0, "", selection)
+        return selections.Collected(0, "", selection)
 
     @contextlib.contextmanager
     def engine(host: definition.Host | None) -> Iterator[EngineTarget]:
         yield EngineTarget(f"unix:///{host.name}.sock", host.name) if host else EngineTarget("unix:///here.sock")
 
-    Spread.made.clear()
-    monkeypatch.setattr(matrix, "Spread", Spread)
+    MatrixRun.made.clear()
+    monkeypatch.setattr(matrix, "MatrixRun", MatrixRun)
     for module in (matrix, searches):
         monkeypatch.setattr(module, "engine_target", engine)
-    monkeypatch.setattr(asked, "look", look)
-    monkeypatch.setattr(sessions, "session", lambda words: (7, None))
+    monkeypatch.setattr(selections, "collect", collect)
+    monkeypatch.setattr(sessions, "run_suites", lambda words: (7, None))
     monkeypatch.setenv("DOCKER_HOST", "unix:///before.sock")
     monkeypatch.chdir(Path.cwd())
     return looked
@@ -172,13 +172,13 @@ ELSEWHERE = "--results=/nowhere"
 def test_one_mode_at_a_time_is_one_session_in_this_process(selected: list[list[str]]) -> None:
     assert runner.invoke(main.app, ["matrix", "-m", "api", ELSEWHERE]).exit_code == 7
     assert os.environ["DOCKER_HOST"] == "unix:///here.sock"
-    assert not Spread.made
+    assert not MatrixRun.made
 
 
 def test_modes_at_once_are_spread(selected: list[list[str]]) -> None:
     assert runner.invoke(main.app, ["matrix", "-m", "api", "-n", "3", ELSEWHERE]).exit_code == 1
-    (made,) = Spread.made
-    assert (made.words, made.at_once, made.asked) == (("-m", "api", ELSEWHERE), 3, 1)
+    (made,) = MatrixRun.made
+    assert (made.words, made.at_once, made.runs) == (("-m", "api", ELSEWHERE), 3, 1)
     assert [place.address for place in made.places] == ["unix:///here.sock"]
     assert selected == [[*pool.NO_CACHE, "-m", "api", ELSEWHERE]], "what parts do not take is said at once"
 
@@ -192,22 +192,22 @@ def test_pytests_short_options_are_not_taken_for_ours(selected: list[list[str]],
 def test_several_hosts_are_spread_each_once_and_each_time(selected: list[list[str]]) -> None:
     hosts = ["--host", "lab", "--host", "here", "--host=lab:debian-13"]
     assert runner.invoke(main.app, ["matrix", *hosts, "--repeat", "2", ELSEWHERE]).exit_code == 1
-    (made,) = Spread.made
+    (made,) = MatrixRun.made
     assert [place.address for place in made.places] == ["unix:///debian-13.sock", "unix:///here.sock"]
-    assert (made.at_once, made.asked) == (1, 2)
+    assert (made.at_once, made.runs) == (1, 2)
 
 
 @pytest.mark.parametrize("words", [["--collect-only"], ["--co"], ["-k", "none"]])
 def test_what_asks_nothing_is_not_spread(selected: list[list[str]], words: list[str]) -> None:
     assert runner.invoke(main.app, ["matrix", "-n", "2", *words, ELSEWHERE]).exit_code == 7
-    assert not Spread.made
+    assert not MatrixRun.made
 
 
 def test_several_hosts_do_not_have_one_name(selected: list[list[str]]) -> None:
     result = runner.invoke(main.app, ["matrix", "--host", "lab", "--host", "here", "--host-name=mine"])
     assert result.exit_code == main.EXIT_USAGE
     assert "--host-name" in result.stderr
-    assert not Spread.made
+    assert not MatrixRun.made
 
 
 @pytest.mark.parametrize("option", checkout.PATHS)

@@ -14,7 +14,8 @@ from conformance.doctor import diagnosis, examination, terminal
 from conformance.doctor.finding import Finding, Inspection, Report
 from conformance.doctor.survey import Survey
 from conformance.engine import local_daemon
-from conformance.engine.client import Engine, NoEngineError
+from conformance.engine.client import Engine
+from conformance.engine.connect_errors import NoEngineError
 from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
 from conformance.host import kvm as accel

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from conformance.engine.client import DEFAULT_HOST, Engine, NoEngineError, address, certificates, connect
+from conformance.engine.client import Engine, connect
+from conformance.engine.connect_errors import NoEngineError
+from conformance.engine.docker_context import DEFAULT_HOST, address, certificates
 from conformance.errors import EngineError
 
 Serve = Callable[[Callable[[socket.socket], None]], str]
@@ -135,7 +137,7 @@ def test_what_is_no_engine(serve: Serve, said: bytes) -> None:
             connection.recv(4096)
             connection.sendall(said)
 
-    with pytest.raises(EngineError, match="no usable engine") as caught:
+    with pytest.raises(EngineError, match="no usable container engine") as caught:
         connect(serve(say))
     assert not isinstance(caught.value, NoEngineError)
 
@@ -148,7 +150,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_nothing_behind_the_socket(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(tmp_path / "stale.sock"))
-    with pytest.raises(NoEngineError, match="nothing listens"):
+    with pytest.raises(NoEngineError, match="connection refused"):
         connect(f"unix://{tmp_path}/stale.sock")
 
 
@@ -157,7 +159,7 @@ def test_a_socket_that_refuses_is_an_engine(monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    with pytest.raises(EngineError, match="may not be opened by this user") as caught:
+    with pytest.raises(EngineError, match="permission denied") as caught:
         connect(DEFAULT_HOST)
     assert not isinstance(caught.value, NoEngineError)
     assert "usermod -aG docker" in caught.value.remedy

@@ -178,7 +178,7 @@ def test_an_engine_that_falls_silent(docker: FakeDocker, ensure: Any, monkeypatc
     docker.add(image.BASE)
     monkeypatch.setattr(image, "BUILD_SILENCE_SECONDS", 0.2)
     monkeypatch.setattr(docker, "build", lambda **_: iter(lambda: threading.Event().wait(5), None))
-    with pytest.raises(EngineError, match=r"said nothing for 0\.2 s"):
+    with pytest.raises(EngineError, match=r"sent nothing for 0\.2 s"):
         ensure()
 
 

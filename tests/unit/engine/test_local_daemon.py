@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from conformance.engine import local_daemon, residue
-from conformance.engine.client import NoEngineError
+from conformance.engine.connect_errors import NoEngineError
 from conformance.engine.local_daemon import PrivateEngine
 from conformance.errors import EngineError, HarnessError
 from conformance.util import signals
@@ -74,7 +74,7 @@ def test_the_first_starts_and_the_last_stops(tmp_path: Path, counted: type[Count
     assert (counted.starts, counted.stops) == (1, 0)
     first.leave()
     assert (counted.starts, counted.stops) == (1, 0)
-    assert "another run uses the private engine" in said[-1]
+    assert "another run uses it" in said[-1]
     second.leave()
     assert (counted.starts, counted.stops) == (1, 1)
     second.leave()
@@ -223,7 +223,7 @@ def short(
     ("words", "remedy"),
     [
         ("failed to start daemon: Devices cgroup isn't mounted", "cgroupfs-mount"),
-        ("failed to start daemon: write /x: no space left on device", "make room"),
+        ("failed to start daemon: write /x: no space left on device", "free space"),
         ("failed to start daemon: Error initializing network controller: iptables failed", "iptables"),
         ("failed to start daemon: something new", "dockerd.log"),
     ],

@@ -294,7 +294,7 @@ def test_a_container_that_ended_ends_the_client_at_once_and_says_so(way: Relay, 
     with dial(way.socket_to(16509)) as client:
         assert client.recv(100) == b""
     assert "not running" in way.said
-    with pytest.raises(EngineError, match="someone else stopped it"):
+    with pytest.raises(EngineError, match="relay container"):
         way.require()
 
 

@@ -94,14 +94,14 @@ def test_a_name_is_never_an_option() -> None:
 @pytest.mark.parametrize(
     ("said", "meaning", "remedy"),
     [
-        ("ssh: Could not resolve hostname h: Name or service not known", "cannot be found by name", "DOCKER_HOST"),
-        ("No ED25519 host key is known for h.\nHost key verification failed.", "key is not known", "ssh -i k h true"),
+        ("ssh: Could not resolve hostname h: Name or service not known", "cannot be resolved", "DOCKER_HOST"),
+        ("No ED25519 host key is known for h.\nHost key verification failed.", "key is unknown", "ssh -i k h true"),
         (
             "@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
-            "not the one that is known",
+            "key has changed",
             "ssh-keygen -R h",
         ),
-        ("h: Permission denied (publickey).", "takes no key", "ssh-copy-id"),
+        ("h: Permission denied (publickey).", "permission denied", "ssh-copy-id"),
         ("ssh: connect to host h port 22: Connection refused", "does not answer", "ssh -i k h true"),
         ("something new", "something new", "try: ssh -i k h true"),
     ],
@@ -124,7 +124,7 @@ def test_ssh_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ssh_that_keeps_silent_has_a_deadline_and_leaves_nothing(fake_ssh: FakeSsh) -> None:
     fake_ssh("echo half a banner >&2; exec sleep 1000")
     begin = time.monotonic()
-    with pytest.raises(EngineError, match=r"did not reach ssh://h within 1 s; it said: half a banner"):
+    with pytest.raises(EngineError, match=r"did not reach ssh://h within 1 s; .*half a banner"):
         Tunnel("ssh://h", seconds=1)
     assert time.monotonic() - begin < 10
 
@@ -181,7 +181,7 @@ def test_one_process_has_one_tunnel_to_an_address_and_a_new_one_after_its_end(
 
 def test_no_engine_behind_the_host_is_told(fake_ssh: FakeSsh, tmp_path: Path) -> None:
     fake_ssh(FORWARD)
-    with pytest.raises(EngineError, match=r"over there is no socket .*absent\.sock") as caught:
+    with pytest.raises(EngineError, match=r"no socket .*absent\.sock") as caught:
         client.connect(f"ssh://h{tmp_path}/absent.sock")
     assert "systemctl start docker" in caught.value.remedy
 
@@ -191,7 +191,7 @@ def test_a_socket_that_may_not_be_opened_over_there_is_told(fake_ssh: FakeSsh, t
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(stale))
     fake_ssh(f'case "$*" in *"! -w"*) echo denied; exit;; esac\n{FORWARD}')
-    with pytest.raises(EngineError, match=r"joe may not open .*far\.sock over there") as caught:
+    with pytest.raises(EngineError, match=r"permission denied for joe .*far\.sock") as caught:
         client.connect(f"ssh://joe@h{stale}")
     assert "usermod -aG docker joe" in caught.value.remedy
 

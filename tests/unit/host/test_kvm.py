@@ -152,7 +152,7 @@ def test_what_is_withdrawn_while_the_engine_makes_it_is_taken_away(ask: Any, mon
 
 def test_an_engine_that_never_answers_has_a_deadline(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kvm, "ANSWER_SECONDS", 0.1)
-    with pytest.raises(EngineGone, match="waited"):
+    with pytest.raises(EngineGone, match="did not finish"):
         ask(Api("SeaBIOS")).answer()
 
 

@@ -107,7 +107,7 @@ def test_what_is_seen_is_read() -> None:
 
 
 def test_an_image_that_cannot_look_is_told() -> None:
-    with pytest.raises(EngineError, match=r"cannot be looked at: (.|\n)*ip: not found"):
+    with pytest.raises(EngineError, match=r"cannot be read: (.|\n)*ip: not found"):
         network_leftovers.parse("boot 8f14e45f\nsh: ip: not found\n")
 
 

@@ -136,13 +136,13 @@ def test_nothing_is_given_to_a_guest_unless_it_is_named(host: Host) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "why"),
     [
-        (f"{CARD} modalias", "0000:09:00.0 modalias", "has none there"),
+        (f"{CARD} modalias", "0000:09:00.0 modalias", "no device at this address"),
         ("bc02sc00i00", "bc03sc00i00", "the probe has no driver for pci:v00001AF4"),
         (f"{CARD} iommu_group 4\n", "", "is in no IOMMU group"),
         ("iommu\n", f"iommu\n{CARD} beside 0000:00:04.1\n", "shares its IOMMU group with 0000:00:04.1"),
         ("iommu\n", f"iommu\n{CARD} up eth2\n", "its link eth2 is up"),
-        ("driver virtio-pci", "driver vfio-pci", "no driver for it, or has given it away"),
-        (f"{CARD} driver virtio-pci\n", "", "no driver for it, or has given it away"),
+        ("driver virtio-pci", "driver vfio-pci", "no driver for it"),
+        (f"{CARD} driver virtio-pci\n", "", "no driver for it"),
     ],
 )
 def test_what_is_not_spare_is_not_touched(host: Host, before: str, after: str, why: str) -> None:
@@ -267,7 +267,7 @@ def test_an_address_is_whole(word: str, address: str | None) -> None:
 
 @pytest.mark.parametrize("word", ["", "eth0", "4", "00:04", "00:04.8", "00:24.0", "0000:00:04.0/driver", "../00:04.0"])
 def test_what_is_no_address_is_refused(word: str) -> None:
-    with pytest.raises(ValueError, match="no address"):
+    with pytest.raises(ValueError, match="not the address"):
         pci.address(word)
 
 

@@ -12,7 +12,7 @@ import pytest
 from conformance.container.container import READY_SECONDS
 from conformance.guests.devices import Firmware
 from conformance.model import requirements
-from conformance.plugin import entry, fixtures
+from conformance.plugin import fixtures, settings
 from conformance.run.context import AccelChoice
 from conformance.util import paths
 
@@ -75,6 +75,7 @@ def test_imports():
         "conformance.errors",
         "conformance.plugin",
         "conformance.plugin.entry",
+        "conformance.plugin.settings",
         "conformance.util",
         "conformance.util.paths",
     }
@@ -175,7 +176,7 @@ def test_the_suites_conftest_imports_every_fixture() -> None:
 
 
 def test_choices_and_defaults_of_options_are_those_of_the_code() -> None:
-    assert get_args(Firmware) == entry.FIRMWARE
-    assert get_args(AccelChoice) == entry.SETTINGS["accel"].choices
-    assert f"default: {READY_SECONDS}" in entry.SETTINGS["ready-seconds"].help
-    assert all(ability in entry.SETTINGS["require"].help for ability in requirements.ABILITIES)
+    assert get_args(Firmware) == settings.FIRMWARE
+    assert get_args(AccelChoice) == settings.SETTINGS["accel"].choices
+    assert f"default: {READY_SECONDS}" in settings.SETTINGS["ready-seconds"].help
+    assert all(ability in settings.SETTINGS["require"].help for ability in requirements.ABILITIES)

@@ -109,7 +109,7 @@ def test_where_not_everything_was_asked_nothing_is_not_needed(whole: list[Config
 
 
 def test_the_features_that_are_searched_are_those_with_an_essential_check() -> None:
-    chosen = selection.by(("-m", "essential", "--mode", "unprivileged"))
+    chosen = selection.collect_cells(("-m", "essential", "--mode", "unprivileged"))
     assert {feature for feature, _ in chosen} == {one.id for one in contracts.load().searched}
 
 

@@ -199,7 +199,7 @@ def test_an_engine_that_is_gone_ends_the_removal(monkeypatch: pytest.MonkeyPatch
         raise requests.exceptions.ConnectionError("connection refused")
 
     monkeypatch.setattr(api, "stop", refuse)
-    with pytest.raises(EngineGone, match="went away"):
+    with pytest.raises(EngineGone, match="no longer answers"):
         cleanup.remove(client(api), "mine")
 
 

@@ -82,7 +82,7 @@ def test_what_is_ready_does_not_wait_for_the_hosts_kvm(
 def test_a_kvm_that_was_demanded_and_cannot_be_had_ends_it_before_anything(
     contract: Contract, removed: list[str], asked: type[Asked], tmp_path: Path
 ) -> None:
-    with pytest.raises(HarnessError, match=r"--accel kvm: the host has no /dev/kvm(.|\n)*--accel auto"):
+    with pytest.raises(HarnessError, match=r"--accel kvm.*: the host has no /dev/kvm(.|\n)*--accel auto"):
         prepare(contract, tmp_path, "kvm")
     assert asked.withdrawn
     assert len(removed) == 1
@@ -96,7 +96,7 @@ def test_an_engine_that_refuses_the_question_costs_no_record(
 
     monkeypatch.setattr(asked, "answer", refused)
     ready = prepare(contract, tmp_path)
-    assert ready.host.fingerprint["kvm"] == "could not be asked: the engine refused"
+    assert ready.host.fingerprint["kvm"] == "not tested: the engine refused"
     with pytest.raises(EngineError):
         _ = ready.kvm
 
@@ -110,7 +110,7 @@ def test_a_mode_that_differs_by_apparmor_alone_needs_a_host_that_has_it(
     confined = dataclasses.replace(ready, fingerprint=dataclasses.replace(ready.fingerprint, security=("apparmor",)))
     twin, other = (mode.from_contract(contract, f"unprivileged-{name}") for name in ("unconfined", "macvtap"))
 
-    with pytest.raises(Unsupported, match="no AppArmor"):
+    with pytest.raises(Unsupported, match=r"unprivileged.*without AppArmor"):
         ready.container(twin, network="")
     with pytest.raises(Unsupported, match="no driver macvtap"):
         ready.container(other, network="")

@@ -456,7 +456,7 @@ def test_a_session_within_a_run_that_asks_nothing_is_an_error(monkeypatch: pytes
     run: Any = type("Run", (), {"recorder": type("Recorder", (), {"records": []})()})()
     monkeypatch.setattr(pytest, "main", lambda *_a, **_k: 5)
     with pytest.raises(HarnessError, match="pytest suites ended with status 5"):
-        sessions_.within(run, ["suites"])
+        sessions_.run_within(run, ["suites"])
 
 
 # --------------------------------------------------------------------------------------------------------- tables

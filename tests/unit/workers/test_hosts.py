@@ -16,8 +16,8 @@ from conformance.model.verdict import Verdict
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.workers import hosts
-from conformance.workers.hosts import EngineTarget, Spread
-from conformance.workers.pool import Shared, Task
+from conformance.workers.hosts import EngineTarget, MatrixRun
+from conformance.workers.pool import RunSettings, Task
 from conformance.workers.selection import Selection
 
 Make = Callable[..., Record]
@@ -52,15 +52,15 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def led(monkeypatch: pytest.MonkeyPatch, make_record: Make, tmp_path: Path) -> list[tuple[list[Task], Shared]]:
+def led(monkeypatch: pytest.MonkeyPatch, make_record: Make, tmp_path: Path) -> list[tuple[list[Task], RunSettings]]:
     """What was led; each part records that it works, unless a test says otherwise by `verdicts`."""
-    done: list[tuple[list[Task], Shared]] = []
+    done: list[tuple[list[Task], RunSettings]] = []
 
     class Parts:
-        def __init__(self, parts: Sequence[Task], shared: Shared, *_: Any) -> None:
+        def __init__(self, parts: Sequence[Task], shared: RunSettings, *_: Any) -> None:
             done.append((list(parts), shared))
 
-        def ask(self) -> int:
+        def run(self) -> int:
             parts, shared = done[-1]
             for part in parts:
                 verdict = verdicts.get((part.host.name, part.mode), Verdict.WORKS)
@@ -89,16 +89,16 @@ def said() -> list[str]:
     return []
 
 
-Ready = Callable[..., Spread]
+Ready = Callable[..., MatrixRun]
 
 
 @pytest.fixture
 def ready(built: list[str], led: object, said: list[str], tmp_path: Path) -> Ready:
     """Makes a spread that is ready on some places."""
 
-    def ready(*places: EngineTarget, words: tuple[str, ...] = (), at_once: int = 2, **changes: Any) -> Spread:
+    def ready(*places: EngineTarget, words: tuple[str, ...] = (), at_once: int = 2, **changes: Any) -> MatrixRun:
         given: dict[str, Any] = {
-            "questions": {("api", "unprivileged"), ("api", "least")},
+            "cells": {("api", "unprivileged"), ("api", "least")},
             "modes": ("unprivileged", "least"),
             "without": (),
             "contract": paths.CONTRACT,
@@ -108,20 +108,20 @@ def ready(built: list[str], led: object, said: list[str], tmp_path: Path) -> Rea
             "results": tmp_path,
             "junit": None,
             "pci_devices": (),
-            "giving": (),
-            "failures": 0,
+            "pci_modes": (),
+            "max_failures": 0,
         }
-        made = Spread(Selection(**(given | changes)), words, at_once, Progress(quiet=True), said.append)
-        made.get_ready(places)
+        made = MatrixRun(Selection(**(given | changes)), words, at_once, Progress(quiet=True), said.append)
+        made.prepare(places)
         return made
 
     return ready
 
 
 def test_each_mode_on_each_host_is_a_part_and_all_are_one_run(
-    ready: Ready, led: list[tuple[list[Task], Shared]], said: list[str]
+    ready: Ready, led: list[tuple[list[Task], RunSettings]], said: list[str]
 ) -> None:
-    status, records = ready(HERE, LAB, words=("-m", "api"), at_once=3).ask()
+    status, records = ready(HERE, LAB, words=("-m", "api"), at_once=3).run()
     ((parts, shared),) = led
     assert status == 0
     assert {(part.host.name, part.host.address, part.mode) for part in parts} == {
@@ -129,27 +129,27 @@ def test_each_mode_on_each_host_is_a_part_and_all_are_one_run(
         for name, address in (("docker-26.1-cgroup2", HERE.address), ("lab-1", LAB.address))
         for mode in ("unprivileged", "least")
     }
-    assert (shared.words, shared.at_once, shared.failing_ends) == (("-m", "api"), 3, False)
+    assert (shared.arguments, shared.at_once, shared.first_failure_ends) == (("-m", "api"), 3, False)
     assert {one.run for one in records} == {shared.run}
     assert len(records) == 4
-    assert said[0].startswith("all of it together\ndocker-26.1-cgroup2: libvirt:1\n")
+    assert said[0].startswith("all modes and hosts\ndocker-26.1-cgroup2: libvirt:1\n")
     assert "lab-1: libvirt:1" in said[0]
 
 
-def test_a_mode_in_which_nothing_is_asked_has_no_session(ready: Ready, led: list[tuple[list[Task], Shared]]) -> None:
-    ready(HERE, questions={("api", "least")}).ask()
+def test_a_mode_without_selected_cells_has_no_session(ready: Ready, led: list[tuple[list[Task], RunSettings]]) -> None:
+    ready(HERE, cells={("api", "least")}).run()
     assert [part.mode for part in led[0][0]] == ["least"]
 
 
-def test_a_host_has_its_own_options_and_its_name(ready: Ready, led: list[tuple[list[Task], Shared]]) -> None:
-    ready(HERE).ask()
-    ready(HERE, host_name="mine").ask()
-    ready(HERE, LAB).ask()
-    words = [{part.host.words for part in parts} for parts, _ in led]
-    assert words[0] == {("--host-name=docker-26.1-cgroup2",)}
-    assert words[1] == {("--host-name=mine",)}
-    lab = ("--host-name=lab-1", "--host-fact=outer=TCG", "--ready-seconds=240")
-    assert (*lab, "--host-name=lab-1", "-o", "junit_suite_name=lab-1") in words[2]
+def test_a_host_has_its_own_options_and_its_name(ready: Ready, led: list[tuple[list[Task], RunSettings]]) -> None:
+    ready(HERE).run()
+    ready(HERE, host_name="mine").run()
+    ready(HERE, LAB).run()
+    words = [{part.host.arguments for part in parts} for parts, _ in led]
+    assert words[0] == {("--libvirt-host-name=docker-26.1-cgroup2",)}
+    assert words[1] == {("--libvirt-host-name=mine",)}
+    lab = ("--libvirt-host-name=lab-1", "--libvirt-host-fact=outer=TCG", "--ready-seconds=240")
+    assert (*lab, "--libvirt-host-name=lab-1", "-o", "junit_suite_name=lab-1") in words[2]
 
 
 NETWORK, DEVICES = frozenset({"the host's network"}), frozenset({"the host's devices"})
@@ -167,13 +167,13 @@ NETWORK, DEVICES = frozenset({"the host's network"}), frozenset({"the host's dev
     ],
 )
 def test_the_hosts_network_and_its_spare_devices_are_had_alone(
-    ready: Ready, led: list[tuple[list[Task], Shared]], asked: str, named: tuple[str, ...], alone: frozenset[str]
+    ready: Ready, led: list[tuple[list[Task], RunSettings]], asked: str, named: tuple[str, ...], alone: frozenset[str]
 ) -> None:
-    asks = {"questions": {("api", asked)}, "modes": (asked,), "giving": {"unprivileged-hostnet"}}
-    ready(HERE, pci_devices=named, **asks).ask()
+    asks = {"cells": {("api", asked)}, "modes": (asked,), "pci_modes": {"unprivileged-hostnet"}}
+    ready(HERE, pci_devices=named, **asks).run()
     lab = EngineTarget("unix:///lab.sock", "lab-1", {}, tuple(f"--pci-device={address}" for address in named))
-    ready(lab, **asks).ask()
-    assert [part.alone for parts, _ in led for part in parts] == [alone, alone]
+    ready(lab, **asks).run()
+    assert [part.exclusive for parts, _ in led for part in parts] == [alone, alone]
 
 
 def test_the_image_is_built_once_on_each_host_before_any_session(ready: Ready, built: list[str]) -> None:
@@ -193,23 +193,23 @@ def test_a_host_on_which_nothing_can_be_made_is_told_at_once(ready: Ready, monke
         ready(HERE)
 
 
-def test_only_the_first_failure_ends_all(ready: Ready, led: list[tuple[list[Task], Shared]]) -> None:
+def test_only_the_first_failure_ends_all(ready: Ready, led: list[tuple[list[Task], RunSettings]]) -> None:
     for failures in (0, 1, 2):
-        ready(HERE, failures=failures).ask()
-    assert [shared.failing_ends for _, shared in led] == [False, True, False]
+        ready(HERE, max_failures=failures).run()
+    assert [shared.first_failure_ends for _, shared in led] == [False, True, False]
 
 
 # ------------------------------------------------------------------------------------- what is required
 
 
 def test_what_is_required_and_decided_is_well(ready: Ready, said: list[str]) -> None:
-    assert ready(HERE, LAB, required=("api", "least", "seccomp")).ask()[0] == 0
+    assert ready(HERE, LAB, required=("api", "least", "seccomp")).run()[0] == 0
     assert not any(text.startswith("required") for text in said)
 
 
 def test_what_is_required_is_looked_for_in_each_mode_on_each_host(ready: Ready, said: list[str]) -> None:
     verdicts["lab-1", "least"] = Verdict.UNSUPPORTED
-    assert ready(HERE, LAB, required=("api",)).ask()[0] == 1
+    assert ready(HERE, LAB, required=("api",)).run()[0] == 1
     assert [text for text in said if text.startswith("required")] == [
         "required, and not there: lab-1: api in least: unsupported: "
     ]
@@ -218,19 +218,19 @@ def test_what_is_required_is_looked_for_in_each_mode_on_each_host(ready: Ready, 
 @pytest.mark.parametrize(
     ("required", "told"),
     [
-        ("privileged", "mode privileged: nothing was asked in it"),
-        ("cgroup1", "cgroup1: the host's engine does not have it"),
-        ("kvm", "kvm in unprivileged: not run: it was not asked"),
+        ("privileged", "mode privileged: no feature was selected in it"),
+        ("cgroup1", "cgroup1: the host's engine does not report it"),
+        ("kvm", "kvm in unprivileged: not run: it was not selected"),
     ],
 )
 def test_what_no_session_was_asked_is_missing(ready: Ready, said: list[str], required: str, told: str) -> None:
     statuses.append(5)
-    assert ready(HERE, required=(required,)).ask()[0] == 1
+    assert ready(HERE, required=(required,)).run()[0] == 1
     assert f"required, and not there: {told}" in said
 
 
 @pytest.mark.parametrize("status", [2, 6])
 def test_a_run_that_did_not_come_to_its_end_keeps_its_status(ready: Ready, said: list[str], status: int) -> None:
     statuses.append(status)
-    assert ready(HERE, required=("kvm",)).ask()[0] == status
+    assert ready(HERE, required=("kvm",)).run()[0] == status
     assert any(text.startswith("required") for text in said) is (status != 2)

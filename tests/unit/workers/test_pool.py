@@ -14,10 +14,10 @@ from conformance.errors import HarnessError
 from conformance.util.progress import Progress
 from conformance.util.wait import wait_for
 from conformance.workers import pool
-from conformance.workers.pool import Host, Shared, Task, WorkerPool
+from conformance.workers.pool import RunSettings, Task, WorkerHost, WorkerPool
 
-HERE = Host("docker-1", "unix:///here.sock")
-THERE = Host("lab-1", "unix:///there.sock")
+HERE = WorkerHost("docker-1", "unix:///here.sock")
+THERE = WorkerHost("lab-1", "unix:///there.sock")
 
 SHELL = """progress=$1
 until_there() { for _ in $(seq 600); do [ ! -e "$1" ] || return 0; sleep 0.05; done; exit 77; }
@@ -31,7 +31,7 @@ def ends_cleanly(*, marks: str = "cleaned", then: str = "touch ready") -> str:
     return f"trap 'say \"cleaning up\"; touch {marks}; exit 2' TERM; {then}; until_there never"
 
 
-def part(mode: str, host: Host = HERE) -> Task:
+def part(mode: str, host: WorkerHost = HERE) -> Task:
     return Task(host, mode, frozenset({"the host's network"} if mode.endswith("hostnet") else ()))
 
 
@@ -71,14 +71,14 @@ def lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: list[str]) -> L
         at_once: int = 2,
         progress: Progress | None = None,
         show: Callable[[str], object] = shown.append,
-        failing_ends: bool = False,
+        first_failure_ends: bool = False,
         junit: Path | None = None,
     ) -> int:
-        def made(asked: Task, _shared: Shared, file: Path) -> Sequence[str]:
+        def made(asked: Task, _shared: RunSettings, file: Path) -> Sequence[str]:
             return ["sh", "-c", SHELL + scripts[asked], "sh", str(file)]
 
-        shared = Shared("run", (), at_once, failing_ends=failing_ends, junit=junit)
-        return WorkerPool(list(scripts), shared, progress or Told(), show, made).ask()
+        shared = RunSettings("run", (), at_once, first_failure_ends=first_failure_ends, junit=junit)
+        return WorkerPool(list(scripts), shared, progress or Told(), show, made).run()
 
     return lead
 
@@ -153,8 +153,8 @@ def test_a_host_that_cannot_be_asked_is_asked_no_more_and_others_are(lead: Led, 
 def test_what_a_part_wrote_is_shown_whole_with_how_it_ended(lead: Led, shown: list[str]) -> None:
     lead({part("least"): "echo a failure; echo and why >&2; exit 1", part("unprivileged", THERE): "exit 3"})
     (failed,) = [text for text in shown if "a failure" in text]
-    assert failed.startswith("a failure\nand why\nleast on docker-1: something is wrong, after ")
-    assert any("unprivileged on lab-1: it could not be asked (exit status 3)" in text for text in shown)
+    assert failed.startswith("a failure\nand why\nleast on docker-1: failed after ")
+    assert any("unprivileged on lab-1: could not run (exit status 3)" in text for text in shown)
 
 
 def test_what_a_part_waits_for_is_told_with_its_name(lead: Led) -> None:
@@ -170,8 +170,8 @@ def test_each_part_asks_its_hosts_engine(lead: Led, shown: list[str]) -> None:
 
 
 def test_the_command_is_a_session_of_one_mode() -> None:
-    host = Host("lab-1", "unix:///there.sock", ("--host-name=lab-1",))
-    words = pool.command(part("least", host), Shared("7", ("-m", "kvm"), 2), Path("/tmp/progress"))
+    host = WorkerHost("lab-1", "unix:///there.sock", ("--host-name=lab-1",))
+    words = pool.command(part("least", host), RunSettings("7", ("-m", "kvm"), 2), Path("/tmp/progress"))
     assert words[words.index("-m") :] == [
         *("-m", "conformance.workers.worker", "7", "least", "/tmp/progress", "suites"),
         *("-p", "no:cacheprovider", "--host-name=lab-1", "-m", "kvm"),
@@ -193,7 +193,7 @@ def test_all_parts_are_in_one_report_for_junit(lead: Led, tmp_path: Path, shown:
     root = ElementTree.parse(wanted).getroot()
     assert root.tag == "testsuites"
     assert [len(suite.findall("testcase")) for suite in root] == [1, 1]
-    assert shown[-1] == f"all sessions' JUnit reports: {wanted}\n"
+    assert shown[-1] == f"JUnit report of all sessions: {wanted}\n"
 
 
 def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_the_first_failure_ends_all_where_that_is_wanted(lead: Led, tmp_path: Pa
         part("unprivileged"): ends_cleanly(),
         part("privileged"): "touch started",
     }
-    assert lead(scripts, failing_ends=True) == 1
+    assert lead(scripts, first_failure_ends=True) == 1
     assert {file.name for file in tmp_path.iterdir()} == {"ready", "cleaned"}
 
 
@@ -260,9 +260,9 @@ from pathlib import Path
 from conformance.util.progress import Progress
 from conformance.workers import pool
 
-one = pool.Task(pool.Host("docker-1", ""), "least")
+one = pool.Task(pool.WorkerHost("docker-1", ""), "least")
 made = lambda _part, _shared, file: ["sh", "-c", sys.argv[1], "sh", str(file)]
-pool.WorkerPool([one], pool.Shared("run", (), 1), Progress(), print, made).ask()
+pool.WorkerPool([one], pool.RunSettings("run", (), 1), Progress(), print, made).run()
 """
 
 

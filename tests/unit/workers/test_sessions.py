@@ -39,7 +39,7 @@ def end(monkeypatch: pytest.MonkeyPatch, make_record: Make) -> Callable[..., lis
 
 
 def ask(times: int) -> tuple[int, list[Sequence[Record]]]:
-    return sessions.ask(lambda: sessions.session(["-m", "kvm"]), times)
+    return sessions.repeat(lambda: sessions.run_suites(["-m", "kvm"]), times)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,6 @@ def test_each_session_is_a_run_and_the_worst_status_counts(
 def test_all_runs_together_say_what_is_flaky(end: Callable[..., list[Sequence[str]]], contract: Contract) -> None:
     end(0, 1, 0)
     _, runs = ask(3)
-    drawn = sessions.together(contract, "all 3 runs", [one for run in runs for one in run], color=False)
+    drawn = sessions.table_of_all(contract, "all 3 runs", [one for run in runs for one in run], color=False)
     assert drawn.startswith("all 3 runs\ndocker-1: libvirt:1\n")
     assert "flaky: works 2 of 3" in drawn
