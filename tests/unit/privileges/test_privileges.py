@@ -297,7 +297,7 @@ def test_a_start_in_which_an_emulated_host_let_a_guest_crash_is_repeated_once(
         run.warnings["mode"] = []
         return sessions_given.pop(0)
 
-    monkeypatch.setattr(sessions, "within", within)
+    monkeypatch.setattr(sessions, "run_within", within)
     ask = ConfigurationRunner(run, "unprivileged")
     if ends_well:
         assert {one.verdict for one in ask([], []).answers.values()} == {"works"}
