@@ -1,4 +1,4 @@
-"""Makes the README's pictures of the report, from the records in results/: .venv/bin/python docs/pictures.py."""
+"""Make the README's pictures of the report from the records in results/: .venv/bin/python docs/pictures.py."""
 
 import shutil
 import tempfile
@@ -14,11 +14,11 @@ from conformance.util import paths
 FOLDER = Path(__file__).parent
 
 HOST = "lab-debian-13"
-"""Whose table is shown: it has a cell of each kind."""
+"""The host in the pictures: its table has many kinds of cells."""
 
 
 def take(browser: Browser, report: str, name: str, *, width: int, height: int, dark: bool) -> None:
-    """Take a picture of a host's table, or in the dark of a phone of what one of its cells rests on."""
+    """Take a picture of a host's table, or, in dark mode, of an opened cell on a phone."""
     scale = 2 if dark else 1
     context = browser.new_context(
         viewport={"width": width, "height": height},
@@ -36,13 +36,13 @@ def take(browser: Browser, report: str, name: str, *, width: int, height: int, d
             opened.first.click()
     picture = FOLDER / name
     shown.screenshot(path=picture)
-    # A page has few colours, and a clone of the repository should stay small.
+    # The page has few colours; a small palette keeps the repository small.
     Image.open(picture).convert("RGB").quantize(128).save(picture, optimize=True)
     context.close()
 
 
 def main() -> None:
-    """Make both."""
+    """Make both pictures."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         report = Path(folder, "report.html")
         report.write_text(html.render(contract.load(), record.read(paths.RESULTS)), encoding="utf-8")

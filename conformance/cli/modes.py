@@ -6,7 +6,7 @@ import typer
 
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.cli.options import echo_json
-from conformance.model import contract, mode
+from conformance.model import commands, contract, mode
 from conformance.report import markdown
 
 app = typer.Typer()
@@ -59,9 +59,9 @@ def modes(
     if docker and compose:
         raise typer.BadParameter("--docker and --compose exclude each other: choose one")
     if docker:
-        typer.echo(chosen.script(image))
+        typer.echo(commands.script(chosen, image))
     elif compose:
-        typer.echo(chosen.compose(image), nl=False)
+        typer.echo(commands.compose(chosen, image), nl=False)
     else:
         typer.echo(f"{chosen.id}: {chosen.summary}")
         for exposure in chosen.exposures:

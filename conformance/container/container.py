@@ -16,7 +16,7 @@ from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.refusals import CANNOT_GRANT, NO_DEVICE
 from conformance.errors import EngineError, ImageFailure, ImageLate, Unsupported
-from conformance.model.contract import Device
+from conformance.model.exposure import Device
 from conformance.model.mode import STOP_TIMEOUT, Mode
 from conformance.util import signals
 from conformance.util.ports import free_port

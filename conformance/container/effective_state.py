@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from conformance.container.container import Container
 from conformance.errors import EngineError, Unsupported
-from conformance.model.contract import UNCONFINED
+from conformance.model.exposure import UNCONFINED
 from conformance.model.mode import UNLABELLED, Mode
 
 CAPABILITIES = (

@@ -9,7 +9,7 @@ from conformance.engine.host_shell import HostShell
 from conformance.engine.refusals import CANNOT_GRANT
 from conformance.errors import EngineError, Unsupported
 from conformance.host.change import HostChange
-from conformance.model.mode import BINDING
+from conformance.model.commands import BINDING
 
 DRIVER = "vfio-pci"
 

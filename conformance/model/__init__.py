@@ -1,1 +1,1 @@
-"""The vocabulary as data: contract, mode, verdict, record, and the matrix of cells."""
+"""The vocabulary as data: contract, exposure, mode, verdict, record, and the matrix of cells."""

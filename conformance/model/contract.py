@@ -1,4 +1,4 @@
-"""The contract: the documentation's claims as data, checked when they are read."""
+"""The contract: the documentation's claims as data, validated on loading."""
 
 import re
 import tomllib
@@ -7,20 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from conformance.errors import ContractError
+from conformance.model.exposure import Data, Exposure, Permission
 from conformance.util import paths
-
-Need = Literal["required", "recommended", "discretionary", "optional", "default", "undocumented"]
-"""What the documentation says of an exposure: ``default`` is what an engine gives without being asked, and of what a
-measurement found it says nothing."""
-
-UNCONFINED = "apparmor=unconfined"
-"""The security option that means nothing to an engine without AppArmor."""
-
-Permission = Annotated[str, Field(pattern=r"^[0-7]{3}$")]
-"""A permission mode in octal, as the documentation gives it."""
 
 
 def _compiles(pattern: str) -> str:
@@ -35,25 +26,21 @@ Regex = Annotated[str, AfterValidator(_compiles)]
 """A regular expression in Python's syntax."""
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ImageClaims(_Data):
-    """How the image under test is started and reached, and where it keeps what it is asked about.
+class ImageClaims(Data):
+    """How the image under test starts, how clients reach it, and where its files are.
 
     Attributes:
         port: the API's TCP port in the container.
-        path: of the libvirt URI.
-        auth: how libvirt lets clients in over TCP.
-        command: what the container runs in place of the image's own command; empty for that.
-        port_variable: the environment variable that gives the API another port; empty where there is none.
-        images: the folder of guests' images.
+        path: the path of the libvirt URI.
+        auth: libvirt's authentication of TCP clients.
+        command: the container's command; empty for the image's own.
+        port_variable: the environment variable that sets the API's port; empty if there is none.
+        images: the folder of guests' disk images.
         logs: the folder of QEMU's logs.
-        user: who owns images and logs.
-        group: the same.
-        extras: whether it has what ours has beside the features: a health check, a user with the numbers of the build
-            parameters, and a start-up that names what is missing.
+        user: the owner of images and logs.
+        group: the group of images and logs.
+        extras: whether it has a health check, a user with the ids of the build parameters, and warnings at start that
+            name missing exposures, as the project's own image has.
     """
 
     port: int = Field(ge=1, le=65535)
@@ -68,7 +55,7 @@ class ImageClaims(_Data):
     extras: bool = False
 
 
-class Parameter(_Data):
+class Parameter(Data):
     """A build parameter of the image."""
 
     name: str
@@ -76,28 +63,28 @@ class Parameter(_Data):
     description: str
 
 
-class Volume(_Data):
+class Volume(Data):
     """A folder that the image exposes as a volume."""
 
     path: str
     name: str
-    """Under this name the rendered commands keep the volume."""
+    """The volume's name in rendered commands."""
     permission: Permission
     description: str
 
 
-class Feature(_Data):
-    """One thing that the documentation claims."""
+class Feature(Data):
+    """A documented feature."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     title: str
     claim: str
     pending: str = ""
-    """Why nothing can be asked yet; empty for a feature with a suite."""
+    """Why it cannot be tested yet; empty for a feature with a suite."""
     on_request: str = Field(default="", alias="on-request")
-    """Why it is asked only where it is asked for by name, and how; empty for what every run asks."""
+    """Why it runs only on request, and how; empty for features of every run."""
     searched: bool = True
-    """Whether a search for privileges asks it: some of its checks are marked ``essential``."""
+    """Whether a search for privileges tests it; some of its checks are marked ``essential``."""
 
     @property
     def marker(self) -> str:
@@ -106,164 +93,64 @@ class Feature(_Data):
 
     @property
     def unasked(self) -> str:
-        """Say why a run asked nothing of it; empty where only the user can know."""
+        """Return why a run did not test it; empty if only the user's selection can explain that."""
         return self.pending or self.on_request
 
 
-class _Exposure(_Data):
-    id: str
-    function: str
-    documented: Need
-    environment: dict[str, str] = Field(default_factory=dict)
-    """What the image has to be told where it has this."""
-
-
-class Device(_Exposure):
-    """A device node of the host."""
-
-    kind: Literal["device"]
-    path: str
-    permission: Permission
-
-
-class DeviceRule(_Exposure):
-    """A rule by which a container may make and open all devices of a driver, also those that come later."""
-
-    kind: Literal["device-rule"]
-    driver: str = Field(pattern=r"^[a-z0-9_]+$")
-    """Its name in /proc/devices, where the kernel gives it a number, which may be another one after each boot."""
-
-
-class VfioGroup(_Exposure):
-    """A PCI device of the host with its IOMMU group, which is looked up there; it is bound to vfio-pci beforehand."""
-
-    kind: Literal["vfio-group"]
-
-
-class Ulimit(_Exposure):
-    """A limit of the container's processes that is lifted."""
-
-    kind: Literal["ulimit"]
-    name: Literal["memlock"]
-    """As Docker's ``--ulimit`` has it."""
-
-
-class Mount(_Exposure):
-    """A folder of the host; writable, if its permission mode is."""
-
-    kind: Literal["mount"]
-    source: str
-    target: str
-    permission: Permission
-
-    @property
-    def access(self) -> Literal["rw", "ro"]:
-        """Return the option of the mount that says whether it is writable."""
-        return "rw" if int(self.permission[0]) & 2 else "ro"
-
-
-class Capability(_Exposure):
-    """A Linux capability; its id is the name without ``CAP_``."""
-
-    kind: Literal["capability"]
-
-
-class SecurityOption(_Exposure):
-    """A value of Docker's ``--security-opt``."""
-
-    kind: Literal["security-option"]
-    option: str
-
-
-class CgroupNamespace(_Exposure):
-    """A value of Docker's ``--cgroupns``."""
-
-    kind: Literal["cgroup-namespace"]
-    value: Literal["host", "private"]
-
-
-class Network(_Exposure):
-    """A value of Docker's ``--network`` that is not a bridge."""
-
-    kind: Literal["network"]
-    value: Literal["host"]
-
-
-class Privileged(_Exposure):
-    """Docker's ``--privileged``."""
-
-    kind: Literal["privileged"]
-
-
-Exposure = Annotated[
-    Device
-    | DeviceRule
-    | VfioGroup
-    | Ulimit
-    | Mount
-    | Capability
-    | SecurityOption
-    | CgroupNamespace
-    | Network
-    | Privileged,
-    Field(discriminator="kind"),
-]
-
-
-class HostAccess(_Data):
-    """Something that a container can do to its host."""
+class HostAccess(Data):
+    """A way in which a container can affect its host."""
 
     id: str
     title: str
     modes: tuple[str, ...]
-    """In which it is known that it can, on some host: a security module may keep it from it."""
+    """The modes in which this is known to work on some host; a security module may prevent it on others."""
 
 
-class Switch(_Data):
-    """Something that the image does unless it is told not to, and that takes privileges."""
+class Switch(Data):
+    """A function of the image that needs privileges and can be switched off."""
 
     id: str
     variable: str
     off: str
-    """The variable's value that tells it not to."""
+    """The variable's value that switches it off."""
     function: str
 
 
-class ModeClaims(_Data):
-    """A named set of exposures, as the contract writes it: by their ids."""
+class ModeClaims(Data):
+    """A named set of exposures, by their ids, as in the contract's file."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     summary: str
     exposures: tuple[str, ...]
     default_capabilities: bool = True
-    """Whether there is what an engine gives without being asked, beside what is named."""
+    """Whether the container has Docker's default capabilities, beside the named ones."""
     switched_off: tuple[str, ...] = ()
-    """Switches of the image."""
+    """Ids of the image's switches that are off."""
 
 
-class Cause(_Data):
-    """Why something fails, and how that reason is recognised."""
+class Cause(Data):
+    """A cause of failures, and the patterns that recognise it."""
 
     id: str
     pattern: Regex
     explanation: str
     refusal: Regex = ""
-    """What the kernel's log says of it where AppArmor is the cause; a regular expression, empty for other causes."""
+    """A pattern for the kernel's log of denials by AppArmor or SELinux; empty for other causes."""
     confined_by: Literal["", "apparmor", "selinux"] = ""
-    """The security module without which this is not the cause, whatever an error's text; empty for other causes."""
+    """The security module that this cause needs; empty if it needs none."""
     foreseen: str = ""
-    """What the image names at its start where this is going to happen; empty where it cannot know."""
+    """The exposure that the image's warning at start names; empty if it cannot foresee this."""
 
     def explains(self, text: str) -> bool:
-        """Say whether this cause is visible in an error's text."""
+        """Return whether an error's text shows this cause."""
         return re.search(self.pattern, text) is not None
 
     def refuses(self, refusal: str) -> bool:
-        """Say whether this cause is a refusal that the kernel logged."""
+        """Return whether a denial in the kernel's log is this cause."""
         return bool(self.refusal) and re.search(self.refusal, refusal) is not None
 
 
-class KnownFailure(_Data):
+class KnownFailure(Data):
     """An expectation: this feature fails in these modes, for this cause."""
 
     feature: str
@@ -277,8 +164,8 @@ class KnownFailure(_Data):
 Named = TypeVar("Named", Feature, ModeClaims, Cause, HostAccess)
 
 
-class Contract(_Data):
-    """Everything that the documentation claims."""
+class Contract(Data):
+    """All documented claims."""
 
     schema_: Literal[1] = Field(alias="schema")
     image: ImageClaims
@@ -286,12 +173,12 @@ class Contract(_Data):
     volumes: tuple[Volume, ...]
     features: tuple[Feature, ...]
     unpromised: tuple[Feature, ...] = ()
-    """Features that suites ask about, and this image does not promise."""
+    """Features that suites test and this image does not promise."""
     exposures: tuple[Exposure, ...]
     switches: tuple[Switch, ...] = ()
     powers: tuple[HostAccess, ...] = ()
     dangers: tuple[str, ...] = ()
-    """Exposures that one would rather do without, the worst first; a search for less tries them in this order."""
+    """Exposures, the most dangerous first; a search for privileges tries to remove them in this order."""
     modes: tuple[ModeClaims, ...]
     causes: tuple[Cause, ...] = ()
     known_failures: tuple[KnownFailure, ...] = Field(default=(), alias="known-failures")
@@ -331,7 +218,7 @@ class Contract(_Data):
 
     @property
     def searched(self) -> tuple[Feature, ...]:
-        """Return the features that a search for privileges asks."""
+        """Return the features that a search for privileges tests."""
         return tuple(one for one in self.features if one.searched and not one.pending)
 
     def feature(self, feature_id: str) -> Feature:
@@ -355,7 +242,7 @@ class Contract(_Data):
         return tuple(self._exposure_by_id[exposure_id] for exposure_id in mode.exposures)
 
     def known_failure(self, feature: str, mode: str, check: str) -> KnownFailure | None:
-        """Return the expectation that this check of the feature fails in the mode, if there is one."""
+        """Return the known failure of a check in a mode, if there is one."""
         names = {check, check.partition("[")[0]}
         for failure in self.known_failures:
             if (
@@ -367,16 +254,16 @@ class Contract(_Data):
         return None
 
     def foreseen(self, mode: str) -> frozenset[str]:
-        """Return what the image has to name at its start in a mode, by what is known to fail there."""
+        """Return the exposures that the image must name at its start in a mode, from the mode's known failures."""
         causes = {one.cause for one in self.known_failures if mode in one.modes}
         return frozenset(one.foreseen for one in self.causes if one.id in causes and one.foreseen)
 
     def recognise(self, text: str, security: str) -> Cause | None:
-        """Return the first cause that is visible in an error's text.
+        """Return the first cause that an error's text shows.
 
         Args:
-            text: the error's.
-            security: what the engine of the host confines containers with, as records say it.
+            text: the error's text.
+            security: the host engine's security options, in one line, as in records.
         """
         return next((one for one in self.causes if one.confined_by in security and one.explains(text)), None)
 
@@ -405,20 +292,20 @@ def _read(path: Path) -> dict[str, Any]:
             "run it in a checkout of the project, where contract.toml is, or name one: pytest --contract=FILE",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ContractError(f"{path.name} is not TOML: {error}") from error
+        raise ContractError(f"{path.name} is not TOML: {error}", "correct the file") from error
 
 
 def _promised(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a contract's data with the features that are promised apart from the others.
+    """Return a contract's data with promised and other features separated.
 
     Raises:
-        ContractError: a feature is promised that does not exist.
+        ContractError: a promised feature does not exist.
     """
     promises = data.pop("promises")
     known = {feature["id"]: feature for feature in data["features"]}
     for one in promises:
         if one not in known:
-            raise ContractError(f"no feature is called {one!r}", f"promise some of: {', '.join(known)}")
+            raise ContractError(f"no feature is called {one!r}", f"choose from: {', '.join(known)}")
     return data | {
         "features": [feature for feature in known.values() if feature["id"] in promises],
         "unpromised": [feature for feature in known.values() if feature["id"] not in promises],
@@ -427,13 +314,13 @@ def _promised(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(path: Path = paths.CONTRACT) -> Contract:
-    """Read and check a contract.
+    """Load and validate a contract.
 
-    One that says ``extends = true`` is for another image: what it does not say is as in the project's own, and its
-    ``promises`` names the features that are asked.
+    A contract with ``extends = true`` is for another image: missing keys come from the project's own contract, and
+    ``promises`` names the features to test.
 
     Raises:
-        ContractError: the file cannot be read, is no TOML, or names something that does not exist.
+        ContractError: the file cannot be read, is not TOML, or refers to something that does not exist.
     """
     data = _read(path)
     try:

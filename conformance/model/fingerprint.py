@@ -1,20 +1,20 @@
-"""The facts that tell one host from another, read from its engine."""
+"""The facts that distinguish hosts, read from the engine."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class HostFingerprint:
-    """What makes a host different from another one, as far as the image is concerned."""
+    """The facts of a host that can matter to the image."""
 
     kernel: str
     cgroup_version: int
-    """0 where the engine does not say."""
+    """0 if the engine does not report it."""
     security: tuple[str, ...]
-    """What the engine confines containers with: ``apparmor``, ``seccomp``, ``selinux``, ``rootless`` and so on."""
+    """The engine's security options: ``apparmor``, ``seccomp``, ``selinux``, ``rootless`` and so on."""
     engine: str
     os: str
     arch: str
     cpu: str
-    """The CPU's model name, empty if it could not be asked."""
+    """The CPU's model name; empty if unknown."""
     cpus: int

@@ -1,28 +1,23 @@
-"""Modes: a named set of exposures, rendered as an engine call, a ``docker run`` line and a Compose file.
+"""Modes: named sets of exposures, and their rendering as an engine call.
 
-All three renderings are made from the one :class:`Mode`, so that what a reader copies from the README is what
-was judged.
+:mod:`conformance.model.commands` renders the same :class:`Mode` as a ``docker run`` command and as a Compose file, so
+that users start the container that the tests judged.
 """
 
 import itertools
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from conformance.errors import ContractError
-from conformance.model.contract import (
+from conformance.model.contract import Contract, ImageClaims, ModeClaims
+from conformance.model.exposure import (
     UNCONFINED,
     Capability,
     CgroupNamespace,
-    Contract,
     Device,
     DeviceRule,
     Exposure,
-    ImageClaims,
-    ModeClaims,
     Mount,
     Network,
     Privileged,
@@ -32,41 +27,27 @@ from conformance.model.contract import (
 )
 
 STOP_TIMEOUT = 60
-"""Seconds that the engine waits after SIGTERM; longer than the image gives its guests to shut down."""
-
-RESTART = "unless-stopped"
-"""When the engine starts a user's container again: after its end and after a reboot, but not after ``docker stop``."""
+"""Seconds between SIGTERM and SIGKILL; longer than the image's limit for guests to shut down."""
 
 DEFAULT_CAPABILITIES = frozenset(
     "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP"
     " SETUID SYS_CHROOT".split()
 )
-"""What Docker grants without being asked (Docker's documentation, "Runtime privilege and Linux capabilities")."""
+"""Docker's default capabilities (Docker's documentation, "Runtime privilege and Linux capabilities")."""
 
 SYSTEM_PATHS = "systempaths=unconfined"
-"""Only Docker's command line knows this option; the API is told by empty lists of masked and read-only paths."""
+"""An option of Docker's command line only; the API takes empty lists of masked and read-only paths instead."""
 
 MODULES = {"apparmor": "AppArmor", "selinux": "SELinux"}
-"""Security modules of which a kernel has one at most, by the engine's names for them."""
+"""Security modules by the engine's names for them; a kernel has at most one of them."""
 
 OBEYED = {"apparmor": "apparmor=", "selinux": "label="}
-"""How the security options begin that only one module obeys."""
+"""The prefix of each module's security options."""
 
 UNLABELLED = "label=disable"
 
 RULE = "c {major}:* rwm"
 """A rule for all character devices of a driver (the kernel's documentation, "Device Whitelist Controller")."""
-
-BINDING = (
-    "PCI=${PCI:?the address of a spare PCI device, as lspci -D has it}",
-    "modprobe vfio-pci",
-    'echo vfio-pci >"/sys/bus/pci/devices/$PCI/driver_override"',
-    '[ ! -e "/sys/bus/pci/devices/$PCI/driver" ] || echo "$PCI" >"/sys/bus/pci/devices/$PCI/driver/unbind"',
-    'echo "$PCI" >/sys/bus/pci/drivers_probe',
-    'VFIO_GROUP=$(basename "$(readlink "/sys/bus/pci/devices/$PCI/iommu_group")")',
-)
-"""What gives a PCI device to vfio-pci, in a shell of root's, and names its IOMMU group (the kernel's documentation,
-"VFIO" and sysfs-bus-pci)."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +57,15 @@ class Mode:
     Attributes:
         id: the mode's name in the contract.
         summary: one sentence for tables and help.
-        exposures: what the container is given, in the contract's order.
-        image: how the image is started and reached.
-        permissions: the documented permission mode of each exposed path, as the path is in the container.
-        default_capabilities: whether there is what the engine gives without being asked, beside what is exposed.
+        exposures: the container's exposures, in the contract's order.
+        image: how the image starts and how clients reach it.
+        permissions: the documented permission mode of each exposed path, by the path in the container.
+        default_capabilities: whether the container has Docker's default capabilities, beside the exposed ones.
         environment: variables that the image needs in this mode.
-        volumes: container path by volume name; what the rendered commands keep between containers.
-        majors: the numbers of the drivers for which there is a rule, as they are on the engine's host; only the
-            engine's call takes them: a rendered command looks them up where it is run.
-        groups: the nodes of the IOMMU groups of PCI devices that are bound to vfio-pci on the engine's host; the same.
+        volumes: container path by volume name, for the rendered commands.
+        majors: device numbers of the drivers with a rule, on the engine's host, for the engine call; a rendered command
+            looks them up when it runs.
+        groups: device nodes of the IOMMU groups bound to vfio-pci on the engine's host, for the engine call only.
     """
 
     id: str
@@ -105,32 +86,32 @@ class Mode:
 
     @property
     def capabilities(self) -> list[str]:
-        """Return the capabilities that are asked for by name."""
+        """Return the capabilities that the mode names."""
         return [exposure.id for exposure in self.exposures if isinstance(exposure, Capability)]
 
     @property
     def granted(self) -> frozenset[str]:
-        """Return all capabilities that a container has, but for ``--privileged``."""
+        """Return all capabilities of a container; does not apply to ``--privileged``."""
         return frozenset(self.capabilities) | (DEFAULT_CAPABILITIES if self.default_capabilities else frozenset())
 
     @property
     def devices(self) -> list[str]:
-        """Return the paths of exposed devices, but for those that are looked up."""
+        """Return the paths of exposed devices, without those of IOMMU groups."""
         return [exposure.path for exposure in self.exposures if isinstance(exposure, Device)]
 
     @property
     def vfio(self) -> bool:
-        """Say whether PCI devices are exposed that are bound to vfio-pci beforehand."""
+        """Return whether PCI devices that the host binds to vfio-pci are exposed."""
         return any(isinstance(exposure, VfioGroup) for exposure in self.exposures)
 
     @property
     def unlimited(self) -> list[str]:
-        """Return the names of the limits that are lifted."""
+        """Return the names of the removed resource limits."""
         return [exposure.name for exposure in self.exposures if isinstance(exposure, Ulimit)]
 
     @property
     def drivers(self) -> list[str]:
-        """Return the drivers whose devices may be made and opened."""
+        """Return the drivers whose devices the container may create and open."""
         return [exposure.driver for exposure in self.exposures if isinstance(exposure, DeviceRule)]
 
     @property
@@ -155,12 +136,12 @@ class Mode:
 
     @property
     def unmasked(self) -> bool:
-        """Say whether no path under /proc and /sys is masked or read-only."""
+        """Return whether no path under /proc and /sys is masked or read-only."""
         return self.privileged or SYSTEM_PATHS in self.security_options
 
     @property
     def privileged(self) -> bool:
-        """Say whether this is ``--privileged``."""
+        """Return whether this is ``--privileged``."""
         return any(isinstance(exposure, Privileged) for exposure in self.exposures)
 
     @property
@@ -170,28 +151,28 @@ class Mode:
 
     @property
     def host_network(self) -> bool:
-        """Say whether the container is in its host's network."""
+        """Return whether the container is in its host's network."""
         return any(isinstance(exposure, Network) for exposure in self.exposures)
 
     @property
     def hosts_devices(self) -> bool:
-        """Say whether /dev is the host's own, to which the host adds nodes while the container runs."""
+        """Return whether /dev is the host's own, so that new devices appear in the container."""
         return any(mount.target == "/dev" for mount in self.mounts)
 
     @property
     def restarts(self) -> bool:
-        """Say whether the engine may start a user's container again by itself.
+        """Return whether the engine may restart a user's container.
 
-        The numbers that a rendered command looks up may be those of other devices after a reboot.
+        It may not if the command looks up device numbers: after a reboot they may belong to other devices.
         """
         return not self.drivers and not self.vfio
 
     def exposes(self, path: str) -> bool:
-        """Say whether a device is exposed, by itself or by ``--privileged``."""
+        """Return whether a device is exposed, by its path or by ``--privileged``."""
         return self.privileged or path in self.devices
 
     def as_json(self) -> dict[str, Any]:
-        """Return what programs may want to know of it."""
+        """Return the mode as data for JSON."""
         return {
             "id": self.id,
             "summary": self.summary,
@@ -213,18 +194,18 @@ class Mode:
     ) -> dict[str, Any]:
         """Render the container as a body for the engine's ``POST /containers/create``.
 
-        The engine never starts it again by itself: a crash has to be seen.
+        The engine never restarts it, so that a crash is visible.
 
         Args:
             image: the image's tag or id.
             environment: variables beside the mode's own.
-            volumes: container path by volume name; none are kept unless given.
+            volumes: container path by volume name; anonymous volumes by default.
             labels: the container's labels.
-            network: the bridge network to be on; without effect in the host's network.
-            host_port: where the API is published on the loopback address; 0 lets the engine choose,
-                None takes the same number as inside.
+            network: the bridge network; no effect in the host's network.
+            host_port: the published port on the loopback address; 0 lets the engine choose, None is the port in the
+                container.
             port: the API's port in the container, if not the contract's.
-            health_seconds: between two runs of the image's health check; the image's own interval by default.
+            health_seconds: interval of the image's health check; the image's own by default.
 
         Raises:
             KeyError: the number of a driver is not in :attr:`majors`.
@@ -254,7 +235,7 @@ class Mode:
                 f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(published) if published else ""}]
             }
         command = {"Cmd": list(self.image.command)} if self.image.command else {}
-        # What is not said of the health check stays the image's (moby, runconfig's merge of both).
+        # Other settings of the health check stay the image's own (moby's runconfig merges both).
         health = {"Healthcheck": {"Interval": int(health_seconds * 1e9)}} if health_seconds else {}
         return {
             "Image": image,
@@ -267,111 +248,25 @@ class Mode:
             "HostConfig": host_config,
         }
 
-    def script(self, image: str) -> str:
-        """Render the container as what is typed into a shell: a ``docker run`` command, and what comes before it."""
-        before = [f"grep -qw {driver} /proc/devices || modprobe {driver}" for driver in self.drivers]
-        before += BINDING if self.vfio else ()
-        before += [f"apparmor_parser --replace image/apparmor/{self.profile}"] if self.profile else []
-        return "\n".join([*before, shell(self.docker_run(image))])
-
-    def docker_run(self, image: str, name: str = "libvirt", *, restart: bool = True) -> list[str]:
-        """Render the container as the words of a ``docker run`` command, for :func:`shell`.
-
-        Args:
-            image: the image's tag or id.
-            name: the container's name.
-            restart: whether the engine starts it again by itself, if the mode allows that; no, to see it fail.
-        """
-        words = ["docker", "run", "--detach", f"--name={name}", f"--stop-timeout={STOP_TIMEOUT}"]
-        if restart and self.restarts:
-            words.append(f"--restart={RESTART}")
-        if self.privileged:
-            words.append("--privileged")
-        words += [f"--device={path}" for path in self.devices]
-        words += ["--device=/dev/vfio/${VFIO_GROUP:?}"] if self.vfio else []
-        words += [f"--device-cgroup-rule={RULE.format(major=_looked_up(driver))}" for driver in self.drivers]
-        words += [f"--ulimit={limit}=-1" for limit in self.unlimited]
-        words += [f"--volume={mount.source}:{mount.target}:{mount.access}" for mount in self.mounts]
-        if not self.default_capabilities:
-            words.append("--cap-drop=ALL")
-        words += [f"--cap-add={capability}" for capability in self.capabilities]
-        words += [f"--security-opt={option}" for option in self.security_options]
-        if self.cgroup_namespace:
-            words.append(f"--cgroupns={self.cgroup_namespace}")
-        if self.host_network:
-            words.append("--network=host")
-        else:
-            words.append(f"--publish=127.0.0.1:{self.port}:{self.port}")
-        words += [f"--env={key}={value}" for key, value in self.environment.items()]
-        words += [f"--volume={volume}:{path}" for volume, path in self.volumes.items()]
-        return [*words, image, *self.image.command]
-
-    def compose(self, image: str, name: str = "libvirt") -> str:
-        """Render the container as a Compose file; what is looked up is a variable, for which Compose asks by name."""
-        groups = ["/dev/vfio/${VFIO_GROUP:?the IOMMU group of the PCI device}"] if self.vfio else []
-        service: dict[str, Any] = {
-            "image": image,
-            "command": list(self.image.command),
-            "container_name": name,
-            "stop_grace_period": f"{STOP_TIMEOUT}s",
-            "restart": RESTART if self.restarts else None,
-            "privileged": self.privileged or None,
-            "devices": [f"{path}:{path}" for path in (*self.devices, *groups)],
-            "device_cgroup_rules": [
-                RULE.format(major=f"${{{driver.upper()}_MAJOR:?the number of {driver} in /proc/devices}}")
-                for driver in self.drivers
-            ],
-            "ulimits": dict.fromkeys(self.unlimited, -1),
-            "cap_drop": None if self.default_capabilities else ["ALL"],
-            "cap_add": self.capabilities,
-            "security_opt": self.security_options,
-            "cgroup": self.cgroup_namespace or None,
-            "network_mode": "host" if self.host_network else None,
-            "ports": [] if self.host_network else [f"127.0.0.1:{self.port}:{self.port}"],
-            "environment": dict(self.environment),
-            "volumes": [f"{mount.source}:{mount.target}:{mount.access}" for mount in self.mounts]
-            + [f"{volume}:{path}" for volume, path in self.volumes.items()],
-        }
-        document: dict[str, Any] = {"services": {name: {key: value for key, value in service.items() if value}}}
-        if self.volumes:
-            document["volumes"] = {volume: {"name": volume} for volume in self.volumes}
-        return yaml.safe_dump(document, sort_keys=False, width=200)
-
-
-def shell(words: list[str]) -> str:
-    """Join a command's words for a README: quoted for a shell, but for what it is to look up; an option a line."""
-    options = list(itertools.takewhile(lambda word: word.startswith("--"), words[2:]))
-    image = words[2 + len(options) :]
-    return " \\\n  ".join([" ".join(words[:2]), *map(_quoted, options), shlex.join(image)])
-
-
-def _looked_up(driver: str) -> str:
-    """Return what a shell replaces by a driver's number."""
-    return f"$(awk '$2 == \"{driver}\" {{ print $1 }}' /proc/devices)"
-
-
-def _quoted(word: str) -> str:
-    return f'"{word}"' if "$" in word else shlex.quote(word)
-
 
 def from_contract(contract: Contract, mode_id: str, without: Iterable[str] = ()) -> Mode:
-    """Make a mode of the contract, with less than it has if that is wanted.
+    """Return a mode of the contract, optionally without some of its parts.
 
     Args:
-        contract: where it is defined.
+        contract: the contract that defines it.
         mode_id: the mode's id.
-        without: ids of what is taken away: exposures, capabilities that the engine gives without being asked,
-            and what the image does unless a switch tells it not to.
+        without: ids of the parts to remove: exposures, default capabilities, and functions of the image that a switch
+            turns off.
 
     Raises:
-        ContractError: the contract has no such mode, or the mode has nothing of that id.
+        ContractError: the contract has no such mode, or the mode has no such part.
     """
     claims = contract.mode(mode_id)
     there, gone = removable(contract, claims), list(dict.fromkeys(without))
     for one in gone:
         if one not in there:
             raise ContractError(f"mode {mode_id} has no {one!r}", f"choose one of: {', '.join(there)}")
-    # Without one of them, the others have to be named.
+    # To remove one default capability, drop all and name the others.
     named = claims.default_capabilities and bool(DEFAULT_CAPABILITIES & {*gone})
     wanted = {*claims.exposures, *(DEFAULT_CAPABILITIES if named else ())} - {*gone}
     exposures = tuple(one for one in contract.exposures if one.id in wanted)
@@ -392,13 +287,13 @@ def from_contract(contract: Contract, mode_id: str, without: Iterable[str] = ())
 
 
 def without_module(contract: Contract, one: Mode, module: str) -> str:
-    """Return the id of the mode that another one is where a security module is missing; empty where that is no other.
+    """Return the id of the mode that equals another mode on hosts without a security module; empty if none does.
 
-    The first one in the contract's order stands for all that are then the same.
+    If several modes are equal, the result is the first in the contract's order.
 
     Args:
-        contract: for the modes.
-        one: the other one.
+        contract: the contract, for its modes.
+        one: the mode.
         module: one of :data:`MODULES`.
     """
 
@@ -420,12 +315,12 @@ def without_module(contract: Contract, one: Mode, module: str) -> str:
 
 
 def needs_module(contract: Contract, one: Mode) -> bool:
-    """Say whether a mode is another one wherever some security module is missing."""
+    """Return whether a mode equals another mode on hosts without some security module."""
     return any(without_module(contract, one, module) for module in MODULES)
 
 
 def removable(contract: Contract, claims: ModeClaims) -> tuple[str, ...]:
-    """Return the ids of all that can be taken away from a mode, in the contract's order."""
+    """Return the ids of all parts that can be removed from a mode, in the contract's order."""
     wanted = {*claims.exposures, *(DEFAULT_CAPABILITIES if claims.default_capabilities else ())}
     return (
         *(one.id for one in contract.exposures if one.id in wanted),
@@ -435,7 +330,7 @@ def removable(contract: Contract, claims: ModeClaims) -> tuple[str, ...]:
 
 def _permissions(contract: Contract, exposures: Iterable[Exposure]) -> dict[str, str]:
     if any(isinstance(exposure, Privileged) for exposure in exposures):
-        # Nothing has to be named, and everything is there, in its own place.
+        # --privileged exposes every documented path at its place on the host.
         documented = (one for one in contract.exposures if one.documented != "undocumented")
         paths = [(one.path if isinstance(one, Device) else one.source, one) for one in _paths(documented)]
     else:

@@ -1,4 +1,4 @@
-"""Records: one JSON line for each verdict, written as it falls."""
+"""Records: one JSON line for each verdict, written at once."""
 
 import fcntl
 import os
@@ -14,44 +14,44 @@ from conformance.errors import HarnessError
 from conformance.model.verdict import Verdict
 
 HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-"""What records may call a host: it is part of their file's name."""
+"""Valid host names; they are part of a record file's name."""
 
 RUN_ID = r"^[A-Za-z0-9-]+$"
-"""What records may call a run: that, too."""
+"""Valid run ids; they are part of a record file's name."""
 
 Identity = tuple[str, ...]
-"""What tells two hosts apart."""
+"""The facts that distinguish two hosts."""
 
 
 class Data(BaseModel):
-    """What records are made of."""
+    """The base of all parts of records."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Host(Data):
-    """Where the engine ran."""
+    """The engine's host."""
 
     name: str = Field(pattern=HOST_NAME)
     fingerprint: dict[str, str | int]
 
     @property
     def identity(self) -> Identity:
-        """Return what tells this host from others: its name and its machine.
+        """Return the facts that identify this host: its name and its machine.
 
-        A name that was made from the engine is another machine's as well. What an upgrade changes, such as the
-        kernel, is the same host's history.
+        Default names come from the engine, so several machines can share one. Facts that upgrades change, such as the
+        kernel, are not part of the identity.
         """
         return (self.name, *(str(self.fingerprint.get(fact, "")) for fact in ("arch", "cpu", "cpus")))
 
     @property
     def security(self) -> str:
-        """Return the security options of its engine, such as AppArmor, in a line."""
+        """Return its engine's security options, such as AppArmor, in one line."""
         return str(self.fingerprint.get("security", ""))
 
 
 def names(hosts: Iterable[Host]) -> dict[Identity, str]:
-    """Return what to call each host: its name; its machine as well, where another one has the same name."""
+    """Return each host's name; with its machine's facts if several hosts share the name."""
     known = {one.identity: one for one in hosts}
     shared = Counter(one.name for one in known.values())
     return {identity: _described(one) if shared[one.name] > 1 else one.name for identity, one in known.items()}
@@ -63,14 +63,14 @@ def _described(host: Host) -> str:
 
 
 class Image(Data):
-    """What was judged.
+    """The image under test.
 
     Attributes:
-        tag: its name.
-        id: the engine's name of it; another one for each build, also of the same folder.
-        base: what it was built on, and where that came from.
-        versions: of libvirt and QEMU.
-        source: hash of the folder and the build parameters that it was built from; empty where that is not known.
+        tag: its tag.
+        id: its id on the engine; every build has another one.
+        base: its base image, and the source of that.
+        versions: the versions of libvirt and QEMU.
+        source: hash of its source folder and build parameters; empty if unknown.
     """
 
     tag: str
@@ -81,19 +81,19 @@ class Image(Data):
 
     @property
     def identity(self) -> str:
-        """Return what is the same for images that have to behave alike: their source and versions, else their id."""
+        """Return a value that is equal for equivalent images: source and versions, else the id."""
         return f"{self.source} {sorted(self.versions.items())}" if self.source else self.id
 
 
 class Dated(Data):
-    """What every kind of record says.
+    """The fields of every kind of record.
 
     Attributes:
-        run: which run; its id sorts by time.
-        time: when it was written.
-        host: where the engine ran.
-        image: what was judged.
-        mode: in which mode.
+        run: the run's id; ids sort by time.
+        time: the time of writing.
+        host: the engine's host.
+        image: the image under test.
+        mode: the mode's id.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -111,14 +111,13 @@ class Record(Dated):
     """One verdict.
 
     Attributes:
-        asked: digest of all that asked: contract, suite, harness and media; empty where it is not known.
-        checks: names of all checks that the feature has in this mode, so that a reader can tell a whole
-            answer from a part of it.
-        cause: id of a cause in the contract, where one was recognised.
-        reason: why it is not simply *works*, in one line.
-        accel: how the guests ran; none where no guest was needed.
-        seconds: how long the check took.
-        evidence: what was seen.
+        asked: digest of contract, suite, harness and media; empty if unknown.
+        checks: names of all checks of the feature in this mode, so that incomplete runs are recognised.
+        cause: id of the recognised cause in the contract, if any.
+        reason: why the verdict is not *works*, in one line.
+        accel: the guests' accelerator; None if there was no guest.
+        seconds: the check's duration.
+        evidence: the observations.
     """
 
     feature: str
@@ -133,37 +132,37 @@ class Record(Dated):
     evidence: dict[str, Any] = Field(default_factory=dict)
 
     def asks_the_same_as(self, other: "Record") -> bool:
-        """Say whether this and another record of its cell have to agree: same host, same image, same question."""
+        """Return whether another record of its cell should agree: same check, host, image, tests and accelerator."""
         return (
             self.check == other.check
             and self.host == other.host
             and self.image.id == other.image.id
             and (self.run == other.run or self.asked == other.asked != "")
-            # A guest that did not start ran in no way; asked of KVM and asked of emulation are two questions.
+            # A guest that did not start has no accelerator. KVM and emulation may have different verdicts.
             and (self.accel == other.accel or None in (self.accel, other.accel))
         )
 
 
 def file_name(host: str, run: str) -> str:
-    """Return how the file of a run on a host is called."""
+    """Return the name of the file for a run on a host."""
     return f"{host}-{run}.jsonl"
 
 
 def line(record: BaseModel) -> str:
-    """Return a record as a file has it."""
+    """Return a record as a line of its file."""
     return record.model_dump_json(by_alias=True) + "\n"
 
 
 class Recorder:
-    """Appends records to a run's own file, each of them whole and on disk before the next check starts.
+    """Appends records to a run's own file; each is complete and on disk before the next check starts.
 
     Args:
-        folder: where the records are kept, for example ``results/``.
-        host: the host's name, part of the file's name.
-        run: the run's id, part of the file's name.
+        folder: the folder of records, for example ``results/``.
+        host: the host's name, for the file's name.
+        run: the run's id, for the file's name.
 
     Attributes:
-        records: what was appended by this process; others may write to the same file.
+        records: the records of this process; others may append to the same file.
     """
 
     def __init__(self, folder: Path, host: str, run: str) -> None:
@@ -175,24 +174,24 @@ class Recorder:
         """Write one record.
 
         Raises:
-            HarnessError: it cannot be written; nothing of it is left in the file, and the error carries it.
+            HarnessError: the record cannot be written; the file is unchanged, and the error contains the record.
         """
         self.records.append(record)
         append(self.path, record)
 
 
 def append(path: Path, record: BaseModel) -> None:
-    """Write one record to the end of a file, whole and on disk; other processes may do so at the same time.
+    """Append one complete record to a file and sync it to disk; other processes may append at the same time.
 
     Raises:
-        HarnessError: it cannot be written; nothing of it is left in the file, and the error carries it.
+        HarnessError: the record cannot be written; the file is unchanged, and the error contains the record.
     """
     written = line(record)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Unbuffered: what a buffer still holds after an error would be written at the end all the same.
+        # Unbuffered: a buffer would be flushed on closing, even after an error.
         with path.open("ab", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # else another's record could be cut off with half of this one
+            fcntl.flock(file, fcntl.LOCK_EX)  # else truncating half of this record could remove another one
             whole = file.seek(0, os.SEEK_END)
             try:
                 rest = written.encode()
@@ -200,14 +199,14 @@ def append(path: Path, record: BaseModel) -> None:
                     rest = rest[file.write(rest) :]
                 os.fsync(file.fileno())
             except BaseException as error:
-                # Half a line would make the whole file unreadable; a whole one is kept on ctrl-C.
+                # Half a line would make the file unreadable; on ctrl-C a complete line stays.
                 if isinstance(error, OSError) or not _ends_a_line(path):
                     os.ftruncate(file.fileno(), whole)
                 raise
     except OSError as error:
         raise HarnessError(
-            f"cannot write the record to {path}: {error.strerror}; it was: {written.strip()}",
-            "make room or give another folder with --results, and run again",
+            f"cannot write the record to {path}: {error.strerror}; the record: {written.strip()}",
+            "free disk space or name another folder with --results, and run it again",
         ) from error
 
 
@@ -216,7 +215,7 @@ def _ends_a_line(path: Path) -> bool:
 
 
 def read(place: Path) -> Iterator[Record]:
-    """Read all records of a folder or one file, oldest run first; raises what :func:`read_all` raises."""
+    """Read all records of a folder or file, oldest run first; raises HarnessError as :func:`read_all` does."""
     yield from read_all(place, Record)
 
 
@@ -235,10 +234,10 @@ def read_file(file: Path, kind: type[Kind]) -> Iterator[Kind]:
     """Read the records of one file; raises HarnessError as :func:`read_all` does."""
     try:
         with file.open(encoding="utf-8") as opened:
-            fcntl.flock(opened, fcntl.LOCK_SH)  # a run that goes on may be writing a line
+            fcntl.flock(opened, fcntl.LOCK_SH)  # a run may be appending a line
             lines = opened.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"cannot read {file}: {error}", "name a file of records, which runs write") from error
+        raise HarnessError(f"cannot read {file}: {error}", "name a file of records that a run wrote") from error
     for number, text in enumerate(lines, start=1):
         try:
             yield kind.model_validate_json(text)
@@ -247,5 +246,5 @@ def read_file(file: Path, kind: type[Kind]) -> Iterator[Kind]:
             where = ".".join(str(part) for part in first["loc"])
             raise HarnessError(
                 f"{file.name}:{number} is not a record: {where}: {first['msg']}",
-                "mend or remove the line; records are written by runs only",
+                "remove the line, or restore the file as the run wrote it",
             ) from error

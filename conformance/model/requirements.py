@@ -1,4 +1,4 @@
-"""What a session is required to have decided: a runner that lost what it promises must not be green."""
+"""Required verdicts: a runner that lost an ability, such as KVM, must not report success."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from conformance.model.record import Record
 from conformance.model.verdict import Verdict
 
 ABILITIES = ("apparmor", "selinux", "seccomp", "cgroup1", "cgroup2")
-"""What a host can be required to have beside what is asked of the image; its engine tells."""
+"""Abilities of a host that can be required; its engine reports them."""
 
 
 @dataclass(frozen=True)
 class Required:
-    """What has to be there, each a name of the contract or one of :data:`ABILITIES`.
+    """The requirements of a session, names of the contract or of :data:`ABILITIES`.
 
     Attributes:
-        features: each has to be decided in every mode that is asked.
-        modes: in each at least one feature has to be decided.
-        abilities: the host has to have each.
+        features: features that need a verdict in every chosen mode.
+        modes: modes in which at least one feature needs a verdict.
+        abilities: abilities that the host needs.
     """
 
     features: tuple[Feature, ...] = ()
@@ -30,10 +30,10 @@ class Required:
 
 
 def parse(contract: Contract, names: Iterable[str]) -> Required:
-    """Tell names apart: features by their id or marker, modes, abilities of the host.
+    """Return the requirements for names of features (id or marker), modes and abilities.
 
     Raises:
-        ContractError: nothing is called so; lists what is.
+        ContractError: a name is unknown; the error lists the known ones.
     """
     features = {name: feature for feature in contract.features for name in (feature.id, feature.marker)}
     modes = {claims.id for claims in contract.modes}
@@ -41,7 +41,7 @@ def parse(contract: Contract, names: Iterable[str]) -> Required:
     for name in wanted:
         if name not in features and name not in modes and name not in ABILITIES:
             known = [*(feature.marker for feature in contract.features), *sorted(modes), *ABILITIES]
-            raise ContractError(f"nothing that can be required is called {name!r}", f"choose of: {', '.join(known)}")
+            raise ContractError(f"--require does not know {name!r}", f"choose one of: {', '.join(known)}")
     return Required(
         features=tuple(dict.fromkeys(features[name] for name in wanted if name in features)),
         modes=tuple(name for name in wanted if name in modes),
@@ -57,14 +57,14 @@ def missing(
     asked: Sequence[str],
     fingerprint: HostFingerprint,
 ) -> list[str]:
-    """Return one line for each thing that was required and is not there.
+    """Return one line for each requirement that is not met.
 
     Args:
-        required: what has to be there.
-        contract: what records are read by.
-        records: of this session.
-        asked: the modes that were chosen.
-        fingerprint: of the host.
+        required: the requirements.
+        contract: the contract, for features and causes.
+        records: the session's records.
+        asked: the chosen modes.
+        fingerprint: the host's facts.
     """
     hosts = matrix.build(contract, records)
     cells = hosts[0].cells if hosts else {}
@@ -81,7 +81,7 @@ def missing(
             if not any(_decided(cell) for (_, where), cell in cells.items() if where == mode)
         ),
         *(
-            f"{ability}: the host's engine does not have it"
+            f"{ability}: the host's engine does not report it"
             for ability in required.abilities
             if ability not in _abilities(fingerprint)
         ),
@@ -98,14 +98,14 @@ def _decided(cell: matrix.Cell | None) -> bool:
 
 def _why(cell: matrix.Cell | None, feature: Feature) -> str:
     if cell is None:
-        return f"{_said(Verdict.NOT_RUN)}: {feature.unasked or 'it was not asked'}"
-    return f"{_said(cell.verdict)}: {'; '.join(cell.reasons)}"
+        return f"{_verdict_text(Verdict.NOT_RUN)}: {feature.unasked or 'it was not selected'}"
+    return f"{_verdict_text(cell.verdict)}: {'; '.join(cell.reasons)}"
 
 
 def _why_mode(cells: Sequence[matrix.Cell]) -> str:
-    reasons = dict.fromkeys(f"{_said(cell.verdict)}: {'; '.join(cell.reasons)}" for cell in cells)
-    return "; ".join(reasons) or "nothing was asked in it"
+    reasons = dict.fromkeys(f"{_verdict_text(cell.verdict)}: {'; '.join(cell.reasons)}" for cell in cells)
+    return "; ".join(reasons) or "no feature was selected in it"
 
 
-def _said(verdict: Verdict) -> str:
+def _verdict_text(verdict: Verdict) -> str:
     return str(verdict).replace("-", " ")

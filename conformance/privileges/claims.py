@@ -5,16 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from conformance.errors import HarnessError
-from conformance.model.contract import (
-    Capability,
-    CgroupNamespace,
-    Contract,
-    Device,
-    Exposure,
-    Mount,
-    SecurityOption,
-    Switch,
-)
+from conformance.model.contract import Contract, Switch
+from conformance.model.exposure import Capability, CgroupNamespace, Device, Exposure, Mount, SecurityOption
 from conformance.model.record import Host, Identity, Image
 from conformance.privileges import configuration
 from conformance.privileges.configuration import Answer, Configuration

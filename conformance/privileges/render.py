@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from conformance.model import mode
-from conformance.model.contract import Contract, Exposure, Switch
+from conformance.model import commands, mode
+from conformance.model.contract import Contract, Switch
+from conformance.model.exposure import Exposure
 from conformance.model.record import names
 from conformance.privileges.claims import Holds, Measured, Part, things
 from conformance.privileges.configuration import LEAST, Answer
@@ -207,9 +208,9 @@ def recommended(contract: Contract, less: str = LEAST, more: str = "unprivileged
     gone = [one for one in greater.exposures if one not in lesser.exposures]
     dropped = sorted(greater.granted - lesser.granted - {one.id for one in gone})
     lines = [
-        f"```sh\n{mode.shell(lesser.docker_run(IMAGE))}\n```",
+        f"```sh\n{commands.shell(commands.docker_run(lesser, IMAGE))}\n```",
         "As a Compose file:",
-        f"```yaml\n{lesser.compose(IMAGE)}```",
+        f"```yaml\n{commands.compose(lesser, IMAGE)}```",
         f"What `{more}` gives a container, and `{less}` does not:",
         "\n".join(
             [

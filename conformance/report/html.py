@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from conformance.model import mode
+from conformance.model import commands, mode
 from conformance.model.contract import Contract, Feature, ModeClaims
 from conformance.model.matrix import Cell, HostMatrix, build
 from conformance.model.record import Record, names
@@ -273,7 +273,9 @@ def _place(
         style="flaky" if cell.flaky else cell.verdict,
         reasons=reasons,
         changed=(feature.id, claims.id) in touched,
-        command=mode.shell(mode.from_contract(contract, claims.id).docker_run(host.image.tag, restart=False)),
+        command=commands.shell(
+            commands.docker_run(mode.from_contract(contract, claims.id), host.image.tag, restart=False)
+        ),
         checks=checks,
         others=others,
         history=history[:HISTORY],

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from conformance.errors import HarnessError
+from conformance.model import commands as mode_commands
 from conformance.model import matrix, mode
-from conformance.model.contract import (
+from conformance.model.contract import Contract
+from conformance.model.exposure import (
     Capability,
     CgroupNamespace,
-    Contract,
     Device,
     DeviceRule,
     Exposure,
@@ -224,7 +225,7 @@ def modes(contract: Contract) -> str:
 def commands(contract: Contract) -> str:
     """Return each mode's ``docker run`` command."""
     return "\n\n".join(
-        f"`{claims.id}`:\n\n```sh\n{mode.from_contract(contract, claims.id).script(IMAGE)}\n```"
+        f"`{claims.id}`:\n\n```sh\n{mode_commands.script(mode.from_contract(contract, claims.id), IMAGE)}\n```"
         for claims in contract.modes
     )
 

@@ -30,7 +30,8 @@ from conformance.media import probe as probe_media
 from conformance.media.probe import Probe
 from conformance.model import mode as modes
 from conformance.model import record
-from conformance.model.contract import UNCONFINED, Contract
+from conformance.model.contract import Contract
+from conformance.model.exposure import UNCONFINED
 from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder

@@ -17,8 +17,8 @@ from conformance.engine.client import Engine
 from conformance.engine.host_shell import HostShell
 from conformance.errors import Unsupported
 from conformance.host import char_devices
+from conformance.model import commands, mode
 from conformance.model import contract as contracts
-from conformance.model import mode
 
 MODES = [claims.id for claims in contracts.load().modes]
 
@@ -84,7 +84,7 @@ def test_the_rendered_line_and_the_engine_call_make_the_same_container(
     one = dataclasses.replace(one, groups=("/dev/vfio/7",) if one.vfio else ())
     call = one.engine_call(tag, volumes=one.volumes)
     created.append(where.client.api.create_container_from_config(call)["Id"])  # type: ignore[no-untyped-call]
-    line = mode.shell(["docker", "create", *one.docker_run(tag, name=f"conformance-test-{name}")[3:]])
+    line = commands.shell(["docker", "create", *commands.docker_run(one, tag, name=f"conformance-test-{name}")[3:]])
     environment = {**os.environ, "VFIO_GROUP": "7"}
     done = subprocess.run(["sh", "-c", line], env=environment, capture_output=True, text=True, check=True)
     created.append(done.stdout.strip())
@@ -97,4 +97,4 @@ def test_the_rendered_line_and_the_engine_call_make_the_same_container(
         where.client.api.inspect_container(one)["HostConfig"]["RestartPolicy"]["Name"] or "no" for one in created
     )
     assert call_again == "no"
-    assert line_again == (mode.RESTART if one.restarts else "no")
+    assert line_again == (commands.RESTART if one.restarts else "no")

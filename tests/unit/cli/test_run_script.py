@@ -197,7 +197,7 @@ def test_no_mirror(machine: Machine, failing: str) -> None:
     done = machine.run("matrix", MISSING="gcc")
     assert done.returncode == CANNOT_RUN
     assert "E: no network" in done.stderr
-    assert "what to do: look at the error above; if a mirror cannot be reached" in done.stderr
+    assert "what to do: read the error above; if a mirror cannot be reached" in done.stderr
     assert not (machine.checkout / ".venv").exists()
 
 
@@ -225,7 +225,7 @@ def test_neither_root_nor_sudo(machine: Machine) -> None:
 def test_sudo_that_would_ask_without_a_terminal(machine: Machine) -> None:
     machine.user()
     machine.stub("sudo", "exit 1")
-    assert "neither root nor sudo" in machine.run("matrix", MISSING="gcc").stderr
+    assert "root or sudo" in machine.run("matrix", MISSING="gcc").stderr
 
 
 def test_through_sudo(machine: Machine) -> None:
@@ -273,7 +273,7 @@ def test_an_ssh_server_is_installed_for_the_tests_and_kept_from_running_before_t
     machine.stub("apt-get", f'case "$*" in *--simulate*) ;; *) cat {forbidden} ;; esac')
     done = machine.run("test", MISSING="openssh-server")
     assert machine.called("install openssh-server")
-    assert "Remove this file to have it as a service" in done.stderr
+    assert "Remove this file" in done.stderr
     forbidden.unlink()
     for others in (("matrix",), ("test", "-e", "unit")):
         machine.run(*others, MISSING="openssh-server")
@@ -286,7 +286,7 @@ def test_not_debian(machine: Machine) -> None:
     (machine.bin / "apt-get").unlink()
     done = machine.run("matrix")
     assert done.returncode == CANNOT_RUN
-    assert "This is no Debian" in done.stderr
+    assert "This is not Debian" in done.stderr
 
 
 def test_a_full_disk(machine: Machine) -> None:

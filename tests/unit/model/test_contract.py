@@ -153,7 +153,7 @@ def test_another_images_contract_says_what_differs_from_the_projects_own(tmp_pat
 
 
 def test_only_what_exists_can_be_promised(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"no feature is called 'usb'\n.*promise some of: api, "):
+    with pytest.raises(ContractError, match=r"no feature is called 'usb'\n.*choose from: api, "):
         load(tmp_path, THEIRS.replace('"macvlan"', '"usb"'))
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from conformance.errors import ContractError
-from conformance.model import mode
+from conformance.model import commands, mode
 from conformance.model.contract import Contract
 from conformance.model.mode import Mode
 from conformance.util import paths
@@ -19,7 +19,7 @@ GROUP = "/dev/vfio/7"
 
 
 def words(one: Mode) -> list[str]:
-    return one.docker_run("libvirt:1")
+    return commands.docker_run(one, "libvirt:1")
 
 
 @pytest.fixture(
@@ -40,7 +40,7 @@ def test_the_documented_modes_are_in_the_contract(contract: Contract) -> None:
 def test_the_three_renderings_agree(one: Mode) -> None:
     call = one.engine_call("libvirt:1")["HostConfig"]
     line = words(one)
-    service = yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]
+    service = yaml.safe_load(commands.compose(one, "libvirt:1"))["services"]["libvirt"]
 
     assert [f"--cap-add={name}" for name in call["CapAdd"] or []] == [w for w in line if w.startswith("--cap-add")]
     assert (call["CapAdd"] or []) == service.get("cap_add", [])
@@ -62,10 +62,10 @@ def test_the_three_renderings_agree(one: Mode) -> None:
 
 
 def test_a_rendered_container_starts_again_and_the_harnesss_own_does_not(one: Mode) -> None:
-    service = yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]
+    service = yaml.safe_load(commands.compose(one, "libvirt:1"))["services"]["libvirt"]
 
     assert ("--restart=unless-stopped" in words(one)) == (service.get("restart") == "unless-stopped") == one.restarts
-    assert not any("--restart" in word for word in one.docker_run("libvirt:1", restart=False))
+    assert not any("--restart" in word for word in commands.docker_run(one, "libvirt:1", restart=False))
     assert "RestartPolicy" not in one.engine_call("libvirt:1")["HostConfig"]
 
 
@@ -89,7 +89,7 @@ def test_every_rendering_waits_for_all_that_the_image_does_when_it_is_stopped(on
         seconds("STOP_PROBE_SECONDS", libvirtd) + seconds("START_SECONDS", libvirtd)
         + seconds("SHUTDOWN_TIMEOUT", "Dockerfile")
     )  # fmt: skip
-    service = yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]
+    service = yaml.safe_load(commands.compose(one, "libvirt:1"))["services"]["libvirt"]
 
     waits = one.engine_call("libvirt:1")["StopTimeout"]
 
@@ -137,7 +137,7 @@ def test_a_drivers_number_is_looked_up_where_it_is_needed(contract: Contract) ->
     with pytest.raises(KeyError):
         one.engine_call("libvirt:1")
     call = dataclasses.replace(one, majors=MAJORS).engine_call("libvirt:1")["HostConfig"]
-    (rule,) = yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]["device_cgroup_rules"]
+    (rule,) = yaml.safe_load(commands.compose(one, "libvirt:1"))["services"]["libvirt"]["device_cgroup_rules"]
 
     assert call["DeviceCgroupRules"] == ["c 246:* rwm"]
     assert re.sub(r"\$\{MACVTAP_MAJOR:\?.*\}", "246", rule) == "c 246:* rwm"
@@ -147,7 +147,7 @@ def test_a_drivers_number_is_looked_up_where_it_is_needed(contract: Contract) ->
 
 
 def test_a_shell_puts_a_drivers_number_into_the_rendered_line(contract: Contract) -> None:
-    first, _, line = mode.from_contract(contract, "unprivileged-macvtap").script("libvirt:1").partition("\n")
+    first, _, line = commands.script(mode.from_contract(contract, "unprivileged-macvtap"), "libvirt:1").partition("\n")
     stubs = (
         "modprobe() { echo loaded $1; }; grep() { false; }; awk() { echo 246; }; docker() { printf '%s\\n' \"$@\"; }"
     )
@@ -175,8 +175,8 @@ def test_a_shell_binds_the_device_and_puts_its_group_into_the_rendered_line(cont
         folder.mkdir(parents=True)
     (device / "driver").symlink_to(tmp_path / driver)
     (device / "iommu_group").symlink_to(tmp_path / "kernel/iommu_groups/7")
-    script = (
-        mode.from_contract(contract, "unprivileged-passthrough").script("libvirt:1").replace("/sys/", f"{tmp_path}/")
+    script = commands.script(mode.from_contract(contract, "unprivileged-passthrough"), "libvirt:1").replace(
+        "/sys/", f"{tmp_path}/"
     )
     stubs = "modprobe() { echo loaded $1; }; docker() { printf '%s\\n' \"$@\"; }\n"
 
@@ -219,7 +219,7 @@ def test_only_who_has_the_hosts_own_devices_sees_it_add_some(contract: Contract)
 
 def test_a_profile_is_loaded_before_the_container_is_made(contract: Contract) -> None:
     one = mode.from_contract(contract, "unprivileged-apparmor")
-    first, _, line = one.script("libvirt:1").partition("\n")
+    first, _, line = commands.script(one, "libvirt:1").partition("\n")
     assert first == "apparmor_parser --replace image/apparmor/libvirt-container"
     assert "--security-opt=apparmor=libvirt-container" in line
     assert (paths.PROJECT / first.split()[-1]).is_file()
@@ -227,7 +227,7 @@ def test_a_profile_is_loaded_before_the_container_is_made(contract: Contract) ->
 
 
 def test_words_are_quoted_for_a_shell() -> None:
-    assert mode.shell(["docker", "run", "--env=A=b c", "image"]).endswith("'--env=A=b c' \\\n  image")
+    assert commands.shell(["docker", "run", "--env=A=b c", "image"]).endswith("'--env=A=b c' \\\n  image")
 
 
 def test_what_is_taken_away_is_gone_from_every_rendering(contract: Contract) -> None:
@@ -247,7 +247,7 @@ def test_without_a_default_capability_the_others_are_named(contract: Contract) -
     assert one.granted == mode.from_contract(contract, "unprivileged").granted - {"MKNOD"}
     assert one.engine_call("libvirt:1")["HostConfig"]["CapDrop"] == ["ALL"]
     assert {"--cap-drop=ALL", "--cap-add=CHOWN"} <= {*words(one)}
-    assert yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]["cap_drop"] == ["ALL"]
+    assert yaml.safe_load(commands.compose(one, "libvirt:1"))["services"]["libvirt"]["cap_drop"] == ["ALL"]
 
 
 def test_out_of_the_hosts_network_the_api_is_on_every_address_of_the_container(contract: Contract) -> None:
@@ -287,8 +287,8 @@ def test_an_images_start_command_is_in_all_renderings(contract: Contract) -> Non
     theirs = contract.model_copy(update={"image": contract.image.model_copy(update={"command": ("start", "a b")})})
     one = mode.from_contract(theirs, "unprivileged")
     assert one.engine_call("libvirt:1")["Cmd"] == ["start", "a b"]
-    assert mode.shell(words(one)).endswith("\\\n  libvirt:1 start 'a b'")
-    assert yaml.safe_load(one.compose("libvirt:1"))["services"]["libvirt"]["command"] == ["start", "a b"]
+    assert commands.shell(words(one)).endswith("\\\n  libvirt:1 start 'a b'")
+    assert yaml.safe_load(commands.compose(one, "libvirt:1"))["services"]["libvirt"]["command"] == ["start", "a b"]
     assert "Cmd" not in mode.from_contract(contract, "unprivileged").engine_call("libvirt:1")
 
 

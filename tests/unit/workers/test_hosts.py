@@ -218,9 +218,9 @@ def test_what_is_required_is_looked_for_in_each_mode_on_each_host(ready: Ready, 
 @pytest.mark.parametrize(
     ("required", "told"),
     [
-        ("privileged", "mode privileged: nothing was asked in it"),
-        ("cgroup1", "cgroup1: the host's engine does not have it"),
-        ("kvm", "kvm in unprivileged: not run: it was not asked"),
+        ("privileged", "mode privileged: no feature was selected in it"),
+        ("cgroup1", "cgroup1: the host's engine does not report it"),
+        ("kvm", "kvm in unprivileged: not run: it was not selected"),
     ],
 )
 def test_what_no_session_was_asked_is_missing(ready: Ready, said: list[str], required: str, told: str) -> None:
