@@ -1,4 +1,4 @@
-"""PCI passthrough: a guest drives a device of its host's, and the host has it again afterwards."""
+"""PCI passthrough: a guest drives a device of its host, and the host drives it again afterwards."""
 
 from typing import Any
 
