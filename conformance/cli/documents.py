@@ -6,11 +6,12 @@ from pathlib import Path
 
 import typer
 
+from conformance.bench import result, table
 from conformance.errors import HarnessError
 from conformance.model import contract, record
 from conformance.privileges import configuration, render
 from conformance.privileges.claims import measured
-from conformance.report import markdown
+from conformance.report import blocks, markdown
 from conformance.selfcheck import change, outcome, trust
 from conformance.util import paths
 
@@ -18,14 +19,22 @@ EXIT_BEHIND = 1
 
 
 def write_tables(*, check: bool, readme: Path = paths.README, results: Path = paths.RESULTS) -> None:
-    """Write the generated blocks of the README and, beside the project's own, of docs/; or only check them."""
+    """Write the generated blocks of the README and, beside the project's own, of every page of docs/; or check them.
+
+    Raises:
+        typer.Exit: with ``check``, after all documents, if any of them is behind.
+    """
     claims = contract.load()
-    makers = render.makers(claims, measured(claims, configuration.read(results / configuration.FOLDER.name)))
-    update(readme, lambda before: markdown.update(before, claims, record.read(results), makers), check=check)
-    if readme == paths.README:
-        update(paths.PRIVILEGES, lambda before: markdown.fill(before, makers), check=check)
-        seen = trust.makers(claims, change.load(), outcome.read(results / outcome.FOLDER.name))
-        update(paths.TRUST, lambda before: markdown.fill(before, seen), check=check)
+    makers = {
+        **blocks.makers(claims, record.read(results)),
+        **render.makers(claims, measured(claims, configuration.read(results / configuration.FOLDER.name))),
+        **trust.makers(claims, change.load(), outcome.read(results / outcome.FOLDER.name)),
+        "performance": lambda: table.performance(result.read(results / paths.BENCH.name)),
+    }
+    pages = sorted(paths.DOCS.glob("*.md")) if readme == paths.README else []
+    behind = [one for one in (readme, *pages) if not update(one, lambda text: markdown.fill(text, makers), check=check)]
+    if behind:
+        raise typer.Exit(EXIT_BEHIND)
 
 
 def refresh() -> None:
@@ -34,8 +43,8 @@ def refresh() -> None:
         write_tables(check=False)
 
 
-def update(document: Path, made: Callable[[str], str], *, check: bool = False) -> None:
-    """Regenerate a document's generated blocks, or only check that they are up to date."""
+def update(document: Path, made: Callable[[str], str], *, check: bool = False) -> bool:
+    """Regenerate a document's generated blocks, or only check them; return whether they are up to date now."""
     try:
         before = document.read_text(encoding="utf-8")
     except OSError as error:
@@ -45,10 +54,10 @@ def update(document: Path, made: Callable[[str], str], *, check: bool = False) -
         typer.echo(f"{document.name} is up to date")
     elif check:
         typer.echo(f"{document.name} is behind the contract and the records: run conformance tables", err=True)
-        raise typer.Exit(EXIT_BEHIND)
     else:
         write(document, after)
         typer.echo(f"wrote the tables into {document.name}")
+    return after == before or not check
 
 
 def write(document: Path, text: str) -> None:

@@ -128,6 +128,24 @@ class ModeClaims(Data):
     """Ids of the image's switches that are off."""
 
 
+class Recommendation(Data):
+    """The mode to use on one kind of host."""
+
+    host: str
+    """The kind of host, for readers."""
+    security: str
+    """The security module that the host's engine reports; empty for every host."""
+    mode: str
+
+    def fits(self, security: str) -> bool:
+        """Return whether a host is of this kind.
+
+        Args:
+            security: the security options of the host's engine, as records hold them.
+        """
+        return self.security in security
+
+
 class Cause(Data):
     """A cause of failures, and the patterns that recognise it."""
 
@@ -180,6 +198,8 @@ class Contract(Data):
     dangers: tuple[str, ...] = ()
     """Exposures, the most dangerous first; a search for privileges tries to remove them in this order."""
     modes: tuple[ModeClaims, ...]
+    recommendations: tuple[Recommendation, ...] = ()
+    """The mode to use by kind of host; the first one that fits a host counts."""
     causes: tuple[Cause, ...] = ()
     known_failures: tuple[KnownFailure, ...] = Field(default=(), alias="known-failures")
 
@@ -205,6 +225,8 @@ class Contract(Data):
             _known("switch", mode.switched_off, switches, f"mode {mode.id!r}")
         for power in self.powers:
             _known("mode", power.modes, modes, f"power {power.id!r}")
+        for one in self.recommendations:
+            _known("mode", [one.mode], modes, f"recommendation for {one.host!r}")
         for failure in self.known_failures:
             where = f"known failure of {failure.feature!r}"
             _known("feature", [failure.feature], features, where)
@@ -236,6 +258,10 @@ class Contract(Data):
     def power(self, power_id: str) -> HostAccess:
         """Return a power; raises ContractError that lists the known ones."""
         return _find("power", power_id, self.powers)
+
+    def recommendation(self, security: str) -> Recommendation | None:
+        """Return the recommendation for a host, by the security options of its engine."""
+        return next((one for one in self.recommendations if one.fits(security)), None)
 
     def exposures_of(self, mode: ModeClaims) -> tuple[Exposure, ...]:
         """Return the exposures of a mode, in the contract's order."""

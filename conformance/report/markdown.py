@@ -1,12 +1,11 @@
-"""The README's generated blocks: a pure function of the contract and the records."""
+"""Markdown for generated blocks of documents: the contract's tables, and how machine output is escaped."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 
 from conformance.errors import HarnessError
 from conformance.model import commands as mode_commands
-from conformance.model import matrix, mode
+from conformance.model import mode
 from conformance.model.contract import Contract
 from conformance.model.exposure import (
     Capability,
@@ -19,7 +18,6 @@ from conformance.model.exposure import (
     Ulimit,
     VfioGroup,
 )
-from conformance.model.matrix import Cell, HostMatrix
 from conformance.model.record import Host, Identity, Image, Record, names
 from conformance.model.verdict import FLAKY, MEANINGS, Verdict
 
@@ -35,55 +33,16 @@ escapes the one that ends a cell."""
 BLOCK_START = re.compile(r"^(\d*)([#+=.)-])")
 """The beginning of a line that is a heading, a list or a rule."""
 
-WORDS = {
-    Verdict.WORKS: "works",
-    Verdict.FAILS: "**fails**",
-    Verdict.KNOWN_FAILURE: "known failure",
+SYMBOLS = {
+    Verdict.WORKS: "✅",
+    Verdict.FAILS: "🛑",
+    Verdict.KNOWN_FAILURE: "❌",
     Verdict.FIXED: "**fixed**",
-    Verdict.UNSUPPORTED: "unsupported",
-    Verdict.NOT_RUN: "not run",
+    Verdict.UNSUPPORTED: "n/a",
+    Verdict.NOT_RUN: "\N{EN DASH}",
     Verdict.ERROR: "**error**",
 }
-
-ACCELS = {
-    frozenset({"kvm"}): "Guests ran under KVM.",
-    frozenset({"tcg"}): "Guests ran under emulation (TCG).",
-    frozenset({"kvm", "tcg"}): "Guests ran partly under KVM, partly under emulation (TCG).",
-}
-
-
-def update(
-    text: str,
-    contract: Contract,
-    records: Iterable[Record],
-    more: Mapping[str, Callable[[], str]] = MappingProxyType({}),
-) -> str:
-    """Return a document with its generated blocks regenerated.
-
-    Args:
-        text: the document.
-        contract: the documentation's claims.
-        records: the records for the matrix.
-        more: makers of further blocks, by their names.
-
-    Raises:
-        HarnessError: a block has an unknown name.
-    """
-    known = list(records)
-    hosts = matrix.build(contract, known)
-    makers: dict[str, Callable[[], str]] = {
-        "matrix": lambda: _matrices(contract, hosts),
-        "verdicts": verdicts,
-        "features": lambda: features(contract),
-        "modes": lambda: modes(contract),
-        "commands": lambda: commands(contract),
-        "parameters": lambda: parameters(contract),
-        "volumes": lambda: volumes(contract),
-        "exposures": lambda: exposures(contract),
-        "given-away": lambda: given_away(contract, known),
-        **more,
-    }
-    return fill(text, makers)
+"""Verdicts as cells of a table show them; their meaning is in :func:`verdicts`."""
 
 
 def fill(text: str, makers: Mapping[str, Callable[[], str]]) -> str:
@@ -102,53 +61,6 @@ def fill(text: str, makers: Mapping[str, Callable[[], str]]) -> str:
     return BLOCK.sub(block, text)
 
 
-def _matrices(contract: Contract, hosts: Sequence[HostMatrix]) -> str:
-    if not hosts:
-        return "Nothing has been recorded yet."
-    called = names(host.host for host in hosts)
-    return "\n\n".join(_matrix(contract, host, called[host.host.identity]) for host in hosts)
-
-
-def _matrix(contract: Contract, host: HostMatrix, name: str) -> str:
-    places = {(feature.id, claims.id) for feature in contract.features for claims in contract.modes}
-    if not places & host.cells.keys():
-        raise HarnessError(
-            f"the matrix of {name} would be empty: no record has a feature and a mode of the contract; "
-            f"the newest has {host.records[-1].feature!r} in {host.records[-1].mode!r}",
-            "use the records' names of features and modes in contract.toml, or remove the records",
-        )
-    notes: list[str] = []
-
-    def word(cell: Cell, unasked: str) -> str:
-        reasons = cell.reasons
-        if cell.verdict is Verdict.NOT_RUN and not reasons and unasked:
-            reasons = (unasked,)
-        marks = []
-        for reason in reasons:
-            if reason not in notes:
-                notes.append(reason)
-            marks.append(str(notes.index(reason) + 1))
-        text = verdict_text(cell)
-        if cell.day and cell.day != host.newest_day:
-            text += f" ({cell.day.isoformat()})"
-        return text + (f" <sup>{', '.join(marks)}</sup>" if marks else "")
-
-    rows = [
-        [feature.title, *(word(host.cell(feature.id, claims.id), feature.unasked) for claims in contract.modes)]
-        for feature in contract.features
-    ]
-    accels = frozenset(accel for cell in host.cells.values() for accel in cell.accels)
-    lines = [
-        f"**{literal(name)}**: {literal(fingerprint(host.host))}.  ",
-        f"Recorded {host.newest_day.isoformat()} with {image(host.image)}. {ACCELS.get(accels, 'No guest ran.')}",
-        "",
-        table(["", *(f"`{claims.id}`" for claims in contract.modes)], rows),
-    ]
-    if notes:
-        lines += ["", numbered(notes)]
-    return "\n".join(lines)
-
-
 def literal(text: str) -> str:
     """Return one line of Markdown that shows a text literally, in a paragraph, a list or a table.
 
@@ -160,14 +72,6 @@ def literal(text: str) -> str:
 def numbered(notes: Iterable[str]) -> str:
     """Return notes as the numbered list that cells refer to."""
     return "\n".join(f"{number}. {literal(note)}" for number, note in enumerate(notes, start=1))
-
-
-def verdict_text(cell: Cell) -> str:
-    """Return a cell's verdict as Markdown."""
-    if cell.flaky is None:
-        return WORDS[cell.verdict]
-    beside = f"{WORDS[cell.flaky.beside]}; " if cell.flaky.beside else ""
-    return f"{beside}**flaky**: {cell.flaky}"
 
 
 def fingerprint(host: Host) -> str:
@@ -194,9 +98,9 @@ def contents(judged: Image) -> str:
 
 
 def verdicts() -> str:
-    """Return the table of verdicts and their meanings."""
-    rows = [[WORDS[verdict], meaning] for verdict, meaning in MEANINGS.items()]
-    return table(["Verdict", "Meaning"], [*rows, ["**flaky**", FLAKY]])
+    """List the verdicts: symbol, word, meaning."""
+    rows = [[SYMBOLS[verdict], verdict.words, meaning] for verdict, meaning in MEANINGS.items()]
+    return table(["Cell", "Verdict", "Meaning"], [*rows, ["**flaky**", "flaky", FLAKY]])
 
 
 def features(contract: Contract) -> str:
@@ -263,7 +167,7 @@ def exposures(contract: Contract) -> str:
 
 
 def given_away(contract: Contract, records: Iterable[Record]) -> str:
-    """Return, for each host with such records, the table of ways in which a container can affect its host.
+    """Return the ways in which a container can affect its host, and a table of them for each host with such records.
 
     Raises:
         HarnessError: no record of a host has a power and a mode of the contract.
@@ -276,7 +180,8 @@ def given_away(contract: Contract, records: Iterable[Record]) -> str:
         return "Nothing has been recorded yet."
     reached = {(one.host.identity, one.mode, _power(one)): bool(one.evidence["reached"]) for one in tried}
     called = names(one.host for one in tried)
-    return "\n\n".join(
+    powers = numbered(power.title for power in contract.powers)
+    return f"{powers}\n\n" + "\n\n".join(
         f"On {literal(called[host])}:\n\n{_given_away(contract, called[host], host, reached)}"
         for host in sorted(called)
     )
@@ -300,8 +205,8 @@ def _given_away(
             "use the names of conformance/checks/host_access.py and the records in contract.toml",
         )
     words = {True: "**yes**", False: "no", None: "not run"}
-    rows = [[power.title, *(words[reached.get((host, mode, power.id))] for mode in modes)] for power in contract.powers]
-    return table(["", *(f"`{mode}`" for mode in modes)], rows)
+    rows = [[f"`{mode}`", *(words[reached.get((host, mode, power))] for power in powers)] for mode in modes]
+    return table(["Mode", *(str(number) for number, _ in enumerate(powers, start=1))], rows)
 
 
 def exposure_text(exposure: Exposure) -> str:

@@ -31,9 +31,8 @@ RESULTS = PROJECT / "results"
 BENCH = RESULTS / "bench"
 ARTEFACTS = PROJECT / "artefacts"
 REPORT = PROJECT / "report.html"
-PERFORMANCE = PROJECT / "docs" / "performance.md"
-PRIVILEGES = PROJECT / "docs" / "privileges.md"
-TRUST = PROJECT / "docs" / "trust.md"
+DOCS = PROJECT / "docs"
+PERFORMANCE = DOCS / "performance.md"
 
 
 def require_checkout(command: str) -> None:

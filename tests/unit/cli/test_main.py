@@ -57,7 +57,7 @@ def test_an_unknown_mode_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: py
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert ended.value.code == main.EXIT_USAGE
-    assert "what to do: choose one of: unprivileged" in capsys.readouterr().err
+    assert "what to do: choose one of: least" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_an_unwritable_cache_has_a_remedy(
 
 
 class MatrixRun:
-    """A run of the matrix that starts nothing."""
+    """A matrix that is said to be spread."""
 
     made: ClassVar[list["MatrixRun"]] = []
 
@@ -309,7 +309,7 @@ def test_the_matrix_shows_pytests_help_without_an_engine(monkeypatch: pytest.Mon
 
 def test_modes_are_listed_for_programs() -> None:
     listed = json.loads(runner.invoke(main.app, ["modes", "--json"]).stdout)
-    assert [one["id"] for one in listed][:2] == ["unprivileged", "unprivileged-hostnet"]
+    assert [one["id"] for one in listed][:2] == ["least", "least-apparmor"]
     assert {"path": "/dev/kvm"}.items() <= listed[0]["exposures"][0].items()
     (one,) = json.loads(runner.invoke(main.app, ["modes", "privileged", "--json"]).stdout)
     assert one["id"] == "privileged"
