@@ -1,7 +1,7 @@
-"""Where wall time goes: a plugin for benchmarks, ``-p conformance.bench.accounting --accounting FILE``.
+"""Account of wall time: a plugin for benchmarks, ``-p conformance.bench.accounting --accounting FILE``.
 
-It looks at the main thread's stack many times a second: whoever is on it is what the run waits for. A stop-watch
-would have to be written into everything that waits; the stack tells without the harness knowing.
+It samples the main thread's stack many times a second, and attributes the time to the calls on it. The harness needs no
+stop-watches for this.
 """
 
 import importlib._bootstrap
@@ -46,7 +46,7 @@ Call = tuple[str, str]
 
 
 def call(function: Callable[..., Any]) -> Call:
-    """Return what stands on the stack while a function runs."""
+    """Return the entry of a function on the stack."""
     plain = inspect.unwrap(function)
     return plain.__module__, plain.__name__
 
@@ -65,8 +65,8 @@ KINDS: tuple[tuple[str, ModuleType | Callable[..., Any]], ...] = (
     ("container", libvirt_qemu),
     ("engine", docker),
 )
-"""What is waited for while a function of a module, or one function, is on the stack. The objects themselves: a name
-that is no longer there would count as :data:`REST`, without a word."""
+"""Kinds of time by the module or function on the stack. Objects, not names: an old name would silently count as
+:data:`REST`."""
 
 _MODULES = {on.__name__: kind for kind, on in KINDS if isinstance(on, ModuleType)}
 _FUNCTIONS = {call(on): kind for kind, on in KINDS if not isinstance(on, ModuleType)}
@@ -75,28 +75,28 @@ FIRST_CONTAINER = call(Container.start)
 """On the stack while the first container of the image under test is started."""
 
 OURS = (__name__.partition(".")[0], paths.SUITES.name, "test_")
-"""How the names of the project's own modules begin."""
+"""Beginnings of the names of the project's modules."""
 
 QEMU_LOGS = "/var/log/libvirt/qemu"
 
 DOMAIN_START = re.compile(rb"^\S+ \S+ starting up libvirt version", re.MULTILINE)
-"""How QEMU's log of a domain begins anew with each of its starts (libvirt's qemu_process.c)."""
+"""The line in QEMU's log of a domain at each of its starts (libvirt's qemu_process.c)."""
 
 
 @dataclass
 class Account:
-    """Where the wall time of one run went.
+    """The account of one run.
 
     Attributes:
-        began: when the accounting began, in seconds on the monotonic clock, which all processes share.
-        ended: when it ended, on the same clock.
-        seconds: by kind.
-        rest: seconds of :data:`REST` by the project's innermost function, to see what is worth mending.
-        first_container: when the first container of the image was started, on the same clock.
+        began: the start of the account, in seconds on the monotonic clock, which all processes share.
+        ended: its end, on the same clock.
+        seconds: seconds by kind.
+        rest: seconds of :data:`REST` by the project's innermost function.
+        first_container: the start of the first container of the image, on the same clock.
         before_first: seconds by kind until then.
-        domains: how often each domain started, by its name, whoever started it.
-        cpu_seconds: processor time that the process itself took, which guests on the same machine did not get.
-        memory_mb: the most memory that the process ever had resident.
+        domains: the number of starts of each domain, by its name, including those by libvirt itself.
+        cpu_seconds: processor time of the process.
+        memory_mb: peak resident memory of the process.
     """
 
     began: float = 0.0
@@ -110,7 +110,7 @@ class Account:
     memory_mb: float = 0.0
 
     def add(self, stack: Sequence[Call], now: float, seconds: float) -> None:
-        """Account a stretch of time to what is on the stack, outermost first."""
+        """Attribute an interval to the calls on a stack, outermost first."""
         if self.first_container is None and FIRST_CONTAINER in stack:
             self.first_container, self.before_first = now, dict(self.seconds)
         kind = kind_of(stack)
@@ -120,12 +120,12 @@ class Account:
 
 
 def kind_of(stack: Sequence[Call]) -> str:
-    """Say what a stack, outermost first, is waiting for: the outermost call that has a kind decides."""
+    """Return the kind of a stack, outermost call first: the outermost call with a kind decides."""
     return next((kind for one in stack if (kind := _kind(one))), REST)
 
 
 def _kind(one: Call) -> str | None:
-    """Return the kind of one call: its function's, else that of the innermost of its packages that has any."""
+    """Return the kind of one call: its function's, else that of its innermost package with a kind."""
     if one in _FUNCTIONS:
         return _FUNCTIONS[one]
     parts = one[0].split(".")
@@ -183,7 +183,9 @@ SAMPLER = pytest.StashKey[Sampler]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option."""
-    parser.addoption("--accounting", type=Path, metavar="FILE", help="write here where the wall time went, as JSON")
+    parser.addoption(
+        "--accounting", type=Path, metavar="FILE", help="write the account of the wall time into this file, as JSON"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -212,9 +214,9 @@ def _count_domains(account: Account) -> None:
 
 
 def domain_starts(container: Container) -> Counter[str]:
-    """Count how often each domain started on a container's volumes, also those that libvirt starts by itself.
+    """Count the starts of each domain on a container's volumes, including those by libvirt itself.
 
-    QEMU's logs tell, in the container's volume: they are still there when it was renewed or has ended.
+    The source is QEMU's logs in the volume, which outlive the container.
 
     Raises:
         docker.errors.DockerException: the engine refused.
@@ -229,7 +231,7 @@ def domain_starts(container: Container) -> Counter[str]:
 
 
 def read_starts(archive: bytes) -> Counter[str]:
-    """Count the starts in a tar of QEMU's logs, by domain; a log that was rolled over still belongs to its domain."""
+    """Count the starts of each domain in a tar of QEMU's logs, rotated ones included."""
     starts: Counter[str] = Counter()
     with tarfile.open(fileobj=io.BytesIO(archive)) as logs:
         for member in logs:

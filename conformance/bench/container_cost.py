@@ -30,7 +30,7 @@ ORDERS = {"ask": "disk"}
 
 
 def containers(run: Run, progress: Callable[[str], None], repeat: int) -> tuple[list[Measurement], Accel]:
-    """Start containers; in the last one, start domains."""
+    """Measure starts of containers, and of domains in the last one."""
     seconds: list[float] = []
     container = run.container(mode.from_contract(run.contract, MODE), network="default")
     try:
@@ -54,7 +54,7 @@ def containers(run: Run, progress: Callable[[str], None], repeat: int) -> tuple[
 
 
 def _shape(run: Run, container: Container, accel: Accel, progress: Callable[[str], None]) -> GuestSpec:
-    """Put kernel and initramfs into a container, and return the measured guest's shape."""
+    """Copy kernel and initramfs into a container, and return the spec of the measured guest."""
     container.client.api.put_archive(container.id, "/var/lib/libvirt", _archive(run.probe))
     guests = Guests(container, run.probe, PeerNetwork(run.engine.client, run.probe, run.id), accel, progress)
     kernel = "/var/lib/libvirt/bench-vmlinuz"
@@ -86,7 +86,7 @@ def _domain_start(container: Container, shape: GuestSpec, progress: Callable[[st
 
 
 def _probe(container: Container, shape: GuestSpec, progress: Callable[[str], None], repeat: int) -> list[Measurement]:
-    """Boot the same guest by libvirt and by bare QEMU, taking turns, so that the machine's moods hit both."""
+    """Boot the same guest with libvirt and with bare QEMU, in turns, so that other load affects both."""
     seconds: dict[str, list[float]] = defaultdict(list)
     inside: dict[str, list[float]] = defaultdict(list)
     for number in range(repeat):
@@ -110,12 +110,12 @@ def _probe(container: Container, shape: GuestSpec, progress: Callable[[str], Non
 
 
 def _uptime(report: Report) -> float:
-    """Return how long the guest's kernel had run when it finished its report, in seconds."""
+    """Return the uptime of the guest's kernel at the end of its report, in seconds."""
     return float(report["end"]["uptime"])
 
 
 def bare_qemu(shape: GuestSpec, orders: dict[str, str]) -> list[str]:
-    """Return the words that start the same guest without libvirt.
+    """Return the command line that starts the same guest without libvirt.
 
     CPU model, memory, machine, accelerator, disk cache and orders are those of :func:`domain_xml`; where
     that leaves the CPU to libvirt, libvirt takes QEMU's own default, as this does.

@@ -1,4 +1,4 @@
-"""Guests under a lab's KVM, many in a row: what an emulated hypervisor and its QEMU have to stand."""
+"""Many guests in a row under a lab's KVM: a load test of an emulated hypervisor and its QEMU."""
 
 import contextlib
 import time
@@ -16,35 +16,35 @@ from conformance.lab import startup
 from conformance.lab.definition import Host
 from conformance.media.probe import Probe
 from conformance.model import contract, mode
-from conformance.run.context import prepare
+from conformance.run.preparation import prepare
 
 Progress = Callable[[str], None]
 
 MODE = "privileged"
-"""In which guests boot on every lab, whatever security module it has."""
+"""A mode in which guests boot on every lab, with any security module."""
 
 BOOT_SECONDS = 600
-"""Deadline of each boot: as with all that is measured, a slow machine is no failure."""
+"""Deadline of each boot, generous because a slow machine is no failure."""
 
 FIRMWARE: tuple[Firmware, ...] = ("bios", "efi", "secure-boot")
-"""They take turns."""
+"""The firmware of the boots, in turns."""
 
 
 def measure(host: Host, progress: Progress, *, count: int, results: Path) -> list[float]:
     """Boot guests from an ISO in one container of a lab, one after the other.
 
     Args:
-        host: which lab; one that is up is used, else one is started and ended.
-        progress: told which boot it is.
-        count: how many boots.
-        results: a folder of the caller's; no verdict comes of this.
+        host: the lab; a running one is used, else one is started and ended.
+        progress: gets each boot.
+        count: the number of boots.
+        results: a folder for records; there are no verdicts.
 
     Returns:
-        How long each took, in seconds, from the call to libvirt to the guest's own end.
+        The duration of each boot, in seconds, from the call to libvirt to the guest's own end.
 
     Raises:
-        HarnessError: the lab could not be started; or a boot failed, or the lab ended: says after how many boots, and
-            shows the lab's console.
+        HarnessError: the lab could not be started, a boot failed, or the lab ended; the message has the number of boots
+            and the lab's console.
     """
     seconds: list[float] = []
     with startup.engine(host, progress) as (lab, tunnel):
@@ -59,7 +59,7 @@ def measure(host: Host, progress: Progress, *, count: int, results: Path) -> lis
 
 
 def _boots(address: str, progress: Progress, count: int, results: Path, seconds: list[float]) -> None:
-    """Append how long each boot took."""
+    """Append the duration of each boot."""
     run = prepare(contract.load(), progress, tag=None, choice="kvm", results=results, host_name=None, address=address)
     try:
         container = run.container(mode.from_contract(run.contract, MODE), network="default")
@@ -73,12 +73,12 @@ def _boots(address: str, progress: Progress, count: int, results: Path, seconds:
             require(guest, run.probe)
             seconds.append(round(time.monotonic() - began, 2))
     finally:
-        with contextlib.suppress(EngineError):  # of a lab that has ended nothing is left
+        with contextlib.suppress(EngineError):  # a lab that has ended needs no clean-up
             run.close()
 
 
 def require(guest: Guest, probe: Probe) -> None:
-    """Raise ImageFailure unless a guest says itself that it booted the medium, as it was told, under KVM."""
+    """Raise ImageFailure unless a guest reports the medium, the firmware and KVM as ordered."""
     boot, firmware = guest.report["boot"], guest.spec.firmware
     told = {
         "firmware": (boot["firmware"], "bios" if firmware == "bios" else "efi"),

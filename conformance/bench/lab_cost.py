@@ -1,4 +1,4 @@
-"""What a lab costs: its starts, its disk, its memory, and the processor while nobody uses it."""
+"""Cost of a lab: its starts, its disk, its memory, and its processor time while idle."""
 
 import contextlib
 import time
@@ -18,23 +18,23 @@ from conformance.util import paths, process
 Progress = Callable[[str], None]
 
 SETTLE_SECONDS = 10
-"""For what a start leaves to be done."""
+"""Pause for the end of a start's work."""
 
 IDLE_SECONDS = 20
-"""For how long an idle lab is watched."""
+"""Duration of the measurement of an idle lab."""
 
 
 @dataclass
 class Cost:
-    """What was measured.
+    """The measurements.
 
     Attributes:
-        accel: how the lab ran, as records say it.
-        starts: each in seconds, from the order to an engine that answers; everything was made before.
-        cold: the same, in seconds, without a saved state.
-        idle: share of one processor that its QEMU takes while nobody uses it, in percent.
-        disk: what the host keeps in the cache, its QEMU included and downloads not, in GB.
-        memory: the most that its QEMU ever had resident, after its use, in GB.
+        accel: the lab's accelerator, as in records.
+        starts: the duration of each start until its engine answers, in seconds; everything was built before.
+        cold: the same without a saved state, in seconds.
+        idle: processor time of its QEMU while idle, in percent of one processor.
+        disk: size of the host's files in the cache, QEMU included and downloads not, in GB.
+        memory: peak resident memory of its QEMU after its use, in GB.
     """
 
     accel: str
@@ -49,15 +49,15 @@ def measure(host: Host, progress: Progress, *, repeat: int, use: Callable[[str],
     """Start labs of a host, use the last one, and end them all.
 
     Args:
-        host: which.
-        progress: told what is being measured.
-        repeat: how often to start one from what is kept.
-        use: given the address of the lab's engine; what it does there decides the memory.
+        host: the definition.
+        progress: gets each measurement.
+        repeat: the number of starts.
+        use: uses the lab's engine at an address, before the memory is measured.
 
     Raises:
         HarnessError: a lab cannot be made or started, or what ``use`` raises.
     """
-    progress(f"lab {host.name}: making what is not there yet")
+    progress(f"lab {host.name}: building missing parts")
     startup.start(host, progress).stop()
     with _started(host, progress, saved=False) as (lab, _, seconds):
         cost = Cost(lab.accel, cold=seconds)
@@ -71,7 +71,7 @@ def measure(host: Host, progress: Progress, *, repeat: int, use: Callable[[str],
                 cost.idle = idle(lab.pid, IDLE_SECONDS)
                 progress(f"lab {host.name}: using it")
                 use(f"unix://{tunnel.socket}")
-                lab.check()  # of one that broke meanwhile nothing is worth measuring
+                lab.check()  # a broken lab is not measured
                 cost.memory = memory(lab.pid)
                 cost.disk = allocated(_kept(lab))
     return cost
@@ -79,7 +79,7 @@ def measure(host: Host, progress: Progress, *, repeat: int, use: Callable[[str],
 
 @contextlib.contextmanager
 def _started(host: Host, progress: Progress, *, saved: bool) -> Iterator[tuple[Machine, Tunnel, float]]:
-    """Have a lab, a way to its engine, and how long that took, in seconds."""
+    """Yield a lab, a tunnel to its engine, and the duration of the start in seconds."""
     began = time.monotonic()
     lab = startup.start(host, progress, saved=saved)
     try:
@@ -94,7 +94,7 @@ def _started(host: Host, progress: Progress, *, saved: bool) -> Iterator[tuple[M
 
 
 def idle(pid: int, seconds: float) -> float:
-    """Return the share of one processor that a process takes, in percent, watched for so long."""
+    """Return the processor time of a process in the next ``seconds``, in percent of one processor."""
     return psutil.Process(pid).cpu_percent(seconds)
 
 
@@ -104,13 +104,13 @@ def memory(pid: int) -> float:
 
 
 def _kept(lab: Machine) -> list[Path]:
-    """Return the folders of the cache that hold what a lab is started from."""
+    """Return the folders of the cache with a lab's files."""
     program = Path(psutil.Process(lab.pid).exe())
-    own = paths.cache().resolve() in program.parents  # else it is the system's
+    own = paths.cache().resolve() in program.parents  # else QEMU is a system package
     return [lab.disk.folder, *([program.parent] if own else [])]
 
 
 def allocated(folders: list[Path]) -> float:
-    """Return what folders take on the disk, in GB; holes in files take nothing."""
+    """Return the disk space of folders, in GB, without holes in files."""
     files = {file.stat().st_ino: file.stat() for folder in folders for file in folder.rglob("*") if file.is_file()}
     return round(sum(file.st_blocks * 512 for file in files.values()) / 1e9, 2)

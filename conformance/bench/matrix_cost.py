@@ -25,17 +25,17 @@ MATRIX_SECONDS = 1800
 """Deadline of one run of the matrix."""
 
 SMALL = ("-m", "api")
-"""A matrix in small, as pytest's options."""
+"""pytest's options of a small matrix."""
 
 BESIDE = ("-m", "defaults or virtio_disk or virtio_net", "--mode", MODE, "--mode", "least")
-"""Two modes that every engine grants, and so much of each that guests are most of it, as pytest's options."""
+"""pytest's options of two modes that every engine grants, with features that mostly run guests."""
 
 END_SECONDS = 120
-"""What an interrupted command has to clean up."""
+"""Deadline for the clean-up of an interrupted command."""
 
 
 def matrices_cost(folder: Path, progress: Callable[[str], None], whole: int, repeat: int) -> list[Measurement]:
-    """Run the matrix through ``./run``: as a whole, and in small for what happens before its first container."""
+    """Run the matrix through ``./run``: whole, and in small for the time until its first container."""
     accounts: list[dict[str, Any]] = []
     for number in range(whole):
         progress(f"whole matrix {number + 1} of {whole}, mode {MODE}; this takes minutes")
@@ -63,10 +63,10 @@ def matrices_cost(folder: Path, progress: Callable[[str], None], whole: int, rep
 def matrix(
     results: Path, options: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """Run the matrix, and return what it cost.
+    """Run the matrix, and return its cost.
 
     Raises:
-        HarnessError: it did not get to its end.
+        HarnessError: the matrix did not finish.
     """
     results.mkdir()
     file, log = results / "account", results / "log"
@@ -75,18 +75,18 @@ def matrix(
     command([*words, "-p", "conformance.bench.accounting", "--accounting", str(file)], log, MATRIX_SECONDS, environment)
     wall = time.monotonic() - began
     if not file.exists():
-        raise HarnessError("the matrix did not get to its end", f"look at what it wrote:\n{tail(log)}")
+        raise HarnessError("the matrix did not finish", f"read the end of its output:\n{tail(log)}")
     account = json.loads(file.read_text(encoding="utf-8"))
     if account["first_container"] is None:
-        raise HarnessError("the matrix started no container", f"look at what it wrote:\n{tail(log)}")
+        raise HarnessError("the matrix started no container", f"read the end of its output:\n{tail(log)}")
     return cost(account, began, wall, list(record.read(results)))
 
 
 def side_by_side(folder: Path, progress: Callable[[str], None], count: int) -> Measurement:
-    """Ask two modes one after the other and side by side, taking turns, so that the machine's moods hit both.
+    """Test two modes one after the other and side by side, in turns, so that other load affects both.
 
     Raises:
-        HarnessError: one did not get to its end, or they do not say the same.
+        HarnessError: a matrix did not finish, or the verdicts differ.
     """
     seconds: dict[str, list[float]] = defaultdict(list)
     for number in range(count):
@@ -99,25 +99,25 @@ def side_by_side(folder: Path, progress: Callable[[str], None], count: int) -> M
                 status = command(["matrix", *BESIDE, *words, f"--results={results}"], log, MATRIX_SECONDS, {})
             if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
                 raise HarnessError(
-                    f"two modes {how} did not get to their end", f"look at what was written:\n{tail(log)}"
+                    f"two modes {how} did not finish (status {status})", f"read the end of the output:\n{tail(log)}"
                 )
             said.append({(one.mode, one.check): str(one.verdict) for one in record.read(results)})
         if said[0] != said[1]:
             differ = sorted(set(said[0].items()) ^ set(said[1].items()))
-            raise HarnessError(f"side by side, two modes do not say what they say one after the other: {differ}")
+            raise HarnessError(f"two modes side by side have other verdicts than one after the other: {differ}")
     one, other = seconds.values()
     ratios = [round(beside / apart, 3) for apart, beside in zip(one, other, strict=True)]
     return Measurement(id="side-by-side", values=ratios, detail={"seconds": seconds, "options": BESIDE})
 
 
 def command(words: Sequence[str], log: Path, seconds: float, environment: Mapping[str, str]) -> int:
-    """Give ``./run`` a command, and return its exit status.
+    """Run a command of ``./run``, and return its exit status.
 
     Raises:
-        HarnessError: it did not end in time.
+        HarnessError: the command did not end in time.
     """
     with log.open("wb") as output:
-        # A session of its own: ctrl-C reaches it through this process, once, and it is waited for.
+        # A session of its own: this process passes on ctrl-C, once, and waits.
         process = subprocess.Popen(
             [paths.PROJECT / "run", *words],
             stdout=output,
@@ -141,16 +141,16 @@ def tail(log: Path) -> str:
 
 
 def cost(account: dict[str, Any], began: float, wall: float, records: Sequence[record.Record]) -> dict[str, Any]:
-    """Return what a run of the matrix cost.
+    """Return the cost of a run of the matrix.
 
     Args:
-        account: as :mod:`conformance.bench.accounting` wrote it.
-        began: when the command was given, on the monotonic clock.
-        wall: how long the command took, in seconds.
-        records: what it recorded.
+        account: the account of :mod:`conformance.bench.accounting`.
+        began: the start of the command, on the monotonic clock.
+        wall: the duration of the command, in seconds.
+        records: its records.
     """
     kinds = {kind: seconds for kind, seconds in account["seconds"].items() if kind != "rest"}
-    # What was not seen is the harness's: getting the interpreter up, and ./run itself.
+    # Time outside of the account counts as the harness's: the interpreter's start, and ./run itself.
     rest = wall - sum(kinds.values())
     before = {"start-up": account["began"] - began, **account["before_first"]}
     asked = _asked(records)
@@ -172,7 +172,7 @@ def cost(account: dict[str, Any], began: float, wall: float, records: Sequence[r
 
 
 def _asked(records: Sequence[record.Record]) -> int:
-    """Count the features of which anything was decided: a host that cannot be asked has not been."""
+    """Count the features with a verdict; those that the host cannot test do not count."""
     return len({one.feature for one in records if one.verdict.decided})
 
 

@@ -1,7 +1,7 @@
-"""What it costs: measured beside targets, recorded with its machine, rendered into docs/performance.md.
+"""The benchmark: measures the cost of image, harness and lab.
 
-Nothing here is a test: a slow machine is no failure. Other work on the same machine makes every number worse, so
-the load is recorded too.
+It is not a test: a slow machine is no failure. Other work on the machine makes every number worse, so results include
+the load.
 """
 
 import os
@@ -23,17 +23,17 @@ from conformance.lab import definition
 from conformance.model import contract
 from conformance.privileges import claims, configuration
 from conformance.privileges.search import starts_apart
-from conformance.run.context import prepare
+from conformance.run.preparation import prepare
 from conformance.util import paths
 
 Part = Literal["engine", "parallel", "lab", "extra"]
-"""What concerns the engine, sessions side by side, or the lab, or nothing but what is asked for beside them."""
+"""A part of the benchmark: the engine, sessions side by side, the lab, or only the extra measurements."""
 
 BUILD_SECONDS = 3600
 """Deadline of a lab's first build."""
 
 LAB_STARTS = 3
-"""How often a lab is started at most; each takes ten seconds."""
+"""The most starts of a lab; each takes ten seconds."""
 
 
 def measure(
@@ -46,16 +46,16 @@ def measure(
     lab_build: bool = False,
     lab_boots: int = 0,
 ) -> Result:
-    """Measure everything on an engine, and a lab; nothing is left of it, however this ends.
+    """Measure the engine and a lab, and clean up in any case.
 
     Args:
-        progress: told what is being measured.
-        repeat: how often to repeat what is short.
-        matrices: how often to run the whole matrix of :data:`MODE`, and two modes side by side.
-        host_name: what the result calls this host; made from its engine if not given.
+        progress: gets each measurement.
+        repeat: the number of repetitions of short measurements.
+        matrices: the number of whole matrices of :data:`MODE`, and of two modes side by side.
+        host_name: the host's name in the result; made from its engine by default.
         only: measure only this part.
-        lab_build: measure a lab's first build as well; minutes.
-        lab_boots: boot so many guests in a row under a lab's KVM as well; half a minute each.
+        lab_build: measure a lab's first build too, which takes minutes.
+        lab_boots: the number of guests to boot in a row under a lab's KVM; half a minute each.
 
     Raises:
         HarnessError: the engine or the machine cannot run it.
@@ -66,7 +66,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="conformance-bench-") as folder:
         run = prepare(contract.load(), progress, tag=None, choice="auto", results=Path(folder), host_name=host_name)
         try:
-            progress("waiting for the host's KVM to boot a kernel, so that nothing else runs meanwhile")
+            progress("waiting for the boot under the host's KVM, before anything is measured")
             accel: Accel = "kvm" if run.kvm.usable else "tcg"
             if only in (None, "engine"):
                 measurements, accel = containers(run, progress, repeat)
@@ -104,7 +104,7 @@ def _lab(folder: Path, progress: Callable[[str], None], repeat: int) -> list[Mea
 
 
 def _lab_build(folder: Path, progress: Callable[[str], None]) -> Measurement:
-    """Build a lab in a cache of its own, with the downloads of the present one."""
+    """Build a lab in a new cache, with the present downloads."""
     progress("lab: first build; this takes minutes")
     cache = paths.cache()
     log = folder / "lab-build.log"
@@ -115,12 +115,12 @@ def _lab_build(folder: Path, progress: Callable[[str], None]) -> Measurement:
         with timed(seconds):
             status = command(["lab", "rebuild"], log, BUILD_SECONDS, environment={"CONFORMANCE_CACHE": fresh})
     if status != 0:
-        raise HarnessError("the lab could not be built", f"look at what was written:\n{tail(log)}")
+        raise HarnessError("the lab could not be built", f"read the end of the output:\n{tail(log)}")
     return Measurement(id="lab-build", values=seconds)
 
 
 def _lab_boots(folder: Path, progress: Callable[[str], None], count: int) -> Measurement:
-    """Boot guests in a row under a lab's KVM; one that does not come through is an error."""
+    """Boot guests in a row under a lab's KVM; a boot that fails is an error."""
     host = definition.load()
     seconds = boots.measure(host, progress, count=count, results=folder)
     detail = {"host": host.name, "mode": boots.MODE, "turns": boots.FIRMWARE}
@@ -128,9 +128,9 @@ def _lab_boots(folder: Path, progress: Callable[[str], None], count: int) -> Mea
 
 
 def privilege_starts(recorded: Sequence[configuration.Configuration]) -> list[Measurement]:
-    """Count the starts of a finished search in :data:`MODE`, beside those that it takes without sharing any.
+    """Count the starts of a finished search in :data:`MODE`, and those of a separate search for each feature.
 
-    Of several, on whatever host, it is the one that asked the most features: the time of a start is not counted here.
+    Of several searches, on any host, the one with the most features counts.
     """
     measured = claims.measured(contract.load(), recorded)
     finished = [one for one in measured if one.mode == MODE and one.findings.complete]

@@ -20,12 +20,12 @@ class Data(BaseModel):
 
 
 class Measurement(Data):
-    """One thing that was measured, several times where it is cheap.
+    """One measurement, repeated if it is cheap.
 
     Attributes:
-        id: what; a target's, or something that explains one.
-        values: one of each repetition, in the order they were taken.
-        detail: what the values are made of.
+        id: a target's id, or the id of an explanation.
+        values: the value of each repetition, in their order.
+        detail: components of the values.
     """
 
     id: str
@@ -34,7 +34,7 @@ class Measurement(Data):
 
     @property
     def median(self) -> float:
-        """Return the value in the middle."""
+        """The median."""
         return statistics.median(self.values)
 
 
@@ -43,8 +43,8 @@ class Result(Data):
 
     Attributes:
         run: its id, which sorts by time.
-        load: the machine's load averages over 1, 5 and 15 minutes before it began.
-        accel: how the guests ran.
+        load: the machine's load averages over 1, 5 and 15 minutes before the start.
+        accel: the guests' accelerator.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -57,14 +57,14 @@ class Result(Data):
     measurements: tuple[Measurement, ...]
 
     def of(self, measured: str) -> Measurement | None:
-        """Return a measurement, or None where it was not taken."""
+        """Return a measurement, or None if it is missing."""
         return next((one for one in self.measurements if one.id == measured), None)
 
     def write(self, folder: Path) -> Path:
-        """Write the result into a file of its own, and return that.
+        """Write the result into a file of its own, and return the file.
 
         Raises:
-            HarnessError: it cannot be written.
+            HarnessError: the file cannot be written.
         """
         file = folder / f"{self.host.name}-{self.run}.json"
         try:
@@ -81,7 +81,7 @@ def read(folder: Path) -> list[Result]:
     """Return all results of a folder, the newest first.
 
     Raises:
-        HarnessError: a file is no result.
+        HarnessError: a file is not a result.
     """
     return sorted(map(_read, folder.glob("*.json")), key=lambda result: result.run, reverse=True)
 
@@ -91,5 +91,5 @@ def _read(file: Path) -> Result:
         return Result.model_validate_json(file.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise HarnessError(
-            f"{file.name} is not a result of the benchmark: {error}", "remove it, and measure again"
+            f"{file.name} is not a result of the benchmark: {error}", "remove the file, and measure again"
         ) from error

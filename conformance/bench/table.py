@@ -9,22 +9,22 @@ from conformance.report import markdown
 
 
 def render(text: str, results: Sequence[Result]) -> str:
-    """Return a document with its block ``performance`` made anew."""
+    """Return a document with a new block ``performance``."""
     return markdown.fill(text, {"performance": lambda: performance(results)})
 
 
 def performance(results: Sequence[Result]) -> str:
-    """Write what was measured last on the host of the newest result, beside its targets.
+    """Return the last measurements on the host of the newest result, beside their targets.
 
     Args:
-        results: the newest first; what one did not measure, an earlier one of the same host has.
+        results: the results, newest first; earlier ones of the same host fill in missing measurements.
     """
     if not results:
         return "Nothing has been measured yet."
     same = [one for one in results if one.host.identity == results[0].host.identity]
     called = record.names(one.host for one in results)
     sources = {target.id: next((one for one in same if one.of(target.id)), None) for target in TARGETS}
-    result = max(same, key=lambda one: list(sources.values()).count(one))  # what most of the rows are from
+    result = max(same, key=lambda one: list(sources.values()).count(one))  # the source of most rows
     rows = [_row(target, sources[target.id], result) for target in TARGETS]
     versions = markdown.literal(
         ", ".join(f"{name} {version}" for name, version in sorted(result.image.versions.items()))
@@ -54,7 +54,7 @@ def _row(target: Target, source: Result | None, most: Result) -> list[str]:
 
 
 def verdict(target: Target, measured: Measurement) -> str:
-    """Say whether a target is met, or missed by how much and why."""
+    """Return whether a target is met, or the difference and the reason."""
     if (count := len(measured.values)) < target.count:
         return f"missed: {count} of {target.count}"
     if measured.median <= target.most:

@@ -10,15 +10,15 @@ MODE = "unprivileged"
 
 
 class Target(Data):
-    """What something may cost.
+    """The limit of a measurement.
 
     Attributes:
-        id: of its measurement.
-        what: what is measured, for the reader.
-        most: the target.
-        unit: of target and values.
-        count: how many values it takes; fewer do not meet it.
-        why: why it is missed where it was, written by hand.
+        id: the measurement's id.
+        what: its description.
+        most: the limit.
+        unit: the unit of limit and values.
+        count: the required number of values.
+        why: the reason if the target is missed, written by hand.
     """
 
     id: str

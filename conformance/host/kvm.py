@@ -29,9 +29,9 @@ BOOT_SECONDS = 120
 """The probe's kernel takes 1 s under KVM, and 5 s where that KVM is itself emulated; beside load much longer."""
 
 ANSWER_SECONDS = BOOT_SECONDS + 60
-"""For the engine's own work as well: container, media, and taking both away."""
+"""Includes the engine's own work: container, media, and the removal of both."""
 
-WITHDRAW_SECONDS = 20
+CANCEL_SECONDS = 20
 """For the engine to finish a call that is under way."""
 
 QEMU = "qemu-system-x86_64"
@@ -63,16 +63,16 @@ class KvmProbe:
         self._client = shell.client
         self._probe = probe
         self._answer: Future[HostKvm] = Future()
-        self._withdrawn = threading.Event()
+        self._cancelled = threading.Event()
         # A daemon: an engine that hangs must not keep the process.
         self._thread = threading.Thread(target=self._ask, name="kvm-probe", daemon=True)
 
-    def begin(self) -> None:
-        """Ask."""
+    def start(self) -> None:
+        """Start the test."""
         self._thread.start()
 
-    def answer(self) -> HostKvm:
-        """Wait for the answer.
+    def result(self) -> HostKvm:
+        """Wait for the result.
 
         Raises:
             EngineError: the engine refused, is gone, or does not answer.
@@ -84,17 +84,17 @@ class KvmProbe:
                 f"the engine did not finish the boot of a kernel under bare KVM within {ANSWER_SECONDS} s", REMEDY
             ) from error
 
-    def withdraw(self) -> None:
+    def cancel(self) -> None:
         """Cancel the test: it creates nothing more on an engine that answers."""
-        self._withdrawn.set()
+        self._cancelled.set()
         if self._thread.ident is not None:
-            self._thread.join(WITHDRAW_SECONDS)
+            self._thread.join(CANCEL_SECONDS)
 
     def _ask(self) -> None:
         try:
             self._answer.set_result(self._boot())
         except BaseException as error:
-            self._answer.set_exception(error)  # for who waits, in the thread that waits
+            self._answer.set_exception(error)  # raised in the thread that waits
 
     def _boot(self) -> HostKvm:
         """Boot the probe's kernel under bare QEMU with KVM.
@@ -139,12 +139,12 @@ class KvmProbe:
             return _undecided(output)
 
     def _go_on(self) -> None:
-        if self._withdrawn.is_set():
+        if self._cancelled.is_set():
             raise CancelledError
 
 
 def boot_here(kernel: Path, *, seconds: float) -> HostKvm:
-    """Boot any Linux under this machine's QEMU and KVM; it needs nothing more than to say what it runs under.
+    """Boot any Linux under this machine's QEMU and KVM; its log names its hypervisor.
 
     Args:
         kernel: readable by this user.
@@ -173,7 +173,7 @@ def boot_here(kernel: Path, *, seconds: float) -> HostKvm:
 
 
 def judge(output: str) -> HostKvm | None:
-    """Read what QEMU and the guest wrote so far; None while that decides nothing."""
+    """Read the output of QEMU and the guest so far; None while it decides nothing."""
     if MARK in output and '"KVMKVMKVM' in output:
         return HostKvm(True, "bare QEMU booted a kernel under KVM")
     failed = re.search(

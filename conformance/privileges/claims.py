@@ -1,4 +1,4 @@
-"""What the documentation says of the need for each exposure, beside what was measured."""
+"""The documented need for each exposure, compared with the measured one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,23 +21,23 @@ class Holds(StrEnum):
     TOO_LAX = "too lax"
     SILENT = "not documented"
     OPEN = "open"
-    """Nothing that was asked needs it, and not everything was asked."""
+    """No tested feature needs it, and not all features were tested."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What was measured of one part of a mode.
+    """Measurements of one part of a mode.
 
     Attributes:
-        id: the exposure's, capability's or switch's.
-        asked: whether every feature that works in the whole mode was asked without it.
-        breaks: what each feature that does not work without it said.
-        unknown: what each feature said that the host cannot be asked without it.
-        confirmed: whether that was seen twice, and was mended by putting it back.
-        named: whether the image's start-up named it where it was missing and broke something.
-        last: what each feature said that does not work, or cannot be asked, where the smallest set for all features
-            lacks it; nothing of features that were not asked there, nor of a part that is not in the set.
-        holds: what that makes of the documentation.
+        id: the id of the exposure, capability or switch.
+        asked: whether every feature that works in the whole mode was tested without it.
+        breaks: the answer of each feature that does not work without it.
+        unknown: the answer of each feature that the host cannot test without it.
+        confirmed: whether the removal broke these features twice, and they worked again afterwards.
+        named: whether the image's log named the part when its absence broke a feature.
+        last: the answer of each feature that fails, or cannot be tested, when the smallest set for all features lacks
+            the part; empty for a part outside the set.
+        holds: the verdict on the documentation.
     """
 
     id: str
@@ -52,17 +52,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one search found.
+    """The result of one search.
 
     Attributes:
-        mode: the mode that was searched.
-        host: where.
-        image: what.
+        mode: the id of the mode.
+        host: the host.
+        image: the image.
         search: the search.
-        findings: what it says.
-        parts: what was measured of each part, in the contract's order.
-        unasked: features that this host cannot be asked, and why.
-        left_out: features that nobody asked.
+        findings: its findings.
+        parts: the measurements of each part, in the contract's order.
+        unasked: features that this host cannot test, and the reasons.
+        left_out: features that were not tested.
     """
 
     mode: str
@@ -76,9 +76,9 @@ class Measured:
 
 
 def measured(contract: Contract, configurations: Sequence[Configuration]) -> list[Measured]:
-    """Say what the configurations of each host and mode show, in the order of hosts and modes.
+    """Return the results of each host and mode, in the order of hosts and modes.
 
-    Of several images, or kernels of a host, the newest counts whose search is finished; where none is, the newest.
+    Of several images, or kernels of a host, the newest one with a finished search counts, else the newest one.
 
     Raises:
         HarnessError: there are configurations, and the contract knows the mode of none.
@@ -89,7 +89,7 @@ def measured(contract: Contract, configurations: Sequence[Configuration]) -> lis
     order = {claims.id: place for place, claims in enumerate(contract.modes)}
     if groups and not any(mode in order for _, mode in groups):
         raise HarnessError(
-            "the tables of privileges would be empty: no recorded search is of a mode of the contract, but of"
+            "the tables of privileges would be empty: the contract has none of the recorded modes, which are"
             f" {', '.join(sorted({mode for _, mode in groups}))}",
             "name modes in contract.toml as the records do, or remove the records",
         )
@@ -124,7 +124,7 @@ def _finished(contract: Contract, mode: str, known: Sequence[Configuration]) -> 
 
 
 def things(contract: Contract) -> list[Exposure | Switch]:
-    """Return all that can be part of a mode, in the contract's order."""
+    """Return all exposures and switches, in the contract's order."""
     return [*contract.exposures, *contract.switches]
 
 
@@ -158,7 +158,7 @@ def _part(
 
 
 def _last(part: str, search: Search, findings: Findings, known: Sequence[Configuration]) -> dict[str, Answer]:
-    """Return what does not work, and why, where the smallest set for all features lacks one of its parts."""
+    """Return the answers of features that break when the smallest set for all features loses a part."""
     if findings.least is None or part not in findings.least:
         return {}
     gone = frozenset(search.parts) - findings.least | {part}
@@ -167,7 +167,7 @@ def _last(part: str, search: Search, findings: Findings, known: Sequence[Configu
         feature: [answers[feature] for answers in said if feature in answers and answers[feature].verdict != "works"]
         for feature in search.features
     }
-    # What failed once and worked twice works, as for the search.
+    # A feature that failed once and worked twice works, as in the search.
     asked = {feature: sum(feature in answers for answers in said) for feature in bad}
     return {feature: found[0] for feature, found in bad.items() if found and 2 * len(found) >= asked[feature]}
 
@@ -180,9 +180,9 @@ def holds(one: Exposure | Switch, *, needed: bool, whole: bool) -> Holds:
     """Compare the documented need with the measured one.
 
     Args:
-        one: what is or is not needed.
-        needed: whether something that was asked needs it.
-        whole: whether all features were asked: only then is anything not needed.
+        one: the exposure or switch.
+        needed: whether a tested feature needs it.
+        whole: whether all features were tested; only then it is known to be unnecessary.
     """
     if isinstance(one, Switch) or one.documented in ("default", "undocumented"):
         return Holds.SILENT
@@ -194,7 +194,7 @@ def holds(one: Exposure | Switch, *, needed: bool, whole: bool) -> Holds:
 
 
 def names(one: Exposure | Switch) -> tuple[str, ...]:
-    """Return the words by which the image's start-up may name what is missing."""
+    """Return the words in the image's log that name it as missing."""
     match one:
         case Device():
             return (one.path,)

@@ -12,7 +12,8 @@ from conformance.privileges import configuration
 from conformance.privileges.configuration import Configuration
 from conformance.privileges.configuration_runner import ConfigurationRunner
 from conformance.privileges.search import Search
-from conformance.run.context import Run, unrecorded
+from conformance.run.context import Run
+from conformance.run.preparation import unrecorded
 from conformance.util.progress import Progress
 
 
@@ -28,24 +29,24 @@ def search(
     host_facts: Mapping[str, str] = MappingProxyType({}),
     ready_seconds: float = READY_SECONDS,
 ) -> tuple[Search, list[Configuration]]:
-    """Search until nothing is left to ask; what was recorded of this image on this host is not asked again.
+    """Search until all needs are known; recorded answers of this image on this host are used again.
 
     Args:
-        mode: the mode that is searched.
-        progress: told what is started, and how much there is still to start at most.
-        features: ids of what is asked; everything, if empty.
-        parts: ids of what is taken away; all that can be, if empty.
-        folder: where the configurations are recorded, each as soon as it was asked.
-        tag: the image; ours by default.
-        host_name: what records call the host; made from its engine by default.
-        host_facts: what they say of it beside what its engine tells.
-        ready_seconds: how long libvirt may take to answer after a container's start.
+        mode: the id of the mode.
+        progress: gets each start, and the most starts that are left.
+        features: ids of the features to test; all if empty.
+        parts: ids of the parts to remove; all removable ones if empty.
+        folder: the folder of the records; each configuration is recorded at once.
+        tag: the image; the project's own by default.
+        host_name: the host's name in records; made from its engine by default.
+        host_facts: further facts of the host for records.
+        ready_seconds: deadline for libvirt after a container's start.
 
     Returns:
         The search, and the configurations that it knows.
 
     Raises:
-        HarnessError: the machine cannot run it, or something broke; what was recorded stays.
+        HarnessError: the machine cannot run it, or something broke; records stay.
         ContractError: there is no such mode or feature, or the mode has no such part.
     """
     claims = contract.load()
@@ -63,13 +64,15 @@ def search(
 
 
 def require(claims: Contract, mode: str, features: Sequence[str], parts: Sequence[str] = ()) -> None:
-    """Raise ContractError where there is no such mode, feature or part; to be asked before an engine is started."""
+    """Raise ContractError for an unknown mode, feature or part; to be called before an engine is started."""
     removable = configuration.by_danger(claims, mode)
     for feature in features:
         claims.feature(feature)
     for part in parts:
         if part not in removable:
-            raise ContractError(f"{mode} has no part {part!r} that can be taken away; it has {', '.join(removable)}")
+            raise ContractError(
+                f"the mode {mode} has no removable part {part!r}", f"choose one of: {', '.join(removable)}"
+            )
 
 
 def _search(
@@ -106,7 +109,7 @@ def _search(
 
 
 def summary(found: Search, known: Sequence[Configuration]) -> str:
-    """Say in a few lines what was found."""
+    """Summarise the findings in a few lines."""
     findings = found.findings()
     lines = [f"{findings.starts} starts, {sum(one.seconds for one in known) / 60:.0f} minutes"]
     lines += [f"does not work in the whole mode: {one}" for one in sorted(findings.broken)]

@@ -14,30 +14,30 @@ from conformance.privileges.search import Search
 from conformance.util import paths
 
 FOLDER = paths.RESULTS / "privileges"
-"""Where they are kept."""
+"""The folder of the records."""
 
 LEAST = "least"
-"""The mode with the fewest privileges: it is recommended, and a search begins with what it has."""
+"""The mode with the fewest privileges: it is recommended, and a search begins with its parts."""
 
 
 Subject = tuple[str, ...]
-"""What a search is about: answers about the same subject are one search's."""
+"""Mode, host and image of a search: answers with the same subject belong to one search."""
 
 
 def subject(mode: str, host: Host, image: Image) -> Subject:
-    """Return the subject of a mode on a host with an image: another kernel or engine may ask for other privileges."""
+    """Return the subject of a mode on a host with an image: another kernel or engine may need other privileges."""
     facts = ("kernel", "engine", "cgroup_version", "security")
     return (mode, *host.identity, *(str(host.fingerprint.get(fact, "")) for fact in facts), image.identity)
 
 
 class Answer(Data):
-    """What one feature said in one configuration.
+    """The result of one feature in one configuration.
 
     Attributes:
-        verdict: whether it works; ``unsupported`` where the host cannot be asked.
-        cause: id of a cause in the contract, where one was recognised.
+        verdict: whether it works; ``unsupported`` if the host cannot test it.
+        cause: id of the recognised cause in the contract, if any.
         reason: why it does not work, in one line.
-        error: the daemon's error or the guest's report, in full up to a limit.
+        error: the daemon's error or the guest's report, up to a limit.
     """
 
     verdict: Literal["works", "fails", "unsupported"]
@@ -50,11 +50,11 @@ class Configuration(Dated):
     """One start.
 
     Attributes:
-        mode: what the configuration is less than.
-        without: ids of the parts that it lacks.
-        answers: by a feature's id.
-        warnings: what the image's start-up said of what is missing.
-        seconds: how long all of it took.
+        mode: the id of the whole mode.
+        without: ids of the missing parts.
+        answers: the answer of each feature, by its id.
+        warnings: the warnings in the image's log at its start.
+        seconds: the duration.
     """
 
     without: tuple[str, ...]
@@ -64,12 +64,12 @@ class Configuration(Dated):
 
     @property
     def subject(self) -> Subject:
-        """Return what it is an answer about."""
+        """Mode, host and image."""
         return subject(self.mode, self.host, self.image)
 
     @property
     def works(self) -> dict[str, bool | None]:
-        """Return for each feature whether it works; None where the host could not be asked."""
+        """Whether each feature works; None where the host cannot test it."""
         known = {"works": True, "fails": False, "unsupported": None}
         return {feature: known[answer.verdict] for feature, answer in self.answers.items()}
 
@@ -86,14 +86,14 @@ def search(
     only: Sequence[str] = (),
     parts: Sequence[str] = (),
 ) -> Search:
-    """Make the search that these answers are of, and let it learn them.
+    """Return the search with these answers.
 
     Args:
-        contract: where the mode and its parts are defined.
+        contract: defines the mode and its parts.
         mode: the mode's id.
-        configurations: of one subject, in the order in which they were started.
-        only: the features that it is about; all that the whole mode could be asked, if empty.
-        parts: ids of what is taken away; all that can be, if empty.
+        configurations: configurations of one subject, in the order of their starts.
+        only: ids of features; all that were tested in the whole mode if empty.
+        parts: ids of the parts to remove; all removable ones if empty.
     """
     known = list(configurations)
     asked = {
@@ -113,7 +113,7 @@ def search(
 
 
 def by_danger(contract: Contract, mode: str) -> list[str]:
-    """Return what can be taken away from a mode, what one would rather do without first."""
+    """Return the removable parts of a mode, the most dangerous ones first."""
     parts = removable(contract, contract.mode(mode))
     trades = [one.id for one in contract.switches if one.id in parts]
     first = [one for one in contract.dangers if one in parts]

@@ -13,10 +13,10 @@ from conformance.util import paths
 from conformance.workers import sessions
 
 TRIES = 2
-"""Of a start in which an emulated host let a guest's kernel crash; rare, and nobody's need."""
+"""Number of starts if an emulated host crashes a guest's kernel, which is rare."""
 
 ERROR_CHARACTERS = 700
-"""As much of an error as a configuration's record keeps."""
+"""Limit of an error's text in a record."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ConfigurationRunner:
     """Starts configurations of one mode.
 
     Args:
-        run: what all of them share: engine, image, media.
+        run: the engine, the image and the media.
         mode: the mode's id.
     """
 
@@ -32,15 +32,15 @@ class ConfigurationRunner:
     mode: str
 
     def __call__(self, without: Sequence[str], features: Sequence[str]) -> Configuration:
-        """Start a configuration once, and ask it.
+        """Start a configuration once, and test features in it.
 
         Args:
-            without: ids of the parts that it lacks.
-            features: ids of what is asked; everything, if empty.
+            without: ids of the missing parts.
+            features: ids of the features; all if empty.
 
         Raises:
-            HarnessError: an answer says nothing about the image.
-            KeyboardInterrupt: somebody wants it to end.
+            HarnessError: a test broke for a reason outside of the image.
+            KeyboardInterrupt: the user interrupted it.
         """
         started = time.monotonic()
         records = self._session(without, features)
@@ -62,7 +62,13 @@ class ConfigurationRunner:
     def _session(self, without: Sequence[str], features: Sequence[str]) -> list[Record]:
         markers = [self.run.contract.feature(one).marker for one in features]
         wanted = "essential" + (f" and ({' or '.join(markers)})" if markers else "")
-        words = [*paths.TESTS, "-m", wanted, f"--mode={self.mode}", *(f"--without={one}" for one in without)]
+        words = [
+            *paths.TESTS,
+            "-m",
+            wanted,
+            f"--libvirt-mode={self.mode}",
+            *(f"--libvirt-without={one}" for one in without),
+        ]
         for _ in range(TRIES):
             self.run.warnings.clear()
             records = sessions.run_within(self.run, words)
@@ -75,7 +81,7 @@ class ConfigurationRunner:
 
 
 def answer(records: Sequence[Record]) -> Answer:
-    """Return what a feature's checks say together."""
+    """Return the answer of a feature from its checks' records."""
     verdict = gravest(one.verdict for one in records)
     telling = next(one for one in records if one.verdict is verdict)
     match verdict:

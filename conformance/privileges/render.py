@@ -1,4 +1,4 @@
-"""Tables of what was measured, beside what is documented: a pure function of the contract and the configurations."""
+"""Tables of measured needs beside documented ones: a pure function of the contract and the configurations."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +13,7 @@ from conformance.privileges.search import starts_apart
 from conformance.report.markdown import IMAGE, exposure_text, fingerprint, literal, numbered, table
 
 PROBE = re.compile(r"probe-[0-9a-f]+")
-"""A guest's name: as many reasons as guests would say the same."""
+"""A guest's name, removed from reasons so that equal ones become one note."""
 
 NOTHING = "Nothing has been recorded yet."
 NOT_RUN = "*not run*"
@@ -28,7 +28,7 @@ WORDS = {
 
 
 def makers(contract: Contract, found: Sequence[Measured]) -> dict[str, Callable[[], str]]:
-    """Return what makes the generated blocks, by their names."""
+    """Return the functions that make the generated blocks, by their names."""
     return {
         "privileges": lambda: documented(contract, found),
         "privileges-in-detail": lambda: details(contract, found),
@@ -37,9 +37,9 @@ def makers(contract: Contract, found: Sequence[Measured]) -> dict[str, Callable[
 
 
 def documented(contract: Contract, found: Sequence[Measured]) -> str:
-    """Put each documented exposure beside what was measured of it on each host.
+    """Compare each documented exposure with the measurements on each host.
 
-    Of a host's searches the first one counts in whose mode it was taken away.
+    Of a host's searches, the first one counts that removed the exposure from its mode.
     """
     if not found:
         return NOTHING
@@ -56,7 +56,7 @@ def documented(contract: Contract, found: Sequence[Measured]) -> str:
 
 
 def _measured(contract: Contract, searches: Sequence[Measured], exposure: str) -> str:
-    """Return what one host's searches found of an exposure; nothing where none of their modes has it."""
+    """Return the finding of one host's searches about an exposure; empty if none of their modes has it."""
     parts = [(one, part) for one in searches for part in one.parts if part.id == exposure]
     if not parts:
         return ""
@@ -66,7 +66,7 @@ def _measured(contract: Contract, searches: Sequence[Measured], exposure: str) -
     need = f"needed: {_broken(contract, found, part)}" if part.breaks else "not needed"
     where = f", in `{found.mode}`" if found is not searches[0] else ""
     if part.holds is Holds.OPEN:
-        return f"{need} by what was asked{where}"
+        return f"{need} by the tested features{where}"
     return f"{need}{where}; {WORDS[part.holds]}"
 
 
@@ -75,7 +75,7 @@ def _known(part: Part) -> bool:
 
 
 def _broken(contract: Contract, found: Measured, part: Part) -> str:
-    """List what breaks without a part, by what is left where that is shorter."""
+    """List the features that break without a part, as exceptions from all where that is shorter."""
     left = {*found.findings.needs} - {*part.breaks}
     if not part.asked or part.unknown or len(left) >= len(part.breaks):
         return _features(contract, part.breaks)
@@ -83,23 +83,24 @@ def _broken(contract: Contract, found: Measured, part: Part) -> str:
 
 
 def details(contract: Contract, found: Sequence[Measured]) -> str:
-    """Give everything that the searches found, one after the other."""
+    """Return all findings of the searches, one after the other."""
     called = names(one.host for one in found)
     return "\n\n".join(_detail(contract, one, called[one.host.identity]) for one in found) if found else NOTHING
 
 
 def _detail(contract: Contract, found: Measured, host: str) -> str:
     state = "" if found.findings.complete else " The search is not finished."
-    starts = f"{found.findings.starts} starts, {starts_apart(found.search, found.findings)} with each feature by itself"
+    apart = starts_apart(found.search, found.findings)
+    starts = f"{found.findings.starts} starts, {apart} if each feature is searched alone"
     lines = [
         f"### `{found.mode}` on {literal(host)}",
         "",
         f"{literal(fingerprint(found.host))}. {starts}.{state}",
         *(
-            f"Not asked there: {_title(contract, one)}, because {literal(why.rstrip('.'))}."
+            f"Cannot be tested there: {_title(contract, one)}, because {literal(why.rstrip('.'))}."
             for one, why in found.unasked.items()
         ),
-        *([f"Asked by nobody: {_features(contract, found.left_out)}."] if found.left_out else []),
+        *([f"Not tested: {_features(contract, found.left_out)}."] if found.left_out else []),
         *(f"Does not work in the whole mode: {_title(contract, one)}." for one in sorted(found.findings.broken)),
         "",
         _one_at_a_time(contract, found),
@@ -116,7 +117,7 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
     for part in filter(_known, found.parts):
         broken = _broken(contract, found, part) if part.breaks else "nothing"
         if part.unknown:
-            broken += f"; cannot be asked: {_features(contract, part.unknown)}"
+            broken += f"; cannot be tested: {_features(contract, part.unknown)}"
         why = _marks(contract, found, [*part.breaks.values(), *part.unknown.values()], notes)
         rows.append(
             [
@@ -129,12 +130,12 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
             ]
         )
     head = [
-        "Taken away",
+        "Removed",
         "Documented as",
-        "What does not work then",
-        "Twice, and mended",
-        "Named at start",
-        "The claim",
+        "Broken by the removal",
+        "Confirmed",
+        "Named in the log",
+        "Claim",
     ]
     unknown = [f"`{_word(by_id[part.id])}`" for part in found.parts if not _known(part)]
     lines = [_noted(head, rows, notes)]
@@ -142,10 +143,10 @@ def _one_at_a_time(contract: Contract, found: Measured) -> str:
 
 
 def _marks(contract: Contract, found: Measured, answers: Iterable[Answer], notes: list[str]) -> str:
-    """Return the numbers of the notes that say why; the notes grow by what is new."""
+    """Return the numbers of the notes with the reasons; add missing notes."""
     marks = set()
     for said in answers:
-        # What was recorded before the contract knew the cause is recognised as well.
+        # Records from before the contract knew the cause match too.
         cause = contract.recognise(f"{said.reason}\n{said.error}", found.host.security)
         note = cause.explanation if cause else PROBE.sub("probe", said.reason.strip())
         if note not in notes:
@@ -176,17 +177,17 @@ def _smallest(contract: Contract, found: Measured) -> str:
         return table(["Feature", "A smallest set"], rows)
     rows.append(["**All of them**", listed(least)])
     recommended = {*contract.mode(LEAST).exposures}
-    beside = [f"beyond it, `{LEAST}` has {listed(recommended - least)}" if recommended - least else ""]
+    beside = [f"`{LEAST}` also has {listed(recommended - least)}" if recommended - least else ""]
     beside += [f"`{LEAST}` lacks {listed(least - recommended)}" if least - recommended else ""]
-    said = "; ".join(filter(None, beside)) or f"this is what `{LEAST}` has"
-    text = f"{table(['Feature', 'A smallest set'], rows)}\n\nOf the set for all: {said}."
+    said = "; ".join(filter(None, beside)) or f"`{LEAST}` has exactly this set"
+    text = f"{table(['Feature', 'A smallest set'], rows)}\n\nCompared with the set for all: {said}."
     if not found.findings.complete:
         return text
-    return f"{text}\n\nNothing of that set can be taken away:\n\n{_last(contract, found)}"
+    return f"{text}\n\nEach part of that set is necessary:\n\n{_last(contract, found)}"
 
 
 def _last(contract: Contract, found: Measured) -> str:
-    """Say what does not work where the smallest set for all features lacks one of its parts."""
+    """Return the features that break when the smallest set for all features loses a part."""
     notes: list[str] = []
     rows = []
     by_id = {one.id: one for one in things(contract)}
@@ -196,14 +197,14 @@ def _last(contract: Contract, found: Measured) -> str:
         fails = [feature for feature, said in part.last.items() if said.verdict == "fails"]
         unknown = [feature for feature in part.last if feature not in fails]
         seen = ["all" if {*fails} == {*found.findings.needs} else _features(contract, fails)] if fails else []
-        seen += [f"cannot be asked: {_features(contract, unknown)}"] if unknown else []
+        seen += [f"cannot be tested: {_features(contract, unknown)}"] if unknown else []
         why = _marks(contract, found, part.last.values(), notes)
         rows.append([f"`{_word(by_id[part.id])}`", "; ".join(seen) + why])
-    return _noted(["Taken away", "What was seen not to work then"], rows, notes)
+    return _noted(["Removed", "Broken by the removal"], rows, notes)
 
 
 def recommended(contract: Contract, less: str = LEAST, more: str = "unprivileged-unconfined") -> str:
-    """Render a mode as a command and as a Compose file, and list what another one gives that it does without."""
+    """Render a mode as a command and as a Compose file, and list the privileges that another mode grants beside."""
     lesser, greater = mode.from_contract(contract, less), mode.from_contract(contract, more)
     gone = [one for one in greater.exposures if one not in lesser.exposures]
     dropped = sorted(greater.granted - lesser.granted - {one.id for one in gone})
@@ -211,11 +212,11 @@ def recommended(contract: Contract, less: str = LEAST, more: str = "unprivileged
         f"```sh\n{commands.shell(commands.docker_run(lesser, IMAGE))}\n```",
         "As a Compose file:",
         f"```yaml\n{commands.compose(lesser, IMAGE)}```",
-        f"What `{more}` gives a container, and `{less}` does not:",
+        f"Privileges of `{more}` that `{less}` does not grant:",
         "\n".join(
             [
                 *(f"- `{exposure_text(one)}`: {one.function}" for one in gone),
-                f"- of what an engine gives without being asked: {', '.join(f'`{one}`' for one in dropped)}",
+                f"- default capabilities of the engine: {', '.join(f'`{one}`' for one in dropped)}",
             ]
         ),
     ]

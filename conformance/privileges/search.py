@@ -1,24 +1,25 @@
-"""The search: which configurations to start, and what their answers mean.
+"""The search: chooses the configurations to start, and interprets their answers.
 
-A configuration is a mode without some of its parts. A part is an exposure, a capability that the engine gives
-without being asked, or a trade: what the image does unless a switch tells it not to, and what takes privileges.
+A configuration is a mode without some of its parts. A part is an exposure, a default capability of the engine, or a
+trade: a step of the image that needs privileges and that a switch turns off.
 
-The search knows neither engine nor image. It names the next configuration that it has to know about, and is told the
-answers, new ones as well as recorded ones; from the same answers it always comes to the same findings. Four steps:
+The search knows neither engine nor image. It names the next configuration that it needs, and learns answers, new ones
+and recorded ones; the same answers always lead to the same findings. Four steps:
 
-1. the whole mode, and the mode without one part at a time, asked for every feature;
-2. each removal that broke something once more, and then the whole mode: broken twice, and mended by putting it back;
-3. a smallest set for all features together, from what is believed to be enough, or, where that is not enough, from
-   what step 1 found needed, with every trade given up;
-4. a smallest set for each feature, from what step 3 found it needs of that set.
+1. test every feature in the whole mode, and in the mode without one part at a time;
+2. repeat each removal that broke a feature, then the whole mode: a need is confirmed if the removal breaks the feature
+   twice, and the whole mode works afterwards;
+3. find a smallest set for all features together, from a believed set, or, if that is not enough, from the needs of
+   step 1 with every trade given up;
+4. find a smallest set for each feature, from its needs within the set of step 3.
 
-Where two answers about the same differ, as of a guest that a loaded host did not boot in time, a third one decides.
+Where two answers differ, for example because a loaded host did not boot a guest in time, a third one decides.
 
-Smallest means that removing anything more breaks it, and that each such removal was tried (1-minimal: Zeller and
-Hildebrandt, "Simplifying and isolating failure-inducing input", 2002). Nothing is concluded from answers about other
-configurations: two parts may stand in for each other, and a part that is added may break a feature. Where a guess of
-what is needed turns out not to be enough, what it lacks is found by bisection, one part after the other (Junker,
-"QuickXplain: preferred explanations and relaxations for over-constrained problems", 2004).
+A set is smallest if every further removal was tried and breaks it (1-minimal: Zeller and Hildebrandt, "Simplifying
+and isolating failure-inducing input", 2002). Answers about one configuration prove nothing about another: two parts
+may replace each other, and an additional part may break a feature. Where a guess is not enough, bisection finds the
+missing parts one after the other (Junker, "QuickXplain: preferred explanations and relaxations for over-constrained
+problems", 2004).
 """
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -29,15 +30,15 @@ from conformance.privileges.answers import Answers, Features, Parts
 
 @dataclass(frozen=True)
 class Want:
-    """A configuration that has to be known about.
+    """The next configuration that the search needs.
 
     Attributes:
-        without: what it lacks.
-        features: what has to be asked in it.
-        step: for which of the four steps.
-        left_in_step: how many starts this step still takes at most, this one included; it takes more only where the
-            guess of what is needed was wrong.
-        left: how many all steps still take at most.
+        without: its missing parts.
+        features: the features to test in it.
+        step: the number of the step, of four.
+        left_in_step: the most starts that are left in this step, including this one; more follow only if a guess was
+            wrong.
+        left: the most starts that are left in all steps.
     """
 
     without: Parts
@@ -49,16 +50,16 @@ class Want:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found, as far as the answers go.
+    """The findings from the answers so far.
 
     Attributes:
-        broken: whatever a feature needs to be asked at all: features that do not work in the whole mode.
+        broken: features that do not work in the whole mode.
         needs: for each feature the parts whose removal from the whole mode breaks it.
         confirmed: whether each of these removals broke its feature twice, and the whole mode worked after it.
         least: the smallest set for all features that work in the whole mode; None while it is not known.
         least_for: the smallest set of each feature that has one.
         starts: how many configurations were started.
-        complete: whether nothing is left to ask.
+        complete: whether the search is finished.
     """
 
     broken: Features
@@ -71,7 +72,7 @@ class Findings:
 
 
 Step = Generator[tuple[Parts, Features], None, None]
-"""Yields what has to be known before it can go on: in which configuration, about which features."""
+"""Yields the next configuration and the features to test in it."""
 
 
 @dataclass
@@ -79,10 +80,10 @@ class Search:
     """A search in one mode on one host.
 
     Args:
-        parts: all that can be taken away, what one would rather do without first.
-        trades: those of them that are given up for others.
-        features: what is asked.
-        believed: what may be enough for all of them, as another host's smallest set; nothing, if empty.
+        parts: the removable parts, the most dangerous ones first.
+        trades: the trades among them.
+        features: the features to test.
+        believed: a set that may be enough for all features, such as another host's smallest one; none if empty.
     """
 
     parts: Sequence[str]
@@ -99,7 +100,7 @@ class Search:
         self.answers.learn(without, works)
 
     def wants(self) -> Want | None:
-        """Return the next configuration that has to be known about, or None where nothing is left to ask."""
+        """Return the next configuration to test, or None at the end of the search."""
         self.least, self.least_for = None, {}
         for number, step in enumerate((self._one_at_a_time(), self._again(), self._together(), self._apart()), start=1):
             self._passed = 0
@@ -110,7 +111,7 @@ class Search:
         return None
 
     def findings(self) -> Findings:
-        """Return what the answers say so far."""
+        """Return the findings from the answers so far."""
         complete = self.wants() is None
         needs = {one: self._needs(one) for one in self._working()}
         return Findings(
@@ -133,13 +134,13 @@ class Search:
             yield from self._ask(frozenset({part}), self._working())
 
     def _again(self) -> Step:
-        """What broke once is asked once more, and then the whole mode, which came before all of it."""
+        """Repeat each removal that broke a feature, and then the whole mode."""
         suspects = {part: self._broken_by(part) for part in self.parts if self._broken_by(part)}
         for part, features in suspects.items():
             yield from self._ask(frozenset({part}), features, times=2)
         if suspects:
             yield from self._ask(frozenset(), frozenset().union(*suspects.values()), times=2)
-        # Where a removal was asked later than others, in a search that went on, so is the whole mode.
+        # A removal that was tested after the last start of the whole mode needs another start of it.
         later = frozenset(
             one for part, broken in suspects.items() for one in broken if not self.answers.put_back(one, part)
         )
@@ -173,13 +174,13 @@ class Search:
     def _least(
         self, start: Parts, guess: Parts, features: Features, *, beside: Features = frozenset()
     ) -> Generator[tuple[Parts, Features], None, Parts]:
-        """Find a set that is needed as a whole, within one that is enough.
+        """Find a smallest set within a set that is enough.
 
         Args:
             start: a set in which the features work.
-            guess: as much of it as is believed to be enough.
-            features: what has to work.
-            beside: asked in the same starts, as the same will have to be known about them.
+            guess: a subset of it that may be enough.
+            features: the features that have to work.
+            beside: features to test in the same starts, since the search needs their answers later.
         """
         kept = yield from self._enough(start, guess, features, beside)
         before = None
@@ -187,8 +188,8 @@ class Search:
             before = kept
             for part in sorted(kept, key=self.parts.index):
                 without = self._kept(kept - {part})
-                # What the part's removal from the whole mode breaks is likely to break again. Where that is little, it
-                # is asked without the rest, whose guests boot and take long.
+                # Features that broke without this part in the whole mode probably break again. If they are few, test
+                # them alone first: the guests of the others would boot, which takes long.
                 likely = features & self._broken_by(part)
                 if 0 < 2 * len(likely) <= len(features):
                     yield from self._ask(without, likely, beside=beside & self._broken_by(part), until_one_fails=True)
@@ -197,7 +198,7 @@ class Search:
                 yield from self._ask(without, features, beside=beside, until_one_fails=True)
                 if self.answers.all_work(without, features):
                     kept -= {part}
-        # What the whole mode does not show to be needed is asked once more, and then whether it works with it.
+        # Repeat needs that the whole mode did not show, and then the set itself.
         surprises = kept - frozenset().union(*(self._needs(one) for one in features))
         for part in sorted(surprises, key=self.parts.index):
             yield from self._ask(self._kept(kept - {part}), features, times=2, beside=beside, until_one_fails=True)
@@ -208,7 +209,7 @@ class Search:
     def _enough(
         self, start: Parts, guess: Parts, features: Features, beside: Features
     ) -> Generator[tuple[Parts, Features], None, Parts]:
-        """Add to a guess what it lacks, out of a set that is enough."""
+        """Add the missing parts to a guess, from a set that is enough."""
         kept, enough = guess, start
         while kept != enough:
             yield from self._ask(self._kept(kept), features, beside=beside, until_one_fails=True)
@@ -229,13 +230,13 @@ class Search:
     # ---------------------------------------------------------------------------------- small things
 
     def _guess(self) -> Parts:
-        """Return what is believed to be enough for all features: whatever breaks one of them, without the trades."""
+        """Return a set that may be enough for all features: the needs of each, without the trades."""
         return frozenset().union(*(self._needs(one) for one in self._working())) - self.trades
 
     def _guess_for(self, feature: str) -> Parts:
-        """Return what is believed to be enough for a feature: what its absence from the set for all shows to be needed.
+        """Return a set that may be enough for a feature: the parts whose removal from the set for all breaks it.
 
-        Where that was not asked, what its absence from the whole mode shows.
+        Where that was not tested, removals from the whole mode count.
         """
 
         def needed(part: str) -> bool:
@@ -246,7 +247,7 @@ class Search:
         return frozenset(part for part in least if needed(part))
 
     def _kept(self, kept: Parts) -> Parts:
-        """Return what a configuration that keeps this lacks."""
+        """Return the missing parts of a configuration that keeps these."""
         return frozenset(self.parts) - kept
 
     def _ask(
@@ -258,14 +259,14 @@ class Search:
         beside: Features = frozenset(),
         until_one_fails: bool = False,
     ) -> Step:
-        """Yield where answers are missing.
+        """Yield a configuration if answers about it are missing.
 
         Args:
-            without: in which configuration.
-            features: about what.
-            times: how often each has to be answered.
-            beside: asked as well, where there is a start.
-            until_one_fails: the answers are enough once one of them says so as often.
+            without: its missing parts.
+            features: the features that need answers.
+            times: the number of answers for each feature.
+            beside: features to test too, if there is a start.
+            until_one_fails: one feature that fails makes further answers unnecessary.
         """
         self._passed += 1
         wanted = frozenset(one for one in features if not self.answers.answered(without, one, times))
@@ -284,7 +285,7 @@ class Search:
         return frozenset(part for part in self.parts if self.answers.breaks(frozenset({part}), feature))
 
     def _bounds(self) -> list[int]:
-        """Return how many starts each step takes at most, as far as is known by now."""
+        """Return the most starts of each step, as far as is known."""
         count = len(self.parts)
         asked = frozenset() in self.answers and all(
             self.answers.results(frozenset({part}), one) for part in self.parts for one in self._working()
@@ -301,17 +302,17 @@ class Search:
 
 
 def _tries(size: int) -> int:
-    """Return how many starts it takes at most to see that a guess of so many parts is enough, and needed as a whole.
+    """Return the most starts that confirm a guess of ``size`` parts as a smallest set.
 
-    The guess; without each part, a second time where one was not needed; each and the whole again, to be sure.
+    One with the guess, up to two without each part, and one repetition of each and of the whole.
     """
     return 1 + 2 * size + size + 1
 
 
 def starts_apart(search: Search, findings: Findings) -> int:
-    """Return how many starts the same findings take when each feature is searched by itself.
+    """Return the number of starts for the same findings if each feature is searched alone.
 
-    Counted by searching anew, in an image that needs what was found.
+    Simulates these searches, with an image that has the needs that were found.
     """
     return sum(_starts_alone(search, findings, feature) for feature in findings.least_for)
 

@@ -1,1 +1,1 @@
-"""The harness asked about itself: whether it notices what was broken on purpose, and nothing where nothing was."""
+"""Tests of the harness: it must notice deliberate defects, and must not report harmless changes."""

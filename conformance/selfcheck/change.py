@@ -1,4 +1,4 @@
-"""Changes as data: what is broken on purpose and who has to notice it, or what must make no difference."""
+"""Changes as data: deliberate defects with the checks that must notice them, and harmless changes."""
 
 import hashlib
 import tomllib
@@ -18,13 +18,13 @@ DEFECTS = paths.SELFCHECK / "defects"
 BENIGN = paths.SELFCHECK / "benign"
 
 HARNESS = "harness"
-"""Who has to notice what is wrong with the harness itself: none of the features."""
+"""In place of a feature, for defects of the harness itself."""
 
 Layer = Literal["image", "mode", "medium", "harness"]
-"""What is changed: the image, how the engine is told to start it, what guests boot from, or what judges."""
+"""The changed layer: the image, the call that starts it, the guests' media, or the harness."""
 
 Need = Literal["kvm", "lab"]
-"""What a host has to have: a KVM that works; or that nobody minds losing it, and spare PCI devices."""
+"""A requirement on the host: a working KVM, or a lab, which is disposable and has spare PCI devices."""
 
 
 class _Data(BaseModel):
@@ -33,18 +33,18 @@ class _Data(BaseModel):
 
 @dataclass(frozen=True)
 class Ask:
-    """What is asked.
+    """The checks to run.
 
     Attributes:
         feature: a feature's id.
-        check: one test of its suite, with or without parameters; those marked ``essential`` if empty.
+        check: one test of its suite, with or without parameters; the ``essential`` ones if empty.
     """
 
     feature: str
     check: str
 
     def includes(self, feature: str, check: str, *, essential: bool) -> bool:
-        """Say whether a test is part of it."""
+        """Return whether a check belongs to it."""
         named = self.check in (check, check.partition("[")[0]) if self.check else essential
         return feature == self.feature and named
 
@@ -55,12 +55,12 @@ def _ask(text: str) -> Ask:
 
 
 class Notice(_Data):
-    """Who has to notice a defect, and by what.
+    """A check that must notice a defect.
 
     Attributes:
-        by: ``feature`` or ``feature::check``, or ``harness`` for what a change's command says.
-        verdict: what is to come of it.
-        cause: a regular expression that the failure's text matches only where the cause was understood.
+        by: ``feature`` or ``feature::check``, or ``harness`` for a change's command.
+        verdict: the expected verdict.
+        cause: a regular expression that matches the failure's text only if it names the cause.
     """
 
     by: str
@@ -69,17 +69,17 @@ class Notice(_Data):
 
     @property
     def ask(self) -> Ask:
-        """Return what is asked."""
+        """The checks to run."""
         return _ask(self.by)
 
 
 class Edit(_Data):
-    """A text that is put in place of another, in a file.
+    """A replacement of a text in files.
 
     Attributes:
-        file: its path below the folder that is changed; a pattern may stand for several.
-        old: what is there, each time that it is.
-        new: what is put there.
+        file: the path below the changed folder, or a pattern for several files.
+        old: the text to replace, at each occurrence.
+        new: the new text.
     """
 
     file: str
@@ -88,25 +88,25 @@ class Edit(_Data):
 
 
 class Change(_Data):
-    """One change, and what has to come of it.
+    """One change, and the expected result.
 
     Attributes:
         id: its file's name.
-        digest: of its file: another one is another question.
-        title: what is wrong, in one sentence.
+        digest: of its file, the title included: outcomes with another digest do not count.
+        title: the defect, in one sentence.
         dockerfile: instructions of a Dockerfile over the image under test.
-        call: what of the engine's ``POST /containers/create`` is other than the mode says: a JSON merge patch.
-        medium: changes of the probe's recipe, from which its media are built anew.
-        stale: the media keep the name of those that they were before: a cache that is behind.
-        contract: what differs in the contract, as TOML.
+        call: a JSON merge patch of the engine's ``POST /containers/create``.
+        medium: changes of the recipe from which the probe's media are built.
+        stale: whether the media keep their former name, as in a stale cache.
+        contract: changes of the contract, as TOML.
         project: changes of the harness, in a copy of the project.
-        command: what is run in that copy, and has to say so.
-        mode: in which mode suites are asked.
-        ready_seconds: how long libvirt may take to answer: a container that never does is not waited for longer.
-        needs: what the host has to have for it to be seen.
-        notice: who has to notice it; nobody, if it is benign.
-        quiet: what is asked as well, by the same words, and has nothing to say against it.
-        repeat: how often it is asked.
+        command: the Python module and its arguments that run in that copy and have to fail.
+        mode: the mode of the suites.
+        ready_seconds: deadline for libvirt after the start, shorter for a container that never answers.
+        needs: requirements on the host.
+        notice: the checks that must notice it; none if it is benign.
+        quiet: further checks, which must not report anything.
+        repeat: the number of runs.
     """
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -132,19 +132,19 @@ class Change(_Data):
         if bool(self.project) != bool(self.command):
             raise ValueError("project and command go together")
         if not self.notice and not self.quiet:
-            raise ValueError("nobody is asked: notice and quiet are empty")
+            raise ValueError("no check runs: notice and quiet are empty")
         if bool(self.command) != (HARNESS in asked) or (self.command and len(asked) > 1):
-            raise ValueError(f"a command is asked alone, as {HARNESS}")
+            raise ValueError(f"a command excludes other checks: notice or quiet must hold {HARNESS} alone")
         return self
 
     @property
     def benign(self) -> bool:
-        """Say whether nobody may notice it."""
+        """Whether no check may notice it."""
         return not self.notice
 
     @property
     def layer(self) -> Layer:
-        """Return what is changed; of an untouched image that is the image."""
+        """The changed layer; the image if nothing is changed."""
         if self.project or (self.contract and not self.dockerfile):
             return "harness"
         if self.medium:
@@ -153,28 +153,28 @@ class Change(_Data):
 
     @property
     def quiets(self) -> tuple[Ask, ...]:
-        """Return what suites are asked that has nothing to say against it."""
+        """The checks of suites that must not report anything."""
         return tuple(_ask(one) for one in self.quiet if one != HARNESS)
 
     @property
     def asks(self) -> tuple[Ask, ...]:
-        """Return all that suites are asked."""
+        """All checks of suites."""
         return (*(one.ask for one in self.notice if one.by != HARNESS), *self.quiets)
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Return who has to notice it, each once: ids of features, or :data:`HARNESS`."""
+        """The features that must notice it, each once: their ids, or :data:`HARNESS`."""
         return tuple(dict.fromkeys(one.ask.feature for one in self.notice))
 
     def require(self, contract: Contract) -> None:
-        """Raise ContractError where it names a mode or a feature that the contract does not have."""
+        """Raise ContractError if the contract lacks a mode or feature of it."""
         contract.mode(self.mode)
         for one in self.asks:
             contract.feature(one.feature)
 
 
 def read(file: Path) -> Change:
-    """Read a change; raises ContractError where the file is none."""
+    """Read a change; raises ContractError if the file is invalid."""
     try:
         text = file.read_bytes()
         data = tomllib.loads(text.decode())
@@ -189,7 +189,7 @@ def load(folders: Iterable[Path] = (DEFECTS, BENIGN)) -> list[Change]:
     """Read all changes: defects first, each folder by name.
 
     Raises:
-        ContractError: one is not as it should be, or two have one name.
+        ContractError: a file is invalid, or two have the same name.
     """
     found = [read(file) for folder in folders for file in sorted(folder.glob("*.toml"))]
     ids = [one.id for one in found]
@@ -199,8 +199,8 @@ def load(folders: Iterable[Path] = (DEFECTS, BENIGN)) -> list[Change]:
 
 
 def chosen(known: Sequence[Change], wanted: Sequence[str]) -> list[Change]:
-    """Return the changes of these ids; all, if there are none; raises ContractError for an unknown one."""
+    """Return the changes with these ids, or all if there are none; raises ContractError for an unknown id."""
     for one in wanted:
         if one not in {change.id for change in known}:
-            raise ContractError(f"no change is called {one!r}", f"choose of: {', '.join(one.id for one in known)}")
+            raise ContractError(f"no change is called {one!r}", f"choose one of: {', '.join(one.id for one in known)}")
     return [one for one in known if not wanted or one.id in wanted]

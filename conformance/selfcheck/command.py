@@ -1,4 +1,4 @@
-"""A selfcheck from its first change to its last, on one host."""
+"""A selfcheck on one host, from its first change to its last."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,8 @@ from types import MappingProxyType
 from conformance.container.container import READY_SECONDS
 from conformance.errors import HarnessError
 from conformance.model import contract, record
-from conformance.run.context import Run, unrecorded
+from conformance.run.context import Run
+from conformance.run.preparation import unrecorded
 from conformance.selfcheck import helpers as helping
 from conformance.selfcheck import outcome, trial
 from conformance.selfcheck.change import Change
@@ -28,25 +29,25 @@ def selfcheck(
     pci_devices: Sequence[str] = (),
     at_once: int = 1,
 ) -> list[Outcome]:
-    """Ask about each change; what was recorded of the same question to the same image here is not asked again.
+    """Test each change; recorded outcomes of the same change, suites, image and host are used again.
 
     Args:
-        changes: what is asked about.
-        progress: told what is asked, and how much there is still to ask.
-        folder: where outcomes are recorded, each as soon as it is known.
-        tag: the image; ours by default.
-        host_name: what records call the host; made from its engine by default.
-        host_facts: what they say of it beside what its engine tells.
-        ready_seconds: how long libvirt may take to answer after a container's start.
-        pci_devices: addresses of the host's PCI devices that guests may be given.
-        at_once: so many are asked about side by side, on the engine that ``DOCKER_HOST`` or its default names.
+        changes: the changes.
+        progress: gets each change.
+        folder: the folder of the records; each outcome is recorded at once.
+        tag: the image; the project's own by default.
+        host_name: the host's name in records; made from its engine by default.
+        host_facts: further facts of the host for records.
+        ready_seconds: deadline for libvirt after a container's start.
+        pci_devices: addresses of PCI devices of the host for guests.
+        at_once: number of changes to test in parallel, on the engine of ``DOCKER_HOST`` or its default.
 
     Returns:
-        What came of these changes, in their order.
+        The outcomes, in the order of the changes.
 
     Raises:
-        HarnessError: the machine cannot run it, or a change cannot be made; what was recorded stays.
-        ContractError: a change names what the contract does not have.
+        HarnessError: the machine cannot run it, or a change cannot be made; records stay.
+        ContractError: the contract lacks a mode or feature of a change.
     """
     claims = contract.load()
     for one in changes:
@@ -63,20 +64,20 @@ def selfcheck(
         checking = _Selfcheck(run, changes, progress, folder)
         helpers = min(at_once, checking.left) - 1
         if helpers > 0:
-            _ = run.peer_network  # what it is made from, all would begin to make
+            _ = run.peer_network  # made once here, before all helpers make it
         words = (str(folder.resolve()), tag or "", str(ready_seconds), *(one.id for one in changes))
         with helping.helped(max(helpers, 0), words, progress):
             return checking.ask()
 
 
 class _Selfcheck:
-    """What is asked of one run, and what came of it.
+    """The changes of one run, and their outcomes.
 
     Args:
-        run: where.
-        changes: what is asked about.
-        progress: told what is asked, and how much there is still to ask.
-        folder: where outcomes are recorded.
+        run: the run.
+        changes: the changes.
+        progress: gets each change.
+        folder: the folder of the records.
     """
 
     def __init__(self, run: Run, changes: Sequence[Change], progress: Progress, folder: Path) -> None:
@@ -89,11 +90,11 @@ class _Selfcheck:
 
     @property
     def left(self) -> int:
-        """Return how many are still to be asked."""
+        """The number of changes without an outcome."""
         return sum(self._answered(change, turn, self._before) is None for change, turn in self._turns)
 
     def ask(self) -> list[Outcome]:
-        """Ask what is not answered, and nobody else is asking; then what others did not come to answer."""
+        """Test changes without an outcome that no other process is testing; later those that others gave up."""
         found: dict[int, Outcome] = {}
         while len(found) < len(self._turns):
             before = len(found)
@@ -106,7 +107,7 @@ class _Selfcheck:
         return [found[number] for number in sorted(found)]
 
     def _outcome(self, number: int, change: Change, turn: int) -> Outcome | None:
-        """Return what came of a change, asking if need be; none while somebody else asks about it."""
+        """Return a change's outcome, tested now if necessary; none while another process tests it."""
         with helping.claimed(f"{self._folder.resolve()} {self._run.host_name} {change.id} {turn}") as mine:
             there = self._answered(change, turn, outcome.read(self._folder))
             if there or not mine:
@@ -121,7 +122,7 @@ class _Selfcheck:
             return there
 
     def _answered(self, change: Change, turn: int, known: Iterable[Outcome]) -> Outcome | None:
-        """Return the newest answer to the same question, if there is one; what could not run then is asked again."""
+        """Return the newest outcome of the same change, if any; a change that could not run is tested again."""
         asked = (change.id, change.digest, trial.question(self._run.contract, change), turn)
         found = [
             one
@@ -134,14 +135,14 @@ class _Selfcheck:
 
 
 def _same_place(one: Outcome, run: Run) -> bool:
-    """Say whether an outcome is of this image on this host."""
+    """Return whether an outcome belongs to this image and host."""
     return one.image.identity == run.image.identity and one.host.identity == run.host.identity
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """Say in a few lines what came of it."""
+    """Summarise the outcomes in a few lines."""
     counts = {result: sum(one.result is result for one in outcomes) for result in Result}
     minutes = sum(one.seconds for one in outcomes) / 60
     lines = [f"{one.change}: {one.result}: {one.why}" for one in outcomes if not one.result.good]
     told = ", ".join(f"{count} {result}" for result, count in counts.items() if count)
-    return "\n".join([*lines, f"{told}; {minutes:.0f} minutes of asking"])
+    return "\n".join([*lines, f"{told}; {minutes:.0f} minutes of tests"])

@@ -1,4 +1,4 @@
-"""Several selfchecks side by side: each asks what no other one is asking, and what is recorded is everybody's."""
+"""Helper processes of a selfcheck: each tests changes that no other one is testing, and all share the records."""
 
 import contextlib
 import errno
@@ -12,15 +12,15 @@ from pathlib import Path
 from conformance.util import paths
 
 END_SECONDS = 240
-"""For one that is to end: its container stops, and what it made is removed."""
+"""Deadline for the end of a helper, which stops its container and cleans up."""
 
 LOOK_SECONDS = 0.5
-"""Between two looks at what others have recorded."""
+"""Pause between two reads of the others' records."""
 
 
 @contextlib.contextmanager
 def claimed(what: str) -> Iterator[bool]:
-    """Have a question to oneself for as long as this lasts; says whether it can be had.
+    """Claim a test of a change for this process until the end of the context; yield whether it is free.
 
     An abstract socket, not filelock: it leaves no file behind for each question.
     """
@@ -37,14 +37,14 @@ def claimed(what: str) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def helped(by: int, words: Sequence[str], progress: Callable[[str], None]) -> Iterator[None]:
-    """Have so many other processes ask as well, for as long as this lasts.
+    """Run helper processes until the end of the context.
 
-    One that ends early is told of and not missed: what it leaves, whoever is left asks.
+    If one ends early, the others test its changes.
 
     Args:
-        by: how many.
-        words: of :mod:`conformance.selfcheck.worker`.
-        progress: told of one that could not help.
+        by: the number of helpers.
+        words: arguments of :mod:`conformance.selfcheck.worker`.
+        progress: gets a message for each helper that failed.
     """
     logs = [paths.cache() / f"selfcheck-{number}.log" for number in range(2, by + 2)]
     helpers = [_helper(words, log) for log in logs]
@@ -53,7 +53,7 @@ def helped(by: int, words: Sequence[str], progress: Callable[[str], None]) -> It
         _wait(helpers)
         for one, log in zip(helpers, logs, strict=True):
             if one.poll():
-                progress(f"one that was to help ended with status {one.returncode}: {log}")
+                progress(f"a helper process ended with status {one.returncode}; its output: {log}")
     finally:
         for one in helpers:
             one.terminate()
@@ -69,8 +69,8 @@ def _wait(helpers: Sequence["subprocess.Popen[bytes]"]) -> None:
 def _helper(words: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
     with log.open("wb") as output:
         return subprocess.Popen(
-            # It must not outlive whom it helps, killed or not (prctl(2), PR_SET_PDEATHSIG). Not what lies in the
-            # current folder: pytest would take it for a second project with the same plugin.
+            # It ends with its parent, even if that is killed (prctl(2), PR_SET_PDEATHSIG). -P: modules in the current
+            # folder would be a second copy of the plugin for pytest.
             [
                 *("setpriv", "--pdeathsig", "TERM", "--"),
                 *(sys.executable, "-P", "-m", "conformance.selfcheck.worker", *words),
@@ -78,5 +78,5 @@ def _helper(words: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a terminal's ctrl-C reaches it through this process, once
+            start_new_session=True,  # this process passes on a terminal's ctrl-C, once
         )

@@ -1,4 +1,4 @@
-"""What came of a change: the judgement, and the record of it."""
+"""The outcome of a change: its judgement and its record."""
 
 import re
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from conformance.selfcheck.change import HARNESS, Change, Notice
 from conformance.util import paths
 
 FOLDER = paths.RESULTS / "selfcheck"
-"""Where outcomes are kept."""
+"""The folder of the outcomes."""
 
 TEXT_CHARACTERS = 1500
-"""As much of a failure's text as an outcome keeps."""
+"""Limit of a failure's text in an outcome."""
 
 
 class Result(StrEnum):
-    """What came of it: the first three of a defect, the next two of a benign change."""
+    """The result: the first three for defects, the next two for benign changes."""
 
     CAUGHT = "caught"
     WRONG = "caught for a wrong reason"
@@ -32,18 +32,18 @@ class Result(StrEnum):
 
     @property
     def good(self) -> bool:
-        """Say whether the harness did as it should, or was not asked."""
+        """Whether the harness judged correctly, or was not tested."""
         return self in (Result.CAUGHT, Result.QUIET, Result.NOT_RUN)
 
 
 class Said(Data):
-    """What one check said.
+    """The result of one check.
 
     Attributes:
-        feature: whose check; :data:`HARNESS` for a command.
-        check: its name, or the command.
-        verdict: what it found.
-        text: why, in full up to a limit.
+        feature: the feature's id; :data:`HARNESS` for a command.
+        check: the check's name, or the command.
+        verdict: its verdict.
+        text: the reason, up to a limit.
     """
 
     feature: str
@@ -53,17 +53,17 @@ class Said(Data):
 
 
 class Outcome(Dated):
-    """What came of one change.
+    """The outcome of one change.
 
     Attributes:
         change: its id.
-        digest: of its file.
-        suites: of all that was asked: another one is another question.
-        turn: which of its repetitions.
+        digest: the digest of its file.
+        suites: the digest of the contract and the suites.
+        turn: the number of its repetition.
         result: the judgement.
-        why: what it rests on, in one line; empty where all is as it should be.
-        said: what each check said.
-        seconds: how long all of it took.
+        why: the reason in one line; empty if the judgement is as expected.
+        said: the result of each check.
+        seconds: the duration.
     """
 
     change: str
@@ -77,7 +77,7 @@ class Outcome(Dated):
 
 
 def said(records: Sequence[Record]) -> tuple[Said, ...]:
-    """Return what records say."""
+    """Return the results in records."""
     return tuple(
         Said(
             feature=one.feature,
@@ -90,11 +90,10 @@ def said(records: Sequence[Record]) -> tuple[Said, ...]:
 
 
 def judge(change: Change, answers: Sequence[Said]) -> tuple[Result, str]:
-    """Say what came of a change, and why it is not as it should be.
+    """Judge a change; return the result and the reason if it is not as expected.
 
-    A defect is caught where everybody who has to notice it does, with the verdict and the cause that belong to it, and
-    nobody else is blamed: no other feature, not the harness itself, and no check of the same feature that is named as
-    quiet.
+    A defect is caught if each check that must notice it does, with the expected verdict and cause, and nothing else is
+    blamed: no other feature, not the harness itself, and no check of the same feature that must be quiet.
     """
     blamed = [one for one in answers if one.verdict.bad and not _has_part(change, one)]
     if change.benign:
@@ -103,20 +102,20 @@ def judge(change: Change, answers: Sequence[Said]) -> tuple[Result, str]:
     if not unmet and not blamed:
         return Result.CAUGHT, ""
     if not any(one.verdict.bad or _as_wanted(change, one) for one in answers):
-        return Result.MISSED, f"nobody noticed: {', '.join(one.by for one in unmet)}"
-    why = [f"{one.by} did not say {one.verdict.words}, {one.cause!r}" for one in unmet]
+        return Result.MISSED, f"not noticed by: {', '.join(one.by for one in unmet)}"
+    why = [f"{one.by} was expected to be: {one.verdict.words}, {one.cause!r}" for one in unmet]
     why += [f"blamed: {_told(one)}" for one in blamed]
     return Result.WRONG, "; ".join(why)
 
 
 def _has_part(change: Change, answer: Said) -> bool:
-    """Say whether a check may notice a defect: its feature has to, and it is not named among those that are quiet."""
+    """Return whether a check may notice a defect: its feature must, and the check is not among the quiet ones."""
     quiet = any(ask.check and ask.includes(answer.feature, answer.check, essential=True) for ask in change.quiets)
     return answer.feature in change.features and not quiet
 
 
 def _meets(notice: Notice, answer: Said) -> bool:
-    """Say whether an answer is what a defect is to be noticed by."""
+    """Return whether a result notices a defect as expected."""
     return (
         _is_from(notice, answer)
         and answer.verdict is notice.verdict
@@ -138,5 +137,5 @@ def _told(answer: Said) -> str:
 
 
 def read(folder: Path = FOLDER) -> list[Outcome]:
-    """Read all outcomes of a folder, oldest run first; raises HarnessError where a line is none."""
+    """Read all outcomes of a folder, oldest run first; raises HarnessError for an invalid line."""
     return list(record.read_all(folder, Outcome))

@@ -1,4 +1,4 @@
-"""Seeding: from a change to what is asked in place of the untouched, for as long as it is asked."""
+"""Seeding: makes a change, and a run that tests it."""
 
 import contextlib
 import dataclasses
@@ -20,28 +20,28 @@ from conformance.selfcheck.change import Change, Edit
 from conformance.util import paths
 
 LEFT_OUT = (".git", ".venv", ".tox", ".*_cache", "__pycache__", "*.egg-info", "artefacts", "report.html")
-"""What a copy of the project does not need."""
+"""Files that a copy of the project does not need."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _MisledMode(Mode):
-    """A mode of which the engine is told something else."""
+    """A mode whose call to the engine is changed."""
 
     call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def engine_call(self, image: str, **how: Any) -> dict[str, Any]:
-        """Render the container as :meth:`Mode.engine_call` does, and change that."""
+        """Render the container as :meth:`Mode.engine_call` does, with the change."""
         return dict(merged(super().engine_call(image, **how), self.call))
 
 
 @dataclasses.dataclass(frozen=True)
 class _SeededRun(Run):
-    """A part of another run, with its server beyond the NAT, whose containers are not as their mode says."""
+    """A part of another run, with its peer network, whose containers differ from their mode."""
 
     call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def container(self, mode: Mode, *, network: str) -> Container:
-        """Return a container as :meth:`Run.container` does, of which the engine is told something else."""
+        """Return a container as :meth:`Run.container` does, with the changed call to the engine."""
         made = super().container(mode, network=network)
         made.mode = _MisledMode(**_fields(made.mode), call=self.call)
         return made
@@ -57,16 +57,16 @@ def merged(target: Any, patch: Any) -> Any:
 
 @contextlib.contextmanager
 def seeded(run: Run, change: Change, scratch: Path, progress: Callable[[str], None]) -> Iterator[tuple[Run, Path]]:
-    """Have a run that is a part of another one and asks about a change, and the contract's file that it is judged by.
+    """Yield a part of a run that tests a change, and the file of its contract.
 
     Args:
-        run: the whole.
+        run: the whole run.
         change: the change.
         scratch: an empty folder.
-        progress: told what is being done.
+        progress: gets each step.
 
     Raises:
-        ContractError: the contract does not take the change, or an edit finds nothing to replace.
+        ContractError: the changed contract is invalid, or an edit finds nothing to replace.
         HarnessError: image or media cannot be built.
     """
     claims, file = run.contract, paths.CONTRACT
@@ -91,7 +91,7 @@ def seeded(run: Run, change: Change, scratch: Path, progress: Callable[[str], No
                 "probe": probe,
                 "ready_seconds": change.ready_seconds or run.ready_seconds,
                 "recorder": Recorder(scratch / "records", run.host_name, run.id),
-                # By Secure Boot, which takes longest; cheaper only than boots by each firmware, all of which are asked.
+                # One boot by Secure Boot, the slowest one, is cheaper than one boot by each firmware.
                 "minimise_boots": change.repeat > 1,
                 "warnings": {},
             }
@@ -105,7 +105,7 @@ def _fields(one: Any) -> dict[str, Any]:
 
 
 def _media(before: Probe, change: Change, scratch: Path) -> Probe:
-    """Build the probe's media from a changed recipe, beside those that are kept."""
+    """Build the probe's media from a changed recipe, in a cache of their own."""
     recipe, cache = scratch / "recipe", scratch / "cache"
     shutil.copytree(probe_media.RECIPE, recipe)
     edit(recipe, change.medium)
@@ -121,18 +121,21 @@ def edit(folder: Path, edits: Iterable[Edit]) -> None:
     """Change files of a folder.
 
     Raises:
-        ContractError: a file has nothing of what is to be replaced: the change is about what is no longer there.
+        ContractError: no file has the text to replace.
     """
     for one in edits:
         files = [file for file in folder.glob(one.file) if one.old in file.read_text(encoding="utf-8")]
         if not files:
-            raise ContractError(f"{one.file} has no {one.old!r} to put {one.new!r} in place of")
+            raise ContractError(
+                f"cannot make the change: {one.file} does not contain {one.old!r}",
+                "adapt the change to the present file",
+            )
         for file in files:
             file.write_text(file.read_text(encoding="utf-8").replace(one.old, one.new), encoding="utf-8")
 
 
 def copy_of_project(change: Change, folder: Path) -> Path:
-    """Return a changed copy of the project in a folder; raises what :func:`edit` raises."""
+    """Make a changed copy of the project in a folder, and return its path; raises what :func:`edit` raises."""
     copy = folder / "project"
     try:
         shutil.copytree(paths.PROJECT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))

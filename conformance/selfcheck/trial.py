@@ -1,4 +1,4 @@
-"""Asking: what the suites, or a command of the harness, say of a change."""
+"""A trial of a change: run the suites, or a command of the harness, with it."""
 
 import contextlib
 import subprocess
@@ -21,30 +21,30 @@ from conformance.util import paths
 from conformance.workers import sessions
 
 COMMAND_SECONDS = 300
-"""For a command in a copy of the project; such as are worth asking take seconds."""
+"""Deadline for a command in a copy of the project; they take seconds."""
 
 
 def markers(contract: Contract, change: Change) -> tuple[str, ...]:
-    """Return the markers of the features that are asked, each once."""
+    """Return the markers of the tested features, each once."""
     return tuple(dict.fromkeys(contract.feature(one.feature).marker for one in change.asks))
 
 
 def suites(contract: Contract, change: Change) -> tuple[Path, ...]:
-    """Return the files of the suites that are asked."""
+    """Return the files of the suites to run."""
     return tuple(paths.SUITES / f"test_{marker}.py" for marker in markers(contract, change))
 
 
 def question(contract: Contract, change: Change) -> str:
-    """Return what changes with the suites that are asked."""
+    """Return a digest of the contract and the suites to run."""
     return digest(paths.CONTRACT, *suites(contract, change))
 
 
 def ask(run: Run, change: Change, turn: int, progress: Callable[[str], None]) -> Outcome:
-    """Ask about a change once, and leave nothing of it behind.
+    """Test a change once, and remove it completely.
 
     Raises:
         HarnessError: the change cannot be made, or the engine went away.
-        KeyboardInterrupt: somebody wants it to end.
+        KeyboardInterrupt: the user interrupted it.
     """
     started = time.monotonic()
     answers: tuple[Said, ...] = ()
@@ -71,10 +71,10 @@ def ask(run: Run, change: Change, turn: int, progress: Callable[[str], None]) ->
 
 
 def _lacking(run: Run, change: Change) -> str:
-    """Say what the host has not of what a change needs; nothing where it can be asked."""
+    """Return the requirement of a change that the host lacks; empty if there is none."""
     if "kvm" in change.needs and not run.kvm.usable:
         return run.kvm.seen
-    return "it is seen on a lab only" if "lab" in change.needs and not run.disposable else ""
+    return "it needs a lab (--host lab)" if "lab" in change.needs and not run.disposable else ""
 
 
 def _suites(run: Run, change: Change, scratch: Path, progress: Callable[[str], None]) -> tuple[Said, ...]:
@@ -84,16 +84,16 @@ def _suites(run: Run, change: Change, scratch: Path, progress: Callable[[str], N
 
     with seeding.seeded(run, change, scratch, progress) as (part, contract):
         places = [str(file) for file in suites(run.contract, change)]
-        named = " or ".join(markers(run.contract, change))  # what takes long is asked where it is named only
+        named = " or ".join(markers(run.contract, change))  # slow checks run only if -m names them
         records = sessions.run_within(
-            part, [*places, f"--mode={change.mode}", f"--contract={contract}", "-m", named], wanted
+            part, [*places, f"--libvirt-mode={change.mode}", f"--libvirt-contract={contract}", "-m", named], wanted
         )
-    run.require()  # an engine that went away is nobody's defect
+    run.require()  # an engine that went away is not the change's effect
     return said(records)
 
 
 def _command(change: Change, scratch: Path) -> tuple[Said, ...]:
-    """Run a change's command in a copy of the project that has it, and say whether it noticed."""
+    """Run a change's command in a changed copy of the project, and return whether it noticed."""
     copy = seeding.copy_of_project(change, scratch)
     words = [sys.executable, "-m", *change.command]
     output = f"still running after {COMMAND_SECONDS} s"

@@ -1,4 +1,4 @@
-"""How far to trust the table: a pure function of the changes and what came of them."""
+"""The tables of docs/trust.md: a pure function of the changes and their outcomes."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -14,7 +14,7 @@ COLUMNS = (Result.CAUGHT, Result.WRONG, Result.MISSED, Result.NOT_RUN)
 
 
 def makers(contract: Contract, changes: Sequence[Change], outcomes: Sequence[Outcome]) -> dict[str, Callable[[], str]]:
-    """Return what makes the generated blocks, by their names."""
+    """Return the functions that make the generated blocks, by their names."""
     return {
         "trust": lambda: _on_each(outcomes, lambda found: _scores(contract, changes, found)),
         "defects": lambda: _on_each(outcomes, lambda found: _defects(contract, changes, found)),
@@ -23,7 +23,7 @@ def makers(contract: Contract, changes: Sequence[Change], outcomes: Sequence[Out
 
 
 def _on_each(outcomes: Sequence[Outcome], draw: Callable[[Sequence[Outcome]], str]) -> str:
-    """Draw once for each host; without any record, once for none: everything is *not run*."""
+    """Draw once for each host; without any record draw once, with everything *not run*."""
     hosts = {one.host.identity: one.host for one in outcomes}
     called = names(hosts.values())
     if not hosts:
@@ -36,12 +36,12 @@ def _on_each(outcomes: Sequence[Outcome], draw: Callable[[Sequence[Outcome]], st
 
 
 def newest(change: Change, outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Return the newest outcome of each of a change's turns, as the change is now."""
+    """Return the newest outcome of each repetition of a change, in its present version."""
     return [*{one.turn: one for one in outcomes if (one.change, one.digest) == (change.id, change.digest)}.values()]
 
 
 def result(change: Change, outcomes: Iterable[Outcome]) -> Result:
-    """Return what came of a defect; *not run* without a record."""
+    """Return the result of a defect; *not run* without a record."""
     found = newest(change, outcomes)
     return found[0].result if found else Result.NOT_RUN
 
@@ -64,8 +64,8 @@ def _scores(contract: Contract, changes: Sequence[Change], outcomes: Sequence[Ou
     alarms = sum(one.result is Result.ALARM for one in asked)
     minutes = sum(one.seconds for change in changes for one in newest(change, outcomes)) / 60
     return (
-        f"{table(['Who has to notice', 'Seeded', *(_title(one) for one in COLUMNS)], rows)}\n\n"
-        f"False alarms: {alarms} in {len(asked)} runs. One after another, all of it takes {minutes:.0f} minutes."
+        f"{table(['Noticed by', 'Seeded', *(_title(one) for one in COLUMNS)], rows)}\n\n"
+        f"False alarms: {alarms} in {len(asked)} runs. One after another, all changes take {minutes:.0f} minutes."
     )
 
 
@@ -79,7 +79,7 @@ def _defects(contract: Contract, changes: Sequence[Change], outcomes: Sequence[O
         why = next((found.why for found in newest(one, outcomes)), "")
         word = came if came in (Result.CAUGHT, Result.NOT_RUN) else f"**{came}**"
         rows.append([one.title, one.layer, ", ".join(titles[each] for each in one.features), _with(word, why)])
-    return _table(["Defect", "Where", "Who has to notice", "What came of it"], rows)
+    return _table(["Defect", "Where", "Noticed by", "Result"], rows)
 
 
 def _benign(changes: Sequence[Change], outcomes: Sequence[Outcome]) -> str:
@@ -94,11 +94,11 @@ def _benign(changes: Sequence[Change], outcomes: Sequence[Outcome]) -> str:
         else:
             word = next((_with(each.result, each.why) for each in found), str(Result.NOT_RUN))
         rows.append([one.title, f"{len(found)} of {one.repeat}", word])
-    return _table(["Change", "Runs", "What came of it"], rows)
+    return _table(["Change", "Runs", "Result"], rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return table(head, rows) if rows else "There is no such change."
+    return table(head, rows) if rows else "There are no such changes."
 
 
 def _with(word: str, why: str) -> str:

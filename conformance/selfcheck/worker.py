@@ -1,7 +1,7 @@
 """A helper process of a selfcheck: ``python -m conformance.selfcheck.worker FOLDER TAG SECONDS ID...``.
 
-FOLDER is where outcomes are recorded, TAG is the image, or empty for ours, SECONDS is how long libvirt may take to
-answer, and each ID is a change's.
+FOLDER is the folder of the outcomes, TAG the image (empty for the project's own), SECONDS the deadline for libvirt
+after a start, and each ID a change.
 """
 
 import sys
@@ -15,7 +15,7 @@ from conformance.util.progress import Progress
 
 
 def main(folder: str, tag: str, seconds: str, *ids: str) -> int:
-    """Ask what nobody else is asking, and return an exit status; SIGTERM ends it as ctrl-C would."""
+    """Test changes that no other process is testing, and return an exit status; SIGTERM ends it as ctrl-C does."""
     end = logs.begin()
     with signals.as_ctrl_c():
         try:

@@ -1,4 +1,4 @@
-"""What the machine's own apt says; no mirror is named in this project."""
+"""The Debian mirrors of the machine's own apt; this project names no mirror."""
 
 import contextlib
 import os
@@ -21,16 +21,16 @@ class Mirror:
     security: bool = False
 
     def line(self, suite: str) -> str:
-        """Return the line for sources.list that gives a suite of this archive, such as ``trixie``."""
+        """Return the line of sources.list for a suite of this archive, such as ``trixie``."""
         return f"deb {self.url} {suite}{'-security' if self.security else ''} main"
 
 
 def mirrors() -> list[Mirror]:
-    """Return the Debian archives to ask, the main ones first.
+    """Return the Debian archives to use, the main ones first.
 
-    ``$CONFORMANCE_DEBIAN_MIRROR`` alone if it is set, else what apt knows from its last update, and the security
-    archive of its sources, updated or not: pinned packages may lie nowhere else. None on a machine that is no Debian,
-    or whose apt was never updated.
+    Only ``$CONFORMANCE_DEBIAN_MIRROR`` if it is set, else the archives of apt's last update, and the security archive
+    of its sources, updated or not, since no other one may have a pinned package. The list is empty if the machine is
+    not a Debian, or its apt was never updated.
     """
     override = os.environ.get(MIRROR_VARIABLE)
     if override:
@@ -50,14 +50,14 @@ def parse(updated: str, named: str = "") -> list[Mirror]:
     """Return the archives in the output of ``apt-get indextargets``, each once, the main ones first.
 
     Args:
-        updated: what was printed of the archives that apt has lists of.
-        named: of all that its sources name, with ``--no-release-info``; of these, Debian's security archive counts
-            beside a main one. It is known by its URL, as nothing else is known of it.
+        updated: the output for archives with package lists.
+        named: the output for all archives of its sources, with ``--no-release-info``; of these, Debian's security
+            archive counts beside a main one. Its URL identifies it, since nothing else is known of it.
     """
     found: dict[Mirror, None] = {}
     for line in updated.splitlines():
         uri, origin, label = line.split("|")
-        if origin == "Debian":  # derivatives give their own
+        if origin == "Debian":  # derivatives have their own origin
             found |= dict.fromkeys(Mirror(_slashed(url), label == "Debian-Security") for url in _archives(uri))
     if found:
         urls = [_slashed(url) for line in named.splitlines() for url in _archives(line.split("|")[0])]
@@ -66,7 +66,7 @@ def parse(updated: str, named: str = "") -> list[Mirror]:
 
 
 def sources(suite: str) -> list[str]:
-    """Return the lines for sources.list that give a suite from the machine's archives, or none without a main one."""
+    """Return the lines of sources.list for a suite of the machine's archives, or none without a main archive."""
     known = mirrors()
     return [mirror.line(suite) for mirror in known] if known and not known[0].security else []
 
@@ -76,7 +76,7 @@ def _slashed(url: str) -> str:
 
 
 def _archives(uri: str) -> Iterator[str]:
-    """Yield the HTTP archives behind apt's name for one; Debian's cloud images name a list in a file.
+    """Yield the HTTP archives of a URI of apt; Debian's cloud images use lists in files.
 
     Source: apt-transport-mirror(1).
     """

@@ -1,4 +1,4 @@
-"""Running a program that takes minutes: its output in a file, its last lines in the error."""
+"""Runs programs that take minutes: their output goes into a file, its end into the error."""
 
 import contextlib
 import logging
@@ -18,15 +18,15 @@ from conformance.util import signals
 LOG = logging.getLogger(__name__)
 
 TERMINATE_SECONDS = 30
-"""For a program that is ended to remove its temporary files."""
+"""Deadline for an ended program to remove its temporary files."""
 
 TIED = (
     *("setpriv", "--pdeathsig", "TERM", "--"),
     *("sh", "-c", 'trap "trap : TERM; kill 0; wait" TERM; "$@" & wait "$!"', "sh"),
 )
-"""A program and all that it starts end as well when this process is killed (prctl(2), PR_SET_PDEATHSIG).
+"""Ends a program and its children if this process is killed (prctl(2), PR_SET_PDEATHSIG).
 
-Only the shell is told, and tells the whole group: mmdebstrap waits for the others to have heard it too.
+The signal goes to the shell only, which passes it to the whole group: mmdebstrap waits for its children to get it too.
 """
 
 
@@ -34,11 +34,11 @@ NAMESPACE = (
     *("unshare", "--user", "--map-root-user", "--map-auto"),
     *("--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"),
 )
-"""Where this user is root of users and mounts of its own (user_namespaces(7)); its files stay its files."""
+"""Namespaces in which this user is root of its own users and mounts (user_namespaces(7)); it still owns the files."""
 
 
 def as_root(command: Sequence[str]) -> list[str]:
-    """Return a command's words that make files of every owner, by whichever user they are run."""
+    """Return the command that can make files of every owner, also for users other than root."""
     return [*([] if os.geteuid() == 0 else NAMESPACE), *command]
 
 
@@ -53,14 +53,14 @@ def run(
     """Run a program to its end; ctrl-C ends it and all that it started.
 
     Args:
-        command: its words.
-        log: gets everything that it says, after what is there already.
-        seconds: deadline.
-        folder: where it runs.
+        command: the program and its arguments.
+        log: the file to which its output is appended.
+        seconds: the deadline.
+        folder: its working directory.
         environment: variables beside the present ones.
 
     Raises:
-        LabError: it is not installed, failed, or did not end in time.
+        LabError: the program is not installed, failed, or did not end in time.
     """
     variables = {**os.environ, **(environment or {})}
     if shutil.which(command[0], path=variables.get("PATH")) is None:
@@ -95,7 +95,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(TERMINATE_SECONDS)
-    with contextlib.suppress(ProcessLookupError):  # nobody is left of the group
+    with contextlib.suppress(ProcessLookupError):  # the group has ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -116,13 +116,13 @@ def peak_memory(pid: int) -> int:
 
 
 def sweep(folder: Path, pattern: str) -> None:
-    """Remove folders, such as what was being made when its process was killed; the caller holds the making's lock."""
+    """Remove folders that killed processes left; the caller holds the lock of their makers."""
     for left in folder.glob(pattern):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def tail(log: Path, lines: int = 12) -> str:
-    """Return the end of a file as an indented block, without what a terminal would obey."""
+    """Return the end of a file as an indented block, without control characters."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -132,8 +132,8 @@ def tail(log: Path, lines: int = 12) -> str:
 
 
 def remedy(log: Path) -> str:
-    """Say what to do after a program failed."""
+    """Return the remedy for a program that failed."""
     text = tail(log, 60).lower()
     if "no space left" in text:
-        return "make room where the cache lies, or set CONFORMANCE_CACHE to a folder on another disk"
+        return "make room on the disk of the cache, or set CONFORMANCE_CACHE to a folder on another disk"
     return f"read {log}"

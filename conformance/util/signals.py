@@ -1,4 +1,4 @@
-"""Ctrl-C, and what is as good as it, at a moment when it can be answered for."""
+"""Ctrl-C and similar signals: treats them alike, ignores them during clean-up, or defers them over short steps."""
 
 import contextlib
 import signal
@@ -9,21 +9,21 @@ from types import FrameType
 Handler = Callable[[int, FrameType | None], object]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What asks a process to end, and can be answered: ctrl-C, kill(1), and a terminal that is closed."""
+"""Signals of ctrl-C, kill(1) and a closed terminal."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP; a KeyboardInterrupt, because that is what pytest and everybody else cleans up after."""
+    """SIGTERM or SIGHUP; a KeyboardInterrupt, because pytest and other code clean up after that."""
 
 
 @contextlib.contextmanager
 def as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as SIGINT does, by :class:`Terminated`."""
+    """Let SIGTERM and SIGHUP end the block as SIGINT does, with :class:`Terminated`."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         raise Terminated(signal.Signals(number).name)
 
-    # Under nohup a terminal's end is ignored, and stays so.
+    # nohup ignores SIGHUP, which stays ignored.
     heard = [one for one in SIGNALS if one != signal.SIGINT and signal.getsignal(one) is not signal.SIG_IGN]
     with _handlers(dict.fromkeys(heard, interrupt)):
         yield
@@ -31,17 +31,17 @@ def as_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let an end that has begun come to its end: it has deadlines of its own."""
+    """Ignore signals during a clean-up, which has deadlines of its own."""
     with _handlers(dict.fromkeys(SIGNALS, signal.SIG_IGN)):
         yield
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Let ctrl-C wait for the end of a short step, such as a call that makes something on the engine.
+    """Defer ctrl-C until the end of a short step, such as a call that makes something on the engine.
 
-    An engine finishes a call whose caller has gone away: what it makes then would come after the clean-up. A second
-    ctrl-C does not wait, in case the engine hangs.
+    An engine finishes a call even if the caller has gone away, and its result would come after the clean-up. A second
+    ctrl-C takes effect at once, in case the engine hangs.
     """
     before: dict[signal.Signals, Handler] = {}
     for one in SIGNALS:
@@ -57,7 +57,7 @@ def deferred() -> Iterator[None]:
     try:
         with _handlers(dict.fromkeys(before, note)):
             yield
-    finally:  # also where the step failed: whoever pressed ctrl-C wants the end, not the next step
+    finally:  # also if the step failed: ctrl-C means the end
         if pending:
             number, frame = pending[0]
             before[signal.Signals(number)](number, frame)

@@ -1,7 +1,8 @@
-"""A folder for sockets, and a program that works in it: both end with the process that wanted them, however that ends.
+"""A folder for sockets, and a program in it; both end with the calling process, even if that is killed.
 
-A second process keeps them. It notices the first one's end, by SIGKILL too, when the pipe between them closes; no
-signal of a terminal reaches it, so that what it keeps serves a clean-up after ctrl-C.
+A supervisor process owns them. It notices the end of the caller, by SIGKILL too, when the pipe between them closes. No
+signal of a terminal reaches it, so that a clean-up after ctrl-C can still use the program. It runs with ``python -I
+-S`` and imports only the standard library: no psutil here, so that its start is fast.
 """
 
 import atexit
@@ -17,20 +18,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 SOCKET_PATH_BYTES = 107
-"""What fits into sockaddr_un.sun_path beside its final zero (unix(7))."""
+"""Size of sockaddr_un.sun_path without its final zero (unix(7))."""
 
 LONGEST_NAME = "/12345.sock"
-"""No socket in such a folder has a longer name."""
+"""The longest name of a socket in such a folder."""
 
 END_SECONDS = 3
-"""For the program to end after SIGTERM."""
+"""Deadline for the program after SIGTERM."""
 
 
 class SupervisedProcess:
-    """A fresh folder that only this user can enter, and perhaps a program.
+    """A new folder that only this user can enter, and optionally a program.
 
     Args:
-        command: makes the program's words from the folder; none where only the folder is wanted.
+        command: returns the program and its arguments for the folder; none for a folder without a program.
 
     Attributes:
         path: the folder.
@@ -57,12 +58,12 @@ class SupervisedProcess:
 
     @property
     def alive(self) -> bool:
-        """Say whether folder and program are still there."""
+        """Whether folder and program still exist."""
         return self._keeper.poll() is None and not self._status.exists()
 
     @property
     def log(self) -> str:
-        """Return what the program has written, to either of its streams."""
+        """The program's output, of both streams."""
         try:
             return self._log.read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -78,14 +79,14 @@ class SupervisedProcess:
 
 
 def _short_enough() -> str:
-    """Return where the system wants temporary files, if a socket's path in a folder there is not too long."""
+    """Return the folder of temporary files, or /tmp if paths of sockets in it would be too long."""
     wanted = tempfile.gettempdir()
     longest = Path(wanted, "conformance-12345678" + LONGEST_NAME)
     return wanted if len(os.fsencode(longest)) <= SOCKET_PATH_BYTES else "/tmp"  # noqa: S108  - mkdtemp makes it safe
 
 
 def _keep(folder: Path, words: Sequence[str]) -> None:
-    """Run the program until it ends or the first process does; then remove the folder, once that one has ended."""
+    """Run the program until it or the caller ends; remove the folder at the caller's end."""
     with contextlib.ExitStack() as end:
         end.callback(shutil.rmtree, folder, ignore_errors=True)
         watched = [0]

@@ -14,7 +14,7 @@ readonly START_SECONDS=15 # that one which replaces another has at least
 readonly STARTS=3 # in a row, until the container ends
 
 heed_signals() { trap 'stopping=yes' TERM INT; }
-heed_no_more_signals() { trap : TERM INT; stopping=''; } # caught all the same: what is ignored is inherited
+heed_no_more_signals() { trap : TERM INT; stopping=''; } # caught, not ignored: children inherit ignored signals
 
 start_relay() {
     exec 3> >(trap '' TERM INT; relay_libvirtd)

@@ -3,13 +3,13 @@
 
 readonly FIREWALL_BEFORE=$STATE/firewall-before
 
-# Kept over a kill: what was there before this container's first life is not its own.
+# Survives a kill: chains from before this container's first start are not its own.
 remember_firewall() {
     can NET_ADMIN && [[ ! -e $FIREWALL_BEFORE ]] && nft list chains >"$FIREWALL_BEFORE"
 }
 
 # Removes libvirt's chains where none were there before this container, and then the tables that were made for them;
-# what holds somebody else's rules by now stays.
+# tables that hold other rules by now stay.
 restore_firewall() {
     local save saved table
     [[ -e $FIREWALL_BEFORE ]] || return

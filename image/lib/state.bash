@@ -33,7 +33,7 @@ note_state() {
         unwritten='' noted=$now_there
     elif [[ -z $unwritten ]]; then
         unwritten=yes
-        warn "$STATE_NOTE cannot be written: a new container will not name the state that it lacks; make room in the volume"
+        warn "$STATE_NOTE cannot be written: a new container will not name the state that it lacks; make room or make the volume writable"
     fi
 } 2>/dev/null
 

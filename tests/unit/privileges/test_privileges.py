@@ -20,7 +20,7 @@ from conformance.privileges.claims import Holds, Measured
 from conformance.privileges.configuration import Answer, Configuration
 from conformance.privileges.configuration_runner import ConfigurationRunner, answer
 from conformance.report import markdown
-from conformance.run import context as runs
+from conformance.run import preparation as runs
 from conformance.util.progress import Progress
 from conformance.workers import selection, sessions
 
@@ -104,8 +104,8 @@ def test_where_not_everything_was_asked_nothing_is_not_needed(whole: list[Config
     assert part(found, "NET_ADMIN").holds is Holds.TOO_LAX
     assert "uefi" in found.left_out
     assert "kvm" not in found.left_out
-    assert "| `SYS_ADMIN` | required | not needed by what was asked |" in render.documented(contract, [found])
-    assert "Asked by nobody: Volumes" in render.details(contract, [found])
+    assert "| `SYS_ADMIN` | required | not needed by the tested features |" in render.documented(contract, [found])
+    assert "Not tested: Volumes" in render.details(contract, [found])
 
 
 def test_the_features_that_are_searched_are_those_with_an_essential_check() -> None:
@@ -140,7 +140,7 @@ def test_what_a_host_cannot_be_asked_without_a_part_is_neither_needed_nor_not(co
     assert "dev-kvm" in found.findings.least_for["nat"]
     assert "dev-kvm" not in found.findings.least_for["api"]
     details = render.details(contract, [found])
-    assert "| `/dev/kvm` | optional | nothing; cannot be asked: NAT network <sup>1</sup> |" in details
+    assert "| `/dev/kvm` | optional | nothing; cannot be tested: NAT network <sup>1</sup> |" in details
     assert "\n1. nobody can wait for it\n" in details
 
 
@@ -154,7 +154,7 @@ def test_why_nothing_of_the_smallest_set_can_be_taken_away_is_told(contract: Con
     assert part(found, "NET_ADMIN").last == {"nat": Answer(verdict="fails", reason="no NET_ADMIN")}
     assert frozenset(one.id for one in found.parts if one.last) == found.findings.least
     details = render.details(contract, [found])
-    assert "Nothing of that set can be taken away:\n\n| Taken away | What was seen not to work then |" in details
+    assert "Each part of that set is necessary:\n\n| Removed | Broken by the removal |" in details
     assert "| `NET_ADMIN` | NAT network <sup>1</sup> |" in details
 
 
@@ -185,15 +185,15 @@ def test_the_details_name_causes_and_what_the_start_did_not_say(contract: Contra
     assert row.startswith("| `KILL` | default | all but libvirt API over TCP <sup>")
     assert row.endswith("| yes | **no** |  |")
     assert "no KILL" in text
-    assert "Not asked there: KVM, because no KVM here." in text
+    assert "Cannot be tested there: KVM, because no KVM here." in text
     assert "| **All of them** | `NET_ADMIN`, `CHOWN`, `KILL` |" in text
     assert "not finished" not in text
 
 
 def test_the_recommended_mode_stands_beside_the_set_that_was_found(contract: Contract, found: Measured) -> None:
     text = render.details(contract, [found])
-    (line,) = [line for line in text.splitlines() if line.startswith("Of the set for all")]
-    assert line.startswith("Of the set for all: beyond it, `least` has `/dev/kvm`, `/dev/net/tun`, `DAC_OVERRIDE`")
+    (line,) = [line for line in text.splitlines() if line.startswith("Compared with the set for all")]
+    assert line.startswith("Compared with the set for all: `least` also has `/dev/kvm`, `/dev/net/tun`, `DAC_OVERRIDE`")
     assert "lacks" not in line
 
 
@@ -297,7 +297,7 @@ def test_a_start_in_which_an_emulated_host_let_a_guest_crash_is_repeated_once(
         run.warnings["mode"] = []
         return sessions_given.pop(0)
 
-    monkeypatch.setattr(sessions, "within", within)
+    monkeypatch.setattr(sessions, "run_within", within)
     ask = ConfigurationRunner(run, "unprivileged")
     if ends_well:
         assert {one.verdict for one in ask([], []).answers.values()} == {"works"}
@@ -418,7 +418,7 @@ def test_one_part_can_be_taken_away_alone(start: Start, starts: list[tuple[str, 
     assert "| `SYS_MODULE` | recommended | nothing |" in render.details(contract, [measured])
     assert "*Not run*: without `/dev/kvm`, " in render.details(contract, [measured])
 
-    with pytest.raises(ContractError, match="unprivileged has no part 'network-host' that can be taken away; it has"):
+    with pytest.raises(ContractError, match="unprivileged has no removable part 'network-host'"):
         start(parts=["network-host"])
 
 

@@ -65,7 +65,7 @@ def reached(contract: Contract, text: str) -> dict[str, dict[str, str]]:
     return {mode.strip("`"): dict(zip(powers, cells, strict=True)) for mode, *cells in rows}
 
 
-def test_what_a_mode_gives_away_is_what_was_reached_last(contract: Contract, make_record: Make) -> None:
+def test_the_newest_record_of_host_access_counts(contract: Contract, make_record: Make) -> None:
     def tried(power: str, reached: str, run: str = "20260101T000000Z-a-1", mode: str = "privileged") -> Record:
         check = f"test_the_mode_gives_away_no_more_than_is_known[{power}]"
         return make_record(feature="security", check=check, evidence={"reached": reached}, run=run, mode=mode)
@@ -107,7 +107,7 @@ def test_no_host_fact_ends_a_line_a_cell_or_a_list() -> None:
 
 
 @pytest.mark.parametrize("name", ["matrix", "given-away"])
-def test_what_a_machine_says_changes_no_markup(contract: Contract, make_record: Make, name: str) -> None:
+def test_text_of_a_machine_is_never_markup(contract: Contract, make_record: Make, name: str) -> None:
     def shown(said: str) -> str:
         host = Host(name="docker-1", fingerprint={"kernel": said, "kvm": said, "cpu": said})
         image = Image(tag="libvirt:1", id="sha256:0", base=said, versions={"QEMU": said})
@@ -138,7 +138,9 @@ def two_of_one_name(make_record: Make) -> list[Record]:
 
 
 @pytest.mark.parametrize("name", ["matrix", "given-away"])
-def test_two_machines_of_one_name_are_told_apart(contract: Contract, two_of_one_name: list[Record], name: str) -> None:
+def test_two_machines_with_one_name_are_distinguished(
+    contract: Contract, two_of_one_name: list[Record], name: str
+) -> None:
     for records in (two_of_one_name, two_of_one_name[::-1]):
         text = update(block(name), contract, records)
         for cpus in (2, 4):

@@ -17,7 +17,7 @@ from conformance.model import mode, record
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record
 from conformance.model.verdict import Verdict
-from conformance.run import context as runs
+from conformance.run import preparation as runs
 from conformance.selfcheck import change, command, helpers, outcome, seeding, trial, trust, worker
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import Outcome, Result, Said, judge
@@ -71,7 +71,7 @@ def test_a_defect_is_caught_by_who_has_to_notice_it_for_its_cause(no_dns: Change
 
 
 def test_a_defect_that_nobody_notices_is_missed(no_dns: Change) -> None:
-    assert judge(no_dns, answers()) == (Result.MISSED, "nobody noticed: nat::test_dns")
+    assert judge(no_dns, answers()) == (Result.MISSED, "not noticed by: nat::test_dns")
     assert judge(no_dns, answers(Verdict.UNSUPPORTED))[0] is Result.MISSED
     assert judge(no_dns, answers(Verdict.KNOWN_FAILURE))[0] is Result.MISSED
 
@@ -79,7 +79,7 @@ def test_a_defect_that_nobody_notices_is_missed(no_dns: Change) -> None:
 def test_another_cause_is_a_wrong_reason(no_dns: Change) -> None:
     assert judge(no_dns, answers(Verdict.FAILS, "the guest did not boot")) == (
         Result.WRONG,
-        "nat::test_dns did not say fails, 'dns: .* refused'",
+        "nat::test_dns was expected to be: fails, 'dns: .* refused'",
     )
 
 
@@ -194,11 +194,11 @@ def test_each_feature_has_two_defects_to_notice_at_least(contract: Contract) -> 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('title = "a"', "nobody is asked"),
+        ('title = "a"', "no check runs"),
         (NO_DNS.replace("cause = 'dns: .* refused'", "cause = '('"), "not a regular expression"),
         (NO_DNS.replace("quiet", "loud"), "loud"),
         (f"command = ['pytest']\n{NO_DNS}", "project and command go together"),
-        (NO_DNS.replace("nat::test_dns", "harness"), "a command is asked alone"),
+        (NO_DNS.replace("nat::test_dns", "harness"), "a command excludes other checks"),
         ("title =", "is not a change"),
     ],
 )
@@ -249,7 +249,7 @@ def test_an_edit_that_finds_nothing_is_no_defect(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one two two")
     seeding.edit(tmp_path, [change.Edit(file="*.txt", old="two", new="2")])
     assert (tmp_path / "a.txt").read_text() == "one 2 2"
-    with pytest.raises(ContractError, match="has no 'two'"):
+    with pytest.raises(ContractError, match="does not contain 'two'"):
         seeding.edit(tmp_path, [change.Edit(file="a.txt", old="two", new="2")])
 
 
@@ -373,7 +373,7 @@ def test_where_kvm_does_not_work_a_defect_of_it_is_not_run_and_asked_again(check
 def test_what_is_seen_on_a_lab_only_is_not_run_elsewhere(check: Selfcheck, tmp_path: Path) -> None:
     theirs = made(tmp_path, f"needs = ['lab']\n{NO_DNS}")
     (found,) = check(theirs)
-    assert (found.result, found.why, check.asked) == (Result.NOT_RUN, "it is seen on a lab only", [])
+    assert (found.result, found.why, check.asked) == (Result.NOT_RUN, "it needs a lab (--host lab)", [])
 
     check.lab = True
     assert [one.result for one in check(theirs)] == [Result.CAUGHT]
@@ -417,7 +417,7 @@ def test_who_cannot_help_is_told_of_and_not_missed(
     told = io.StringIO()
     found = command.selfcheck([no_dns, nothing], Progress(told), folder=check.folder, at_once=2)
     assert len(found) == 4
-    assert "one that was to help ended with status 1" in told.getvalue()
+    assert "a helper process ended with status 1" in told.getvalue()
 
 
 def test_a_part_asks_what_it_is_told_to(
@@ -440,7 +440,7 @@ def test_the_summary_names_what_is_not_as_it_should_be(check: Selfcheck, no_dns:
     told = command.summary(check(no_dns, nothing))
     assert "no-dns:" not in told
     assert told.count("nothing: false alarm: nat::test_dns fails: dns: it refused") == 3
-    assert told.endswith("1 caught, 3 false alarm; 0 minutes of asking")
+    assert told.endswith("1 caught, 3 false alarm; 0 minutes of tests")
 
 
 def test_a_records_whole_error_is_what_is_judged(make_record: Callable[..., Record]) -> None:
@@ -498,14 +498,14 @@ def test_the_score_counts_defects_by_who_has_to_notice(contract: Contract, no_dn
     assert "| NAT network | 1 | 1 | 0 | 0 | 0 |" in text["trust"], "the newest outcome counts"
     assert "| *Seeded into the image* | 1 | 1 | 0 | 0 | 0 |" in text["trust"]
     assert "| **All** | 1 | 1 | 0 | 0 | 0 |" in text["trust"]
-    assert "False alarms: 1 in 2 runs. One after another, all of it takes 3 minutes." in text["trust"]
+    assert "False alarms: 1 in 2 runs. One after another, all changes take 3 minutes." in text["trust"]
     assert "| Nothing | 2 of 3 | **1 false alarms**: nat fails |" in text["benign"]
 
 
 def test_a_miss_stands_out(contract: Contract, no_dns: Change) -> None:
-    text = drawn(contract, [no_dns], [came(no_dns, Result.MISSED, why="nobody noticed: nat::test_dns")])
+    text = drawn(contract, [no_dns], [came(no_dns, Result.MISSED, why="not noticed by: nat::test_dns")])
     assert "| NAT network | 1 | 0 | 0 | 1 | 0 |" in text["trust"]
-    assert "| **missed**: nobody noticed: nat::test_dns |" in text["defects"]
+    assert "| **missed**: not noticed by: nat::test_dns |" in text["defects"]
 
 
 def test_an_outcome_of_a_change_that_is_another_one_by_now_does_not_count(contract: Contract, no_dns: Change) -> None:
