@@ -33,6 +33,6 @@ def test_the_api_is_offered_on_the_loopback_address_only(container: Container, e
 def test_the_health_check_tells_a_daemon_that_answers_from_one_that_does_not(container: Container) -> None:
     assert run_health_check(container).status == 0
 
-    where_nobody_listens = run_health_check(container, port=1)
+    without_a_listener = run_health_check(container, port=1)
 
-    assert where_nobody_listens.status != 0, "the health check says healthy of a daemon that does not answer"
+    assert without_a_listener.status != 0, "the health check reports a daemon that does not answer as healthy"

@@ -1,4 +1,4 @@
-"""Guests whose processors, emulator and memory stay where their definitions put them: the kernel is asked."""
+"""CPU pinning: the kernel runs a guest's processors, emulator and memory only where its definition puts them."""
 
 from typing import Any
 

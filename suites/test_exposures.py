@@ -1,4 +1,4 @@
-"""What the mode exposes of its host."""
+"""The paths of the host that the mode exposes."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def test_exposed_paths_have_their_documented_permissions(container: Container, c
 
     assert paths, "the mode exposes no path"
     for path, permission in paths.items():
-        assert permission in ("700", "500"), "what follows asks for what the owner may do, and nothing of others"
+        assert permission in ("700", "500"), "only the owner's permissions are checked below"
         if container_host.file(path).is_directory:
             assert container_host.run("test -r %s && test -x %s", path, path).succeeded
             if permission == "700":
@@ -31,7 +31,7 @@ def test_exposed_paths_have_their_documented_permissions(container: Container, c
         else:
             assert container_host.run(": <>%s", path).succeeded, f"{path} cannot be opened for reading and writing"
     if "/dev/kvm" in paths:
-        # Nobody but QEMU opens it, which is not root.
+        # QEMU alone opens it, which is not root.
         opened = container.run("sh", "-c", ": <>/dev/kvm", user=container.mode.image.user)
         assert opened.status == 0, f"/dev/kvm cannot be opened by {container.mode.image.user}"
 

@@ -1,4 +1,4 @@
-"""Guests whose memory is made of the host's huge pages: the kernel is asked."""
+"""Huge pages: the kernel reports a guest's memory as the host's huge pages."""
 
 from typing import Any
 

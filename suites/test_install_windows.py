@@ -1,4 +1,4 @@
-"""Installing Windows, from a medium that the user brings."""
+"""Installing Windows from a medium of the user's."""
 
 from pathlib import Path
 from typing import Any

@@ -7,7 +7,7 @@ import pytest
 from conformance.guests.devices import Firmware
 from conformance.guests.request import on_medium
 from conformance.installers.user_iso import UserIso
-from conformance.media.third_party import others
+from conformance.media.third_party import third_party_media
 from conformance.plugin.fixtures import Boot, StartGuest
 from conformance.run.context import Run
 
@@ -24,20 +24,20 @@ def test_a_guest_boots_from_a_cdrom(boot: Boot, firmware: Firmware, run: Run) ->
 
 
 def test_grub_rescue_boots_by_bios(start_guest: StartGuest, evidence: dict[str, Any]) -> None:
-    with start_guest(on_medium(others()["grub-rescue.iso"], firmware="bios")) as machine:
+    with start_guest(on_medium(third_party_media()["grub-rescue.iso"], firmware="bios")) as machine:
         evidence |= machine.wait_for_text(r"The highlighted entry will be executed automatically in \d+s")
 
 
 @pytest.mark.parametrize("firmware", ["bios", "efi"])
 def test_ipxe_boots(start_guest: StartGuest, firmware: Firmware, evidence: dict[str, Any]) -> None:
-    with start_guest(on_medium(others()["ipxe.iso"], firmware=firmware)) as machine:
+    with start_guest(on_medium(third_party_media()["ipxe.iso"], firmware=firmware)) as machine:
         evidence |= machine.wait_for_text(r"iPXE \d+\.\d+\.\d+\S* .*-- Open Source Network Boot Firmware --")
 
 
 @pytest.mark.parametrize("firmware", ["bios", "efi"])
 def test_memtest_runs(start_guest: StartGuest, firmware: Firmware, evidence: dict[str, Any]) -> None:
-    # A screen alone: it says nothing on the serial console. The less memory, the sooner it tests.
-    with start_guest(on_medium(others()["memtest.iso"], firmware=firmware, memory_mib=128)) as machine:
+    # It writes to the screen alone. With less memory it begins to test sooner.
+    with start_guest(on_medium(third_party_media()["memtest.iso"], firmware=firmware, memory_mib=128)) as machine:
         evidence |= machine.wait_for_text(
             r"Memtest86\+ v\d+\.\d+ (.|\n)* Time: +(?!0:00:00)\d+:\d\d:\d\d +Status: Testing", on="screen"
         )

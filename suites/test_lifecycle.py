@@ -1,4 +1,4 @@
-"""The life of domains, networks and pools, and what can be done to a guest while it runs."""
+"""The life of domains, networks and pools, and changes to a guest while it runs."""
 
 from collections.abc import Iterator
 
@@ -104,7 +104,7 @@ def test_a_paused_guest_stands_still(running: RunningGuests) -> None:
 
     guest.pause(seconds=3)
 
-    # The guest's own clock: what it did not live through, it did not count.
+    # The guest's own clock, which stands still while the guest is paused.
     assert guest.probe.ask("kept")["uptime"] - before < 3
 
 

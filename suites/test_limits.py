@@ -1,4 +1,4 @@
-"""Limits of the container, and its guests."""
+"""The container's limits hold for its guests."""
 
 from typing import Any
 

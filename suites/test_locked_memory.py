@@ -1,4 +1,4 @@
-"""Guests whose memory never leaves the host's: the kernel is asked."""
+"""Locked memory: the kernel reports a guest's memory as locked."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from conformance.plugin.fixtures import StartGuest
 pytestmark = pytest.mark.locked_memory
 
 HARD_LIMIT_MIB = 2048
-"""Of all that QEMU has, which is several times a small guest's own memory."""
+"""The limit of QEMU's whole memory, which is several times a small guest's own."""
 
 
 def test_a_guests_memory_is_locked(start_guest: StartGuest, evidence: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Macvlan networking, which is macvtap for a guest: it is on its host's own network, and not behind it."""
+"""Macvlan networking (macvtap for a guest): the guest is on its host's own network."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ REACHED: dict[MacvtapMode, dict[str, bool]] = {
     "private": {"a server beyond": True, "another guest": False, "its own host": False, "the guest, from beyond": True},
     "vepa": {"a server beyond": True, "another guest": False, "its own host": False, "the guest, from beyond": True},
 }
-"""With ``vepa``, guests reach each other only over a switch that sends back to where it came from: no bridge does."""
+"""With ``vepa`` guests meet only over a switch that returns frames to the same port: a bridge never does."""
 
 
 @pytest.mark.essential
@@ -56,7 +56,7 @@ def test_whom_a_guest_reaches_is_a_matter_of_its_interfaces_mode(
             "its own host": guest.reaches(host),
             "the guest, from beyond": peer_network.sees(guest.address),
         }
-        # Who is not to be reached is there, for others.
+        # The addresses that must not be reached do exist: the server reaches them.
         assert peer_network.sees(neighbour.address)
         assert peer_network.sees(host)
 
@@ -67,7 +67,7 @@ def test_a_links_node_belongs_to_qemus_user_and_goes_with_the_link(
     guests: Guests, container: Container, mode: Mode
 ) -> None:
     before = macvtap_devices.traces(container)
-    # In the host's own /dev it is the host that makes the node, as it does for itself.
+    # In the host's own /dev the host creates the node.
     owner = "root" if mode.hosts_devices else mode.image.user
 
     with guests.defined("macvtap") as domain:

@@ -1,4 +1,4 @@
-"""A container or a daemon that ends while it is used, and starts again."""
+"""A container or a daemon that ends while it is in use, and starts again."""
 
 import dataclasses
 import time
@@ -17,17 +17,17 @@ from conformance.guests.persistent import AutostartGuest
 pytestmark = [pytest.mark.restart, pytest.mark.ends("container")]
 
 TRIES = 6
-"""Of something that is a race: libvirt 11.3 lost it in about every second try."""
+"""Tries of a race, which libvirt 11.3 lost in about every second one."""
 
 UPLOAD_BYTES = 2**30
-"""More than is uploaded before the client dies."""
+"""More bytes than are uploaded before the client dies."""
 
 ANSWER_SECONDS = 120
 """From the death of a client to an answer: an image may take a minute to notice that its daemon hangs, and has to start
 it again."""
 
 HUNG_SECONDS = 10
-"""An answer that took longer is that of a daemon which hung and was started again: no more needs to be seen."""
+"""A slower answer proves that the daemon hung and was restarted: no further try is needed."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def autostarted(guests: Guests) -> Iterator[AutostartGuest]:
 @pytest.mark.essential
 def test_a_guest_that_is_to_start_with_the_container_does(guests: Guests, container: Container) -> None:
     with guests.autostarted(now=False) as guest:
-        # Where it does not start at all, that is said at once, in the daemon's own words.
+        # A domain that does not start at all fails at once, with the daemon's own error.
         guest.begin_and_end()
         container.kill()
         container.revive()

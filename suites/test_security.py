@@ -1,4 +1,4 @@
-"""What a container in the mode can do to its host."""
+"""The access to its host that a container in the mode has."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Guests that are confined by labels of their own."""
+"""sVirt: each guest is confined by a label of its own."""
 
 from typing import Any
 

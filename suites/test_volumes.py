@@ -1,4 +1,4 @@
-"""The volumes, as a user of the host finds them."""
+"""The volumes: their permissions, owners and content."""
 
 import libvirt
 import pytest

@@ -16,7 +16,7 @@ from conformance.lab import startup
 from conformance.lab.definition import Host
 from conformance.media.probe import Probe
 from conformance.model import contract, mode
-from conformance.run.context import prepare
+from conformance.run.preparation import prepare
 
 Progress = Callable[[str], None]
 

@@ -23,7 +23,7 @@ from conformance.lab import definition
 from conformance.model import contract
 from conformance.privileges import claims, configuration
 from conformance.privileges.search import starts_apart
-from conformance.run.context import prepare
+from conformance.run.preparation import prepare
 from conformance.util import paths
 
 Part = Literal["engine", "parallel", "lab", "extra"]

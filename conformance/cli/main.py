@@ -1,6 +1,7 @@
 """The command line: ``conformance --help``."""
 
 import sys
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -43,9 +44,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"conformance {version('libvirt-conformance')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="show the log's debug lines on stderr")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
 ) -> None:
     if verbose:
         logs.show(Progress())

@@ -29,5 +29,9 @@ def engine_target(host: definition.Host | None) -> Iterator[EngineTarget]:
 
 def _lab_options() -> tuple[str, ...]:
     """Return the pytest options that fit every lab."""
-    pci_pool = (f"--pci-device={address}" for address in qemu_command.SPARE)
-    return f"--macvtap-link={qemu_command.BEYOND}", *pci_pool, f"--ready-seconds={machine.READY_SECONDS}"
+    pci_pool = (f"--libvirt-pci-device={address}" for address in qemu_command.SPARE)
+    return (
+        f"--libvirt-macvtap-link={qemu_command.BEYOND}",
+        *pci_pool,
+        f"--libvirt-ready-seconds={machine.READY_SECONDS}",
+    )

@@ -12,7 +12,8 @@ import docker.errors
 import requests
 
 from conformance.doctor.finding import Finding, Inspection
-from conformance.engine import image, local_daemon
+from conformance.engine import local_daemon
+from conformance.engine.base_image import BASE
 from conformance.engine.client import Engine
 from conformance.engine.connect_errors import NoEngineError
 from conformance.engine.docker_context import address
@@ -307,20 +308,20 @@ def _base(inspection: Inspection) -> Finding:
     if inspection.image:
         return replace(found, seen=f"the engine has {inspection.image.tag}")
     if inspection.engine and _registry(inspection.engine):
-        return replace(found, seen=f"the engine can pull {image.BASE}")
+        return replace(found, seen=f"the engine can pull {BASE}")
     if shutil.which("mmdebstrap") and apt.mirrors():
-        return replace(found, seen=f"the engine cannot pull {image.BASE}; the base image is built from Debian packages")
+        return replace(found, seen=f"the engine cannot pull {BASE}; the base image is built from Debian packages")
     return replace(
         found,
         state="no" if inspection.engine else "unknown",
-        seen=f"the engine cannot pull {image.BASE}, and mmdebstrap or a Debian mirror to build it is missing",
-        remedy=f"give the engine access to a registry, load {image.BASE} (docker load), or install mmdebstrap",
+        seen=f"the engine cannot pull {BASE}, and mmdebstrap or a Debian mirror to build it is missing",
+        remedy=f"give the engine access to a registry, load {BASE} (docker load), or install mmdebstrap",
     )
 
 
 def _registry(engine: Engine) -> bool:
     try:
-        within("the registry", lambda: engine.client.images.get_registry_data(image.BASE), seconds=REGISTRY_SECONDS)
+        within("the registry", lambda: engine.client.images.get_registry_data(BASE), seconds=REGISTRY_SECONDS)
     except (docker.errors.DockerException, requests.RequestException, DeadlineExpired):
         return False
     return True

@@ -65,11 +65,11 @@ def _boot(engine: Engine | None, found: image.ImageInfo | None, run: str) -> acc
     probe = probe_media.cached()
     if engine and found and found.tag == image.TAG and probe:
         asking = accel.KvmProbe(HostShell(engine.client, found.id, run), probe)
-        asking.begin()
+        asking.start()
         try:
-            return asking.answer()
+            return asking.result()
         finally:
-            asking.withdraw()
+            asking.cancel()
     kernels = [probe.kernel] if probe else sorted(Path("/boot").glob("vmlinuz-*"))
     readable = [kernel for kernel in kernels if os.access(kernel, os.R_OK)]
     opens = os.access("/dev/kvm", os.R_OK | os.W_OK) and (engine is None or engine.local)

@@ -4,45 +4,32 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import queue
 import re
-import shutil
-import subprocess
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound
-from docker.utils import parse_repository_tag
 
-from conformance.engine import labels, names
+from conformance.engine import base_image, labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.client import Engine
+from conformance.engine.engine_messages import Progress, messages, tail
 from conformance.errors import EngineError, HarnessError
-from conformance.util import apt, paths, signals
-
-Progress = Callable[[str], None]
+from conformance.util import paths, signals
 
 TAG = "libvirt-conformance:latest"
-SUITE = "trixie"
-BASE = f"debian:{SUITE}-slim"
-MADE_BASE = f"libvirt-conformance-base:{SUITE}"
-"""The base where no registry can be reached."""
 
-KNOWN = (TAG, BASE, MADE_BASE)
+KNOWN = (TAG, base_image.BASE, base_image.MADE_BASE)
 """The project's images, best equipped first."""
 
 INPUTS_LABEL = "org.libvirt-conformance.inputs"
 BASE_LABEL = "org.libvirt-conformance.base"
-MADE_LABEL = "org.libvirt-conformance.made"
 
-PULL_SILENCE_SECONDS = 30.0
 BUILD_SILENCE_SECONDS = 600.0
-MAKE_SECONDS = 900.0
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FAILED = "failed: "
@@ -77,7 +64,7 @@ def ensure_image(
     Args:
         engine: where the image is needed.
         progress: receives one line for each step.
-        base: the base image; by default :data:`BASE`, or one made by mmdebstrap where that cannot be had.
+        base: the base image; by default :data:`base_image.BASE`, or one made by mmdebstrap where that cannot be had.
         tag: the name of the result.
         buildargs: build parameters beside BASE_IMAGE.
         folder: the build context.
@@ -88,8 +75,8 @@ def ensure_image(
         EngineError: the engine refused or fell silent.
     """
     try:
-        base = base or _default_base(engine, progress)
-        described, base_id = _describe(_get(engine, base, progress), base)
+        base = base or base_image.default(engine, progress)
+        described, base_id = base_image.describe(base_image.get(engine, base, progress), base)
         arguments = {**(buildargs or {}), "BASE_IMAGE": base}
         wanted = inputs_hash(folder, base_id, arguments)
         source = inputs_hash(folder, "", buildargs or {})
@@ -172,114 +159,6 @@ def layer(engine: Engine, progress: Progress, under: str, instructions: str, run
                 engine.client.images.remove(tag, force=True, noprune=not engine.client.images.get(under).tags)
 
 
-# -------------------------------------------------------------------------------------------------------- base
-
-
-def _default_base(engine: Engine, progress: Progress) -> str:
-    """Return the base image's tag: one that the engine has or can pull, else one that is made here."""
-    for tag in (BASE, MADE_BASE):
-        if find(engine, tag) is not None:
-            return tag
-    try:
-        _pull(engine, BASE, progress)
-    except EngineError as error:
-        progress(f"{error.message}: making {MADE_BASE} from Debian packages instead")
-        _make_base(engine, progress)
-        return MADE_BASE
-    return BASE
-
-
-def _get(engine: Engine, tag: str, progress: Progress) -> Any:
-    try:
-        return engine.client.images.get(tag)
-    except ImageNotFound:
-        _pull(engine, tag, progress)
-        return engine.client.images.get(tag)
-
-
-def _describe(image: Any, tag: str) -> tuple[str, str]:
-    """Return the base's description for people, and its ID."""
-    labels = image.labels or {}
-    identity = str(image.id)
-    return f"{tag} ({labels.get(MADE_LABEL) or identity.removeprefix('sha256:')[:12]})", identity
-
-
-def _pull(engine: Engine, tag: str, progress: Progress) -> None:
-    progress(f"pulling {tag}")
-    repository, version = parse_repository_tag(tag)
-    call = lambda: engine.client.api.pull(repository, version or "latest", stream=True, decode=True)  # noqa: E731
-    try:
-        for event in _events(call, PULL_SILENCE_SECONDS):
-            if "error" in event:
-                raise EngineError(f"{tag} cannot be pulled ({event['error']})", "let the engine reach a registry")
-    except (DockerException, requests.RequestException) as error:
-        reason = getattr(error, "explanation", None) or error
-        raise EngineError(f"{tag} cannot be pulled ({reason})", "let the engine reach a registry") from error
-
-
-def _make_base(engine: Engine, progress: Progress) -> None:
-    """Make :data:`MADE_BASE` with mmdebstrap and import it into the engine.
-
-    Raises:
-        HarnessError: mmdebstrap is missing or failed.
-    """
-    command = ["mmdebstrap", "--variant=minbase", "--format=tar", SUITE]
-    if shutil.which(command[0]) is None:
-        raise HarnessError(
-            f"no base image: {BASE} cannot be pulled, and mmdebstrap is not installed to make one",
-            f"sudo apt-get install mmdebstrap, or load {BASE} into the engine (docker load)",
-        )
-    with tempfile.TemporaryDirectory(dir=paths.cache(), prefix="base-") as folder:
-        archive = Path(folder) / "base.tar"
-        output = _run([*command, str(archive), *apt.sources(SUITE)], seconds=MAKE_SECONDS)
-        version = _run(["mmdebstrap", "--version"], seconds=30).strip()
-        progress(f"importing {MADE_BASE} ({archive.stat().st_size / 1e6:.0f} MB)")
-        repository, suite = parse_repository_tag(MADE_BASE)
-        answer = engine.client.api.import_image_from_file(
-            str(archive),
-            repository=repository,
-            tag=suite,
-            changes=[f'LABEL {MADE_LABEL}="{version} {" ".join(command[1:])}"', 'CMD ["bash"]'],
-        )
-    if find(engine, MADE_BASE) is None:
-        raise HarnessError(
-            f"the engine did not import {MADE_BASE}: {answer}\n{output[-500:]}",
-            "see whether the engine's disk is full (docker system df)",
-        )
-
-
-def _run(command: list[str], *, seconds: float) -> str:
-    """Run a program to its end; return what it said.
-
-    Raises:
-        HarnessError: it failed, or did not end in time.
-    """
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired as error:
-        raise HarnessError(
-            f"{command[0]} did not end within {seconds:g} s",
-            "run again when the package mirror is faster, or load the base image into the engine (docker load)",
-        ) from error
-    finally:
-        if process.poll() is None:
-            process.terminate()  # so that it removes its temporary folder
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-    if process.returncode != 0:
-        raise HarnessError(
-            f"{command[0]} failed with status {process.returncode}:\n{_tail(output.splitlines())}",
-            "see whether this machine reaches its package mirror (sudo apt-get update);"
-            " users other than root also need user namespaces and the package uidmap",
-        )
-    return output
-
-
 # ------------------------------------------------------------------------------------------------------- build
 
 
@@ -304,14 +183,14 @@ def _build(
         decode=True,
     )
     with log.open("w", encoding="utf-8") as file:
-        for line in _lines(_events(call, BUILD_SILENCE_SECONDS)):
+        for line in _lines(messages(call, BUILD_SILENCE_SECONDS)):
             lines.append(line)
             print(line, file=file, flush=True)
             if line.startswith("Step "):
                 progress(f"{tag}: {line}")
             if line.startswith(_FAILED):
                 raise HarnessError(
-                    f"the build of {tag} failed:\n{_tail(lines)}", f"{_build_remedy(lines)}; whole output: {log}"
+                    f"the build of {tag} failed:\n{tail(lines)}", f"{_build_remedy(lines)}; whole output: {log}"
                 )
 
 
@@ -335,38 +214,3 @@ def _build_remedy(lines: list[str]) -> str:
     if any(sign in text for sign in ("could not resolve", "temporary failure", "unable to fetch", "failed to fetch")):
         return "containers of this engine do not reach the package mirror: correct its DNS and proxy settings"
     return "read the failing step above"
-
-
-def _events(call: Callable[[], Iterator[dict[str, Any]]], silence: float) -> Iterator[dict[str, Any]]:
-    """Yield an engine's messages; docker-py sets no deadline for them.
-
-    Raises:
-        EngineError: nothing came for ``silence`` seconds.
-    """
-    messages: queue.SimpleQueue[dict[str, Any] | BaseException | None] = queue.SimpleQueue()
-
-    def listen() -> None:
-        try:
-            for message in call():
-                messages.put(message)
-            messages.put(None)
-        except BaseException as error:
-            messages.put(error)  # raised where the messages are read
-
-    threading.Thread(target=listen, daemon=True).start()
-    while True:
-        try:
-            message = messages.get(timeout=silence)
-        except queue.Empty:
-            raise EngineError(
-                f"the engine sent nothing for {silence:g} s", "read the engine's log, or restart it"
-            ) from None
-        if message is None:
-            return
-        if isinstance(message, BaseException):
-            raise message
-        yield message
-
-
-def _tail(lines: list[str], count: int = 12) -> str:
-    return "\n".join(f"    {line}" for line in lines[-count:])

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-import psutil
 from filelock import FileLock, Timeout
 
 from conformance.engine import residue
 from conformance.engine.client import connect
 from conformance.engine.connect_errors import NoEngineError
 from conformance.engine.docker_context import address, certificates
+from conformance.engine.engine_processes import kill, other_engines, processes, with_descendants
 from conformance.errors import EngineError, HarnessError
 from conformance.util import paths, signals
 from conformance.util.supervisor import SOCKET_PATH_BYTES
@@ -172,7 +172,7 @@ class PrivateEngine:
             EngineError: something could not be taken away.
         """
         for pid in (running := self._pids("dockerd")):
-            _kill(pid, signal.SIGTERM)
+            kill(pid, signal.SIGTERM)
         try:
             # Without dockerd nobody tells its helpers to end.
             wait_for("the engine's end", lambda: not self._pids(), seconds=STOP_SECONDS if running else 0)
@@ -305,9 +305,9 @@ class PrivateEngine:
 
     def _kill_all(self) -> None:
         """Kill the remaining processes and their containers."""
-        doomed = _with_descendants(self._pids())
+        doomed = with_descendants(self._pids())
         for pid in doomed:
-            _kill(pid, signal.SIGKILL)
+            kill(pid, signal.SIGKILL)
         try:
             wait_for("the end of killed processes", lambda: not self._pids(), seconds=STOP_SECONDS)
         except DeadlineExpired as error:
@@ -345,23 +345,6 @@ class PrivateEngine:
             ) from error
 
 
-def processes() -> dict[int, list[str]]:
-    """Return the command lines of all processes that have one; zombies and kernel threads have none."""
-    found = {process.pid: process.info["cmdline"] for process in psutil.process_iter(["cmdline"])}
-    return {pid: command for pid, command in found.items() if command and command[0]}
-
-
-def other_engines(*, everywhere: bool = False) -> dict[int, list[str]]:
-    """Return the Docker engines in this network namespace, where engines share firewall chains, or on the machine."""
-    found: dict[int, list[str]] = {}
-    for pid, command in processes().items():
-        if Path(command[0]).name == "dockerd":
-            with contextlib.suppress(OSError):  # ended meanwhile; psutil does not read namespaces
-                if everywhere or Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net"):
-                    found[pid] = command
-    return found
-
-
 def run(command: Sequence[str], progress: Progress) -> int:
     """Run a command with DOCKER_HOST set to an engine that answers, and return its exit status.
 
@@ -392,19 +375,6 @@ def run(command: Sequence[str], progress: Progress) -> int:
                 child.wait()
             raise
         return status if status >= 0 else 128 - status
-
-
-def _kill(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _with_descendants(pids: Sequence[int]) -> list[int]:
-    found = list(pids)
-    for pid in pids:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found += [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    return list(dict.fromkeys(found))
 
 
 def _path() -> str:

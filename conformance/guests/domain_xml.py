@@ -45,7 +45,7 @@ def domain_xml(name: str, spec: GuestSpec, mac: str, orders: Mapping[str, str]) 
 
 
 def _firmware(spec: GuestSpec) -> ET.Element:
-    """Describe the firmware, and what it boots."""
+    """Describe the firmware and its boot devices."""
     uefi = spec.firmware != "bios"
     firmware = ET.Element("os", {"firmware": "efi"} if uefi else {})
     ET.SubElement(firmware, "type", arch="x86_64", machine="q35").text = "hvm"

@@ -80,7 +80,7 @@ class Watch:
 
         Args:
             event: the event's name.
-            phase: what the guest does meanwhile, in a few words.
+            phase: the guest's work meanwhile, in a few words.
             seconds: deadline.
 
         Raises:

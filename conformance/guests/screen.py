@@ -1,4 +1,4 @@
-"""What is on a guest's screen, as text: each character cell is compared with the glyphs of known fonts.
+"""Reading a guest's screen as text: each character cell is compared with the glyphs of known fonts.
 
 That is exact where a picture's size or a guess at letters is not: a cell either is a character, pixel by pixel and
 in any two colours, or it is none. Known are the font of the video card's BIOS, which text mode shows, and the one
@@ -15,7 +15,7 @@ import libvirt
 from PIL import Image
 
 from conformance.errors import ImageFailure, MediaError
-from conformance.media.third_party import others
+from conformance.media.third_party import third_party_media
 
 GLYPH_WIDTH, GLYPH_HEIGHT = 8, 16
 """Of a glyph of each known font, in pixels."""
@@ -29,7 +29,7 @@ COLUMNS, ROWS = 80, 25
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 CONTROLS = " ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼"
-"""What code page 437 shows for bytes that are control characters elsewhere."""
+"""The signs of code page 437 for bytes that are control characters elsewhere."""
 
 CODE_PAGE = CONTROLS + bytes(range(32, 127)).decode("cp437") + "⌂" + bytes(range(128, 256)).decode("cp437")
 
@@ -61,7 +61,7 @@ def font_in(program: bytes, name: str) -> Font:
 @functools.cache
 def fonts() -> Font:
     """Return the glyphs of all known fonts; raises MediaError where they cannot be fetched."""
-    files = others()
+    files = third_party_media()
     known: dict[bytes, str] = {}
     for name in ("memtest.efi", "vgabios.bin"):
         known |= font_in(files[name].read_bytes(), name)
@@ -70,7 +70,7 @@ def fonts() -> Font:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read on a picture of a screen.
+    """The text on a picture of a screen.
 
     Attributes:
         lines: of the console, from the top, without spaces at their ends.
@@ -90,13 +90,13 @@ class Reading:
         return "\n".join(self.lines).strip("\n")
 
     def describe(self) -> str:
-        """Say what is on the screen; for errors."""
+        """Return the screen's text; for errors."""
         if self.missing:
             return f"(no screenshot: {self.missing})"
         # A picture's cells would only be noise.
         shown = self.text.replace(UNREADABLE, " ")
-        told = [line.rstrip() for line in shown.splitlines() if line.strip()] or ["(no text)"]
-        return "\n".join([*told, f"(cells without a known character: {self.unknown})"] if self.unknown else told)
+        lines = [line.rstrip() for line in shown.splitlines() if line.strip()] or ["(no text)"]
+        return "\n".join([*lines, f"(cells without a known character: {self.unknown})"] if self.unknown else lines)
 
 
 def read(picture: bytes, font: Font) -> Reading:
@@ -157,7 +157,7 @@ def _read(image: Image.Image, grid: _Grid, font: Font) -> Reading:
 
 
 def _character(cell: bytes, width: int, font: Font) -> str:
-    """Return the character in a cell, given as red, green and blue of each pixel."""
+    """Return the character in a cell of pixels, three bytes each: red, green and blue."""
     pixels = [cell[at : at + 3] for at in range(0, len(cell), 3)]
     colours = sorted(set(pixels), key=pixels.count)
     if len(colours) == 1:
@@ -195,11 +195,11 @@ class Screen:
         self._connection = connection
         self._domain = domain
         self._reading = Reading()
-        # Now and not at the first look: what a guest shows meanwhile might be gone.
+        # Now and not at the first look: the guest's text might be gone by then.
         self._font = fonts()
 
-    def look(self) -> Reading:
-        """Take a screenshot, and read it.
+    def capture(self) -> Reading:
+        """Take a screenshot, and return the text on it.
 
         Raises:
             libvirt.libvirtError: the domain has ended, or has no screen.

@@ -36,7 +36,7 @@ class ScreenWatcher:
         """Return the text on the screen, at most a moment old: a screenshot costs the guest more than reading it."""
         if self._screen and time.monotonic() >= self._next_look:
             try:
-                self._guest.screen = self._screen.look()
+                self._guest.screen = self._screen.capture()
             except libvirt.libvirtError as error:
                 # A guest may end at any moment; waiting notices that, and the last screenshot is kept.
                 if not self._screen.picture:

@@ -31,7 +31,7 @@ BOOT_SECONDS = 120
 ANSWER_SECONDS = BOOT_SECONDS + 60
 """For the engine's own work as well: container, media, and taking both away."""
 
-WITHDRAW_SECONDS = 20
+CANCEL_SECONDS = 20
 """For the engine to finish a call that is under way."""
 
 QEMU = "qemu-system-x86_64"
@@ -63,15 +63,15 @@ class KvmProbe:
         self._client = shell.client
         self._probe = probe
         self._answer: Future[HostKvm] = Future()
-        self._withdrawn = threading.Event()
+        self._cancelled = threading.Event()
         # A daemon: an engine that hangs must not keep the process.
         self._thread = threading.Thread(target=self._ask, name="kvm-probe", daemon=True)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Ask."""
         self._thread.start()
 
-    def answer(self) -> HostKvm:
+    def result(self) -> HostKvm:
         """Wait for the answer.
 
         Raises:
@@ -84,11 +84,11 @@ class KvmProbe:
                 f"the engine did not finish the boot of a kernel under bare KVM within {ANSWER_SECONDS} s", REMEDY
             ) from error
 
-    def withdraw(self) -> None:
+    def cancel(self) -> None:
         """Cancel the test: it creates nothing more on an engine that answers."""
-        self._withdrawn.set()
+        self._cancelled.set()
         if self._thread.ident is not None:
-            self._thread.join(WITHDRAW_SECONDS)
+            self._thread.join(CANCEL_SECONDS)
 
     def _ask(self) -> None:
         try:
@@ -139,7 +139,7 @@ class KvmProbe:
             return _undecided(output)
 
     def _go_on(self) -> None:
-        if self._withdrawn.is_set():
+        if self._cancelled.is_set():
             raise CancelledError
 
 

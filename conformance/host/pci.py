@@ -136,7 +136,7 @@ class PciPool:
             raise Unsupported("no spare PCI device: name one with --pci-device ADDRESS")
         return [_device(address, looked) for address in self._addresses]
 
-    def one(self, kind: Kind) -> Device:
+    def device(self, kind: Kind) -> Device:
         """Return the device of a kind, for a guest; raises as :attr:`devices`, and Unsupported where none was named.
 
         The engine remembers it from now on: libvirt, too, can be killed before it gives a device back.
@@ -189,7 +189,7 @@ class PciPool:
             self._forget(device)
 
     @contextlib.contextmanager
-    def back(self, device: Device) -> Iterator[str]:
+    def on_host(self, device: Device) -> Iterator[str]:
         """Wait until the host has a device again, and say which driver that is; for as long as this lasts.
 
         What libvirt has bound, it gives back by itself. What was bound beforehand, is given back and bound again here.

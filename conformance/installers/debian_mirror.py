@@ -9,19 +9,19 @@ NAME_ANOTHER = "name a Debian mirror that containers reach by HTTP: --install-mi
 SECONDS = 60
 
 
-def chosen(given: str | None) -> str:
-    """Return the URL of the mirror to install from: the given one, else the one that this machine's apt uses.
+def mirror_url(option: str | None) -> str:
+    """Return the URL of the mirror to install from: that of the option, else the one that this machine's apt uses.
 
     Without a slash at its end.
 
     Raises:
         HarnessError: there is none, or it is not one that Debian's installer can use.
     """
-    if given is not None:
-        if not given.startswith("http://"):
-            raise HarnessError(f"--install-mirror {given!r} is no URL that begins with http://", NAME_ANOTHER)
-        return given.rstrip("/")
-    # Debian's installer needs the archive's own keys alone: what comes by HTTP is signed.
+    if option is not None:
+        if not option.startswith("http://"):
+            raise HarnessError(f"--install-mirror {option!r} is no URL that begins with http://", NAME_ANOTHER)
+        return option.rstrip("/")
+    # HTTP is enough: the installer verifies the archive's signatures with its own keys.
     known = [one.url for one in apt.mirrors() if not one.security and one.url.startswith("http://")]
     if not known:
         raise HarnessError("this machine's apt names no Debian archive by HTTP", NAME_ANOTHER)
@@ -29,14 +29,14 @@ def chosen(given: str | None) -> str:
 
 
 def require(mirror: str, suite: str, peer_network: PeerNetwork) -> None:
-    """Ask whether containers reach a mirror that has a suite: what fails without says nothing about the image.
+    """Require a mirror with a suite that containers reach: a failure without it would not be the image's.
 
     Raises:
-        HarnessError: they do not, or it has not.
-        EngineError: it could not be asked.
+        HarnessError: they do not reach it, or it lacks the suite.
+        EngineError: the engine could not try it.
     """
     release = f"{mirror}/dists/{suite}/Release"
-    said = peer_network.output('wget -T 30 -O - "$1" 2>&1', release, seconds=SECONDS)
-    if f"Codename: {suite}" not in said.splitlines():
-        last = (said.strip().splitlines() or ["nothing"])[-1]
+    answer = peer_network.output('wget -T 30 -O - "$1" 2>&1', release, seconds=SECONDS)
+    if f"Codename: {suite}" not in answer.splitlines():
+        last = (answer.strip().splitlines() or ["nothing"])[-1]
         raise HarnessError(f"containers of this engine do not get {release}: {last}", NAME_ANOTHER)

@@ -1,4 +1,4 @@
-"""A medium that the user gave, and what it is expected to show: both are looked at before any work begins."""
+"""A medium of the user's, and the text that it has to show: both are checked before any work begins."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class UserIso:
         path: the ISO.
         expected: a regular expression that has to match on the serial console or on the screen.
         firmware: how it is booted.
-        memory_mib: memory of its guest, in MiB; what installers of today need.
+        memory_mib: memory of its guest, in MiB; enough for present installers.
         seconds: deadline; a whole system boots, under emulation too.
     """
 
@@ -32,16 +32,16 @@ class UserIso:
     seconds: float = 300
 
 
-def given(iso: Path | None, expected: str | None, firmware: Firmware | None) -> UserIso | None:
+def from_options(iso: Path | None, expected: str | None, firmware: Firmware | None) -> UserIso | None:
     """Return the medium that the options name; none where they name none.
 
     Args:
         iso: of ``--iso``.
         expected: of ``--iso-expect``.
-        firmware: of ``--iso-firmware``; BIOS if not given.
+        firmware: of ``--iso-firmware``; by default BIOS.
 
     Raises:
-        MediaError: an option lacks another, or is not what it should be.
+        MediaError: an option lacks another, or is invalid.
     """
     if iso is None:
         for option, value in (("--iso-expect", expected), ("--iso-firmware", firmware)):
@@ -49,7 +49,7 @@ def given(iso: Path | None, expected: str | None, firmware: Firmware | None) -> 
                 raise MediaError(f"{option} without --iso", "name the medium, too: --iso FILE")
         return None
     if expected is None:
-        raise MediaError("--iso without --iso-expect", "say what the medium shows: --iso-expect REGEX")
+        raise MediaError("--iso without --iso-expect", "add the text that the medium shows: --iso-expect REGEX")
     _require_expression(expected)
     require_iso(iso, "--iso")
     return UserIso(iso, expected, firmware or "bios")
@@ -61,7 +61,7 @@ def _require_expression(expected: str) -> None:
     except re.error as error:
         raise MediaError(
             f"--iso-expect: {expected!r} is no regular expression: {error}",
-            r"write it in Python's syntax, and a backslash before what stands for itself, as in 'login\.'",
+            r"write it in Python's syntax, and a backslash before each literal special character, as in 'login\.'",
         ) from error
     if expression.search(""):
         raise MediaError(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance.engine import image, local_daemon
+from conformance.engine import base_image, image, local_daemon
 from conformance.engine.client import connect
 from conformance.errors import EngineError
 from conformance.lab import DEFINITIONS, packages, seed
@@ -218,7 +218,7 @@ def _images(host: Host, work: Path, log: Path, progress: Progress) -> bool:
             engine = connect(address)
             image.ensure_image(engine, progress)
             progress(f"{host.name}: taking the image from the engine at {address}")
-            chains = seed.save(engine.client, [image.BASE, image.MADE_BASE, image.TAG], archive)
+            chains = seed.save(engine.client, [base_image.BASE, base_image.MADE_BASE, image.TAG], archive)
     except EngineError as error:
         progress(f"{host.name}: no engine to copy the image from ({error.message}): the lab will build it")
         return False

@@ -17,7 +17,7 @@ def media(folder: Path, recipe: Recipe, inputs: list[tuple[Package, Path]], name
         name: goes onto the ISO, for the guest to report.
 
     Raises:
-        MediaError: a package has not what the recipe takes from it.
+        MediaError: a package lacks a file that the recipe takes from it.
     """
     taken: dict[str, bytes] = {}
     modules: dict[str, bytes] = {}

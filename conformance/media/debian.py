@@ -1,4 +1,4 @@
-"""Debian's own installer as a medium that asks nobody: see fixtures/isos/debian/README.md."""
+"""Debian's own installer as a medium that installs unattended: see fixtures/isos/debian/README.md."""
 
 import tomllib
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from conformance.util import apt, paths
 RECIPE = paths.ISOS / "debian"
 
 PROBE = "../probe/recipe.toml"
-"""Beside the recipe: whose boot loaders the medium has."""
+"""The recipe of the boot loaders, beside this one."""
 
 FILES = ("recipe.toml", "preseed.cfg", "agent", "conformance.service", "grub.cfg", "isolinux.cfg", PROBE)
 
@@ -24,7 +24,7 @@ LOADERS = {"isolinux", "ldlinux", "shim", "signed_grub"}
 
 
 class _Recipe(BaseModel):
-    """What recipe.toml says; its comments say why."""
+    """The content of recipe.toml; its comments give the reasons."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +40,7 @@ class Medium:
 
     Attributes:
         iso: boots by BIOS and by UEFI, Secure Boot included.
-        suite: what it installs, by its name in the archive.
+        suite: the Debian release that it installs, by its name in the archive.
         version: of the installer.
     """
 
@@ -49,7 +49,7 @@ class Medium:
     version: str
 
 
-def debian(
+def ensure(
     progress: Callable[[str], None] = lambda _: None, *, folder: Path = RECIPE, cache: Path | None = None
 ) -> Medium:
     """Return the installer's medium, built unless it is in the cache already and unharmed.
@@ -57,12 +57,12 @@ def debian(
     Processes that build at the same time wait for each other.
 
     Args:
-        progress: told what is being done, in a few words.
+        progress: receives a line about each step.
         folder: the recipe's.
-        cache: where downloads and media are kept; the project's own cache if not given.
+        cache: the folder of downloads and media; by default the project's own cache.
 
     Raises:
-        MediaError: the recipe is none, an input could not be fetched, or the medium not be built or stored.
+        MediaError: the recipe is invalid, an input could not be fetched, or the medium not be built or stored.
     """
     ingredients = _load(folder)
     name = f"debian-{recipe.fingerprint(folder, FILES)}"

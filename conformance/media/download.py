@@ -14,7 +14,7 @@ from conformance.media.recipe import Pinned
 from conformance.util.apt import MIRROR_VARIABLE, Mirror
 
 STALL = 30.0
-"""Seconds without a byte after which a server is given up."""
+"""Seconds without a byte after which the next server is tried."""
 
 LONGEST = 900.0
 """Seconds that one file may take."""
@@ -33,7 +33,7 @@ _REMEDIES = {
     "correct the pin in the recipe",
     "gone": f"Debian has superseded it: pin the present version in the recipe, or set {MIRROR_VARIABLE} to an "
     "archive that still has this one",
-    "network": "check the network (http_proxy and https_proxy are honoured); where only old archives were asked, run "
+    "network": "check the network (http_proxy and https_proxy are honoured); where only old archives were tried, run "
     f"`apt-get update` so that this machine's apt knows its own; or set {MIRROR_VARIABLE} to one that can be reached",
 }
 
@@ -45,10 +45,10 @@ def fetch(package: Pinned, folder: Path, sources: Sequence[Mirror], progress: Ca
     again at each call. One process at a time may call this for a folder.
 
     Args:
-        package: what to fetch.
+        package: the file to fetch.
         folder: where downloads are kept.
         sources: archives to ask in turn.
-        progress: told what is being done.
+        progress: receives a line about each step.
 
     Raises:
         MediaError: no source gave the right file, or it could not be stored; the remedy fits the cause.
@@ -83,12 +83,12 @@ def fetch(package: Pinned, folder: Path, sources: Sequence[Mirror], progress: Ca
             f"run `apt-get update` on a Debian machine, or set {MIRROR_VARIABLE} to the URL of a Debian archive",
         )
     kind = min((refusal.kind for refusal in refusals), key=list(_REMEDIES).index)
-    said = "; ".join(str(refusal) for refusal in refusals)
-    raise MediaError(f"{package} could not be fetched: {said}", _REMEDIES[kind])
+    refusals_text = "; ".join(str(refusal) for refusal in refusals)
+    raise MediaError(f"{package} could not be fetched: {refusals_text}", _REMEDIES[kind])
 
 
 def _download(url: str, path: Path, expected: str) -> None:
-    """Write what ``url`` answers to ``path``.
+    """Download ``url`` to ``path``.
 
     Raises:
         _Refused: the server did not answer, has no such file, broke off, or gave another one.
@@ -132,7 +132,7 @@ def sha256(path: Path) -> str:
 
 
 def storage_error(error: OSError, folder: Path) -> MediaError:
-    """Say what to do where ``folder`` cannot be written."""
+    """Return an error with a remedy for a ``folder`` that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MediaError(
             f"no space is left for boot media in {folder}",

@@ -28,7 +28,7 @@ class Tree:
 
     Args:
         files: content by path, without a leading slash.
-        executables: the same, for what can be run.
+        executables: the same, for executable files.
         links: target by path.
         folders: folders that would otherwise be missing since nothing is in them.
     """
@@ -151,7 +151,7 @@ def efi_image(loaders: Mapping[str, bytes]) -> bytes:
 
 @contextmanager
 def _still_clock() -> Iterator[None]:
-    """Let pycdlib see one moment, in UTC: it stamps what it writes with the present and offers no other way."""
+    """Freeze pycdlib's clock, in UTC: it stamps its output with the present, and has no option for that."""
     clock = SimpleNamespace(
         time=lambda: float(EPOCH), gmtime=time.gmtime, localtime=time.gmtime, strftime=time.strftime
     )

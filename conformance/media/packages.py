@@ -67,7 +67,7 @@ def module_closure(wanted: list[str], modules: dict[str, bytes]) -> tuple[dict[s
 
     Args:
         wanted: names of modules.
-        modules: what a kernel package has, `NAME.ko.xz` content by path.
+        modules: the kernel package's modules, `NAME.ko.xz` content by path.
 
     Returns:
         Uncompressed modules by file name, and the text of modules.dep(5).
@@ -84,7 +84,7 @@ def module_closure(wanted: list[str], modules: dict[str, bytes]) -> tuple[dict[s
         if name not in compressed:
             raise MediaError(
                 f"the pinned kernel has no module {name}",
-                "correct `modules` in the recipe; what is built into the kernel must not be listed",
+                "correct `modules` in the recipe; drivers that are built into the kernel must not be listed",
             )
         if name not in needs:
             loaded[name] = lzma.decompress(compressed[name])

@@ -1,8 +1,8 @@
-"""The probe: the guest that the harness boots, and the peer that this guest talks to.
+"""The probe's media: the guest that the harness boots, and the peer that this guest talks to.
 
 Built from the pinned Debian packages of fixtures/isos/probe/recipe.toml, without root and without programs
-beside Python; the same recipe gives the same bytes. fixtures/isos/probe/README.md describes what the guest is
-told and what it reports.
+beside Python; the same recipe gives the same bytes. fixtures/isos/probe/README.md describes the
+guest's orders and reports.
 
 >>> medium = ensure(progress=print)
 >>> medium.iso, medium.kernel, medium.initrd, medium.peer
@@ -19,7 +19,7 @@ RECIPE = paths.ISOS / "probe"
 
 CMDLINE = "console=ttyS0 loglevel=1 no_timer_check panic=-1"
 """Kernel command line for a direct boot of ``kernel`` and ``initrd``; orders may follow. After a panic the guest
-reboots at once, so that nobody waits for it: a domain needs ``on_reboot`` destroy."""
+reboots at once instead of waiting: a domain needs ``on_reboot`` destroy."""
 
 DISK_OFFSET = 1 << 20
 """Where on the disk the guest writes its pattern, in bytes."""
@@ -31,7 +31,7 @@ PEER_PORT = 8080
 """The TCP port on which the peer answers."""
 
 PEER_COMMAND = ["/bin/busybox", "httpd", "-f", "-p", f"0.0.0.0:{PEER_PORT}", "-h", "/www"]
-"""What a container of the imported ``peer`` has to run. It answers ``/cgi-bin/whoami?QUERY`` with one line of JSON,
+"""The command of a container of the imported ``peer``. It answers ``/cgi-bin/whoami?QUERY`` with one line of JSON,
 ``{"client": ADDRESS, "query": QUERY}``: where the request came from, as the peer sees it. It ignores SIGTERM."""
 
 
@@ -57,7 +57,7 @@ class Probe:
 
 
 def disk_pattern(nonce: str) -> bytes:
-    """Return what the guest with this nonce writes at :data:`DISK_OFFSET`: numbered lines, cut to length."""
+    """Return the pattern that a guest with this nonce writes at :data:`DISK_OFFSET`: numbered lines, cut to length."""
     lines = "".join(f"probe {nonce} {number}\n" for number in range(1, 100_001))
     return lines.encode()[:DISK_LENGTH]
 
@@ -70,9 +70,9 @@ def ensure(
     Processes that build at the same time wait for each other.
 
     Args:
-        progress: told what is being done, in a few words.
+        progress: receives a line about each step.
         folder: the recipe's.
-        cache: where downloads and media are kept; the project's own cache if not given.
+        cache: the folder of downloads and media; by default the project's own cache.
 
     Raises:
         MediaError: an input could not be fetched, or the media not be built or stored.

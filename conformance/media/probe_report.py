@@ -1,4 +1,4 @@
-"""What the probe guest says of itself: JSON lines on its serial console."""
+"""The probe guest's report: JSON lines on its serial console."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,8 +16,8 @@ class Event:
     """One line of the report.
 
     Attributes:
-        name: what it is about, such as ``disk`` or ``lease``.
-        facts: what the guest saw.
+        name: its topic, such as ``disk`` or ``lease``.
+        facts: the guest's observations.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Event:
 class Report:
     """The events that one guest reported, in the order of their numbers.
 
-    Lines of another guest (another nonce) and lines that are damaged are kept apart: they are no evidence. After its
+    Lines of another guest (another nonce) and damaged lines are kept apart: they are no evidence. After its
     end, a guest that reboots numbers its events from 0 again.
 
     Args:
-        console: what came over the serial console.
-        nonce: what the guest was told to put on each line.
-        past: what it had reported over a console before this one.
-        number: which number the first event on this console has.
+        console: the text of the serial console.
+        nonce: repeated by the guest on each line.
+        past: the events over earlier consoles.
+        number: the number of the first event on this console.
     """
 
     def __init__(self, console: str, nonce: str, *, past: Sequence[Event] = (), number: int = 0) -> None:
@@ -67,11 +67,11 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Say whether the guest got to its end."""
+        """Whether the guest got to its end."""
         return bool(self.events) and self.events[-1].name == "end"
 
     def failures(self, *steps: str) -> list[str]:
-        """Return what the guest says went wrong in the given steps, or in any."""
+        """Return the guest's own messages about failed steps: of some steps, or of all."""
         return [
             f"{event['step']}: {event['message']}"
             for event in self.events
@@ -90,13 +90,13 @@ class Report:
         return any(event.name == name for event in self.events)
 
     def __getitem__(self, name: str) -> Event:
-        """Return an event; raises ImageFailure with what was reported instead."""
+        """Return an event; raises ImageFailure with the names of all others if it is missing."""
         for event in self.events:
             if event.name == name:
                 return event
-        told = "; ".join(self.failures()) or "no failure"
+        failures = "; ".join(self.failures()) or "no failure"
         names = ", ".join(event.name for event in self.events)
-        raise ImageFailure(f"the guest did not report {name!r}; it reported {names or 'nothing'} and {told}")
+        raise ImageFailure(f"the guest did not report {name!r}; it reported {names or 'nothing'} and {failures}")
 
     def as_json(self) -> list[dict[str, Any]]:
         """Return the events for a record."""

@@ -52,11 +52,11 @@ class Package(Pinned):
 
 
 class Recipe(_Data):
-    """What recipe.toml says; its comments say why.
+    """The content of recipe.toml; its comments give the reasons.
 
     Attributes:
         volume: ISO 9660 volume identifier.
-        fallback: archives that keep superseded packages, asked last.
+        fallback: archives that keep superseded packages, tried last.
         modules: folder of the kernel's modules, inside its package.
         load: modules that the guest may load.
         inputs: the packages.
@@ -73,7 +73,7 @@ def load(folder: Path) -> Recipe:
     """Read a recipe.
 
     Raises:
-        MediaError: it is not one.
+        MediaError: it is invalid.
     """
     path = folder / "recipe.toml"
     try:
@@ -83,7 +83,7 @@ def load(folder: Path) -> Recipe:
 
 
 def fingerprint(folder: Path, files: Sequence[str] = FILES) -> str:
-    """Return what names the media: a hash of all that their bytes depend on, the recipe's files and the builder."""
+    """Return the media's name: a hash of the recipe's files and the builder, on which all their bytes depend."""
     digest = hashlib.sha256(f"pycdlib {version('pycdlib')}\n".encode())
     for path in (*(folder / name for name in files), *sorted(Path(__file__).parent.glob("*.py"))):
         content = path.read_bytes()

@@ -26,8 +26,8 @@ def locked(path: Path, progress: Callable[[str], None], what: str = "the boot me
 
     Args:
         path: the lock file.
-        progress: told when another process holds it.
-        what: what is built by who holds it.
+        progress: receives a line when another process holds it.
+        what: the media that the holder builds.
 
     Raises:
         MediaError: another process held it for :data:`BUILD_SECONDS`.
@@ -62,10 +62,10 @@ def ensured(
     Processes that build at the same time wait for each other.
 
     Args:
-        name: the folder's; it has to change with whatever the media are made of.
-        progress: told when another process builds.
-        make: given the folder of downloads, returns the media by their names.
-        cache: where downloads and media are kept; the project's own cache if not given.
+        name: the folder's; it has to change with every input of the media.
+        progress: receives a line when another process builds.
+        make: returns the media by their names; its argument is the folder of downloads.
+        cache: the folder of downloads and media; by default the project's own cache.
 
     Raises:
         MediaError: the media cannot be stored, or another process never came to its end.
@@ -91,7 +91,7 @@ def intact(folder: Path) -> bool:
 
 
 def put(folder: Path, media: dict[str, bytes]) -> None:
-    """Store media under ``folder``, in place of what is there.
+    """Store media under ``folder``, in place of earlier ones.
 
     Raises:
         OSError: no space, or no permission.

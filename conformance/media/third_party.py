@@ -22,18 +22,18 @@ class _Recipe(BaseModel):
     inputs: list[Package]
 
 
-def others(
+def third_party_media(
     progress: Callable[[str], None] = lambda _: None, *, recipe: Path = RECIPE, cache: Path | None = None
 ) -> dict[str, Path]:
     """Return the media by file name, fetched unless they are in the cache already and unharmed.
 
     Args:
-        progress: told what is being done, in a few words.
+        progress: receives a line about each step.
         recipe: the recipe's file.
-        cache: where downloads and media are kept; the project's own cache if not given.
+        cache: the folder of downloads and media; by default the project's own cache.
 
     Raises:
-        MediaError: one could not be fetched or stored, or its package has it no more.
+        MediaError: one could not be fetched or stored, or its package no longer has it.
     """
     try:
         content = recipe.read_text()

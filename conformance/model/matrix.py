@@ -95,16 +95,16 @@ def build(contract: Contract, records: Iterable[Record]) -> list[HostMatrix]:
 
 def _host(contract: Contract, records: Iterable[Record]) -> HostMatrix:
     records = sorted(records, key=lambda record: record.run)
-    asked: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    by_cell: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for record in records:
-        asked.setdefault((record.feature, record.mode), {}).setdefault(record.run, []).append(record)
+        by_cell.setdefault((record.feature, record.mode), {}).setdefault(record.run, []).append(record)
     newest = max(records, key=lambda record: (record.run, record.time))
-    history = {place: tuple(_cell(contract, runs[run], {}) for run in sorted(runs)) for place, runs in asked.items()}
+    history = {place: tuple(_cell(contract, runs[run], {}) for run in sorted(runs)) for place, runs in by_cell.items()}
     return HostMatrix(
         host=newest.host,
         image=newest.image,
         newest_day=newest.time.date(),
-        cells={place: _cell(contract, runs[max(runs)], runs) for place, runs in asked.items()},
+        cells={place: _cell(contract, runs[max(runs)], runs) for place, runs in by_cell.items()},
         history=history,
         records=tuple(records),
     )

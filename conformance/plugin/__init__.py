@@ -10,8 +10,8 @@ marker, no import of Docker's or libvirt's client, no contract. The options cann
 their ``conftest.py`` is imported. Fixtures come by the names in that ``conftest.py``, so that pytest limits them to its
 folder: another project's ``container`` or ``mode`` and these do not meet.
 
-Each option has a prefixed name (``--libvirt-image``). The short one (``--image``) exists too, unless another plugin or
-a ``conftest.py`` has taken it. What a user sets once has an ini key of the prefixed name (``libvirt_image``).
+Each option has a prefixed name (``--libvirt-image``). The short one (``--image``) is accepted too, unless another
+plugin or a ``conftest.py`` has taken it. Settings that a user makes once have an ini key (``libvirt_image``).
 """
 
 pytest_plugins = ["conformance.plugin.entry"]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Generator
+from os import environ
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from conformance.model.verdict import KnownFailure
 from conformance.plugin.options import Options
 from conformance.plugin.state import CHECK, EXIT_CANNOT_RUN, INSTALL, OPTIONS, SESSION
 from conformance.run.check import Check, digest
-from conformance.run.context import prepare
+from conformance.run.preparation import prepare
 from conformance.util import logs
+
+TEST_SECONDS = 600
+"""Deadline of a test; it is the repository's ini key ``timeout``, too, which a session elsewhere does not read."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -112,6 +116,14 @@ def _attach_checks(config: pytest.Config, items: list[pytest.Item]) -> None:
             check.expected = options.contract.cause(known.cause)
             item.add_marker(pytest.mark.xfail(strict=True, raises=KnownFailure, reason=check.expected.explanation))
         item.stash[CHECK] = check
+        if item.get_closest_marker("timeout") is None and not _has_deadline(config):
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+
+
+def _has_deadline(config: pytest.Config) -> bool:
+    """Return whether the user has set a deadline for tests, or disabled deadlines."""
+    disabled = not config.pluginmanager.hasplugin("timeout")
+    return disabled or bool(config.getoption("timeout") or config.getini("timeout") or environ.get("PYTEST_TIMEOUT"))
 
 
 def _is_requested(config: pytest.Config, item: pytest.Item) -> bool:

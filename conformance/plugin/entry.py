@@ -27,14 +27,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, object, object]:
-    """Add the options after all other plugins and the first conftests, whose names take precedence."""
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Generator[None, object, object]:
+    """Add the options after all other plugins and the first conftests, whose names take precedence.
+
+    A ``conftest.py`` deeper in the tree adds its options later, and pytest refuses a name that exists. A short name is
+    added only if it is on the command line, where pytest would not know it from such a file anyway.
+    """
     try:
         return (yield)
     finally:
         group = parser.getgroup("conformance", "libvirt in a container")
+        words = {word.partition("=")[0] for word in args}
+        all_ = any(word in ("-h", "--help") or word.startswith("@") for word in words)  # @ is a file of words
         for one in SETTINGS.values():
-            one.add(group)
+            one.add(group, short=all_ or one.options[-1] in words)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,19 +77,19 @@ def load(config: pytest.Config, folder: Path | None = None) -> None:
 
 
 def _require_settings(config: pytest.Config) -> None:
-    """Raise where pytest looked for its settings beside an option's file, and found none or another project's.
+    """Raise where pytest looked for its ini file beside an option's file, and found none or another project's.
 
-    It does so before it knows a plugin's options: to it, the FILE of ``--iso FILE`` is a place of tests.
+    pytest looks for it before it knows a plugin's options, and takes the FILE of ``--iso FILE`` for a file of tests.
     """
     here = config.invocation_params.dir
     found = config.inipath is not None and here.is_relative_to(config.inipath.parent)
-    given = any(isinstance(config.getoption(one.key), Path) for one in SETTINGS.values())
-    if not given or found or config.getoption("inifilename"):
+    has_path = any(isinstance(config.getoption(one.key), Path) for one in SETTINGS.values())
+    if not has_path or found or config.getoption("inifilename"):
         return
     for folder in (here, *here.parents):
         file = folder / "pyproject.toml"
         if file.is_file() and "[tool.pytest" in file.read_text(encoding="utf-8", errors="replace"):
             raise pytest.UsageError(
-                f"pytest does not use {file}: it took an option's file for one of tests\n"
-                "  what to do: put = before it, as in --iso=FILE or --results=FOLDER, or name the tests: pytest suites"
+                f"pytest did not read its settings in {file}: it took an option's file for a file of tests\n"
+                "  what to do: write = before it, as in --iso=FILE or --results=FOLDER, or name the suites"
             )

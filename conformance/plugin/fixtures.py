@@ -281,8 +281,8 @@ def start_guest(request: pytest.FixtureRequest, guests: Guests, container: Conta
 @pytest.fixture(scope="session")
 def debian(request: pytest.FixtureRequest, peer_network: PeerNetwork) -> Installation:
     """Debian's installer, with the mirror of ``--libvirt-install-mirror``."""
-    medium = debian_media.debian(request.config.stash[SESSION].progress)
-    source = debian_mirror.chosen(request.config.stash[OPTIONS].install_mirror)
+    medium = debian_media.ensure(request.config.stash[SESSION].progress)
+    source = debian_mirror.mirror_url(request.config.stash[OPTIONS].install_mirror)
     debian_mirror.require(source, medium.suite, peer_network)
     return Installation(medium.iso, {"mirror": source})
 

@@ -96,8 +96,8 @@ def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
 
     file = value("contract", paths.CONTRACT)
     contract = _contract(file)
-    user_iso = user_isos.given(*map(value, ("iso", "iso-expect", "iso-firmware")))
-    windows = windows_isos.given(
+    user_iso = user_isos.from_options(*map(value, ("iso", "iso-expect", "iso-firmware")))
+    windows = windows_isos.from_options(
         *map(value, ("windows-iso", "virtio-win-iso", "windows-edition", "windows-firmware", "windows-key"))
     )
     required = () if only_mode else tuple(value("require", ()))

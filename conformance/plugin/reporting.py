@@ -151,7 +151,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     if state.run.recorder.records:
         _show(terminalreporter, state.run)
     for line in _missing(config, state.run) if exitstatus != pytest.ExitCode.INTERRUPTED else ():
-        terminalreporter.write_line(f"required, and not there: {line}", red=True)
+        terminalreporter.write_line(f"required, but missing: {line}", red=True)
 
 
 def _show(terminalreporter: pytest.TerminalReporter, run: Run) -> None:

@@ -53,8 +53,8 @@ class Setting:
         """Return the ini key; it is the attribute of pytest's ``config.option``, too."""
         return f"libvirt_{self.name.replace('-', '_')}"
 
-    def add(self, group: Any) -> None:
-        """Add the option to a group; its short name only if no other plugin has it."""
+    def add(self, group: Any, *, short: bool) -> None:
+        """Add the option to a group, and its short name on demand, unless another plugin has it."""
         attributes: dict[str, Any] = {"dest": self.key, "default": None, "help": self.help, "type": self.parse}
         if self.choices:
             attributes["choices"] = self.choices
@@ -63,7 +63,7 @@ class Setting:
         if self.repeatable:
             attributes["action"] = "append"
         try:
-            group.addoption(*self.options, **attributes)
+            group.addoption(*(self.options if short else (self.option,)), **attributes)
         except argparse.ArgumentError:
             group.addoption(self.option, **attributes)
 

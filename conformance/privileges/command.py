@@ -12,7 +12,8 @@ from conformance.privileges import configuration
 from conformance.privileges.configuration import Configuration
 from conformance.privileges.configuration_runner import ConfigurationRunner
 from conformance.privileges.search import Search
-from conformance.run.context import Run, unrecorded
+from conformance.run.context import Run
+from conformance.run.preparation import unrecorded
 from conformance.util.progress import Progress
 
 

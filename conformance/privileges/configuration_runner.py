@@ -62,7 +62,13 @@ class ConfigurationRunner:
     def _session(self, without: Sequence[str], features: Sequence[str]) -> list[Record]:
         markers = [self.run.contract.feature(one).marker for one in features]
         wanted = "essential" + (f" and ({' or '.join(markers)})" if markers else "")
-        words = [*paths.TESTS, "-m", wanted, f"--mode={self.mode}", *(f"--without={one}" for one in without)]
+        words = [
+            *paths.TESTS,
+            "-m",
+            wanted,
+            f"--libvirt-mode={self.mode}",
+            *(f"--libvirt-without={one}" for one in without),
+        ]
         for _ in range(TRIES):
             self.run.warnings.clear()
             records = sessions.run_within(self.run, words)

@@ -236,8 +236,8 @@ def _since(contract: Contract, host: HostMatrix) -> tuple[str, Comparison | None
     if not old:
         return "", None
     (found,) = diff.compare(contract, old, [record for record in host.records if record.run == newest])
-    asked = {(record.feature, record.mode) for record in host.records if record.run == newest}
-    kept = tuple(one for one in found.changes if one.kind is not Kind.REMOVED or (one.feature, one.mode) in asked)
+    tested = {(record.feature, record.mode) for record in host.records if record.run == newest}
+    kept = tuple(one for one in found.changes if one.kind is not Kind.REMOVED or (one.feature, one.mode) in tested)
     return when(old[-1]), Comparison(found.old, found.new, found.facts, kept, found.timed)
 
 

@@ -1,24 +1,17 @@
 """One run of the matrix: its preparation, and everything that its checks share."""
 
-import contextlib
 import dataclasses
 import functools
-import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from conformance.container import effective_state
 from conformance.container.container import READY_SECONDS, Container
-from conformance.engine import client as engine
-from conformance.engine import image, labels
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.client import Engine
 from conformance.engine.host_shell import HostShell
 from conformance.engine.port_relay import Relay
-from conformance.errors import EngineError, EngineGone, HarnessError, Unsupported
+from conformance.errors import EngineError, Unsupported
 from conformance.guests.peer_network import PeerNetwork, peer_image
 from conformance.guests.spec import Accel
 from conformance.host import apparmor, char_devices, lsm_denials
@@ -26,7 +19,6 @@ from conformance.host.cgroup_options import CgroupOptions
 from conformance.host.kvm import HostKvm, KvmProbe
 from conformance.host.pci import PciPool
 from conformance.lab.emulator import EMULATION
-from conformance.media import probe as probe_media
 from conformance.media.probe import Probe
 from conformance.model import mode as modes
 from conformance.model import record
@@ -36,18 +28,15 @@ from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder
 from conformance.run import cleanup
-from conformance.util import logs
 
 OUTER = "outer"
 """The fact of a host that it has only as a lab: how the virtual machine itself runs."""
 
-HOPELESS = "the guest starts, but its boot is not awaited: without KVM an emulated machine would emulate it"
+EMULATED_TWICE = "the guest starts, but its boot is not awaited: without KVM an emulated machine would emulate it"
 
-RARELY = 3600.0
-"""Seconds between two runs of the image's health check by the engine in a thrifty run. Each is a program that is
-started in the container, which an emulated host feels: two to six of every twelve seconds (measured on debian-12)."""
-
-VERSIONS = "libvirtd --version || virtqemud --version; qemu-system-x86_64 --version"
+MINIMAL_HEALTH_SECONDS = 3600.0
+"""Seconds between two runs of the image's health check by the engine in a run that minimises boots. Each starts a
+program in the container, which takes an emulated host two to six of every twelve seconds (measured on debian-12)."""
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
 
@@ -61,7 +50,7 @@ class Run:
         contract: the documentation's claims.
         engine: where containers run.
         fingerprint: the engine's host.
-        asking: the question to that host's KVM, which is answered while the first container starts.
+        kvm_probe: the test of that host's KVM, which runs while the first container starts.
         accel: how the user wants guests to run.
         image: what is judged.
         probe: the media that guests boot from.
@@ -79,7 +68,7 @@ class Run:
     contract: Contract
     engine: Engine
     fingerprint: HostFingerprint
-    asking: KvmProbe
+    kvm_probe: KvmProbe
     accel: AccelChoice
     image: record.Image
     probe: Probe
@@ -93,8 +82,8 @@ class Run:
 
     @property
     def kvm(self) -> HostKvm:
-        """Return what the host's KVM can do; raises what :meth:`KvmProbe.answer` raises."""
-        return self.asking.answer()
+        """Return what the host's KVM can do; raises what :meth:`KvmProbe.result` raises."""
+        return self.kvm_probe.result()
 
     @property
     def host(self) -> record.Host:
@@ -131,7 +120,7 @@ class Run:
 
         Empty where one can, or where emulation was asked for.
         """
-        return HOPELESS if self.emulated and self.accel == "auto" and self.accel_in(container) == "tcg" else ""
+        return EMULATED_TWICE if self.emulated and self.accel == "auto" and self.accel_in(container) == "tcg" else ""
 
     def verify(self, container: Container) -> None:
         """Compare a container with its mode; raises what :func:`effective_state.verify` raises."""
@@ -177,7 +166,7 @@ class Run:
             network=network,
             ready_seconds=self.ready_seconds,
             relay=self._relay,
-            health_seconds=RARELY if self.minimise_boots else None,
+            health_seconds=MINIMAL_HEALTH_SECONDS if self.minimise_boots else None,
         )
 
     def refusals(self, container: Container) -> list[str]:
@@ -244,169 +233,9 @@ class Run:
 
     def close(self) -> None:
         """Remove whatever the run left on the engine; raises what :func:`cleanup.remove` raises."""
-        self.asking.withdraw()
+        self.kvm_probe.cancel()
         try:
             if relay := vars(self).get("_relay"):
                 relay.close()
         finally:
             cleanup.remove(self.engine.client, self.id)
-
-
-def prepare(
-    contract: Contract,
-    progress: Callable[[str], None],
-    *,
-    tag: str | None,
-    choice: AccelChoice,
-    results: Path,
-    host_name: str | None,
-    host_facts: Mapping[str, str] = MappingProxyType({}),
-    ready_seconds: float = READY_SECONDS,
-    pci_devices: Sequence[str] = (),
-    address: str | None = None,
-    recorded_as: str | None = None,
-) -> Run:
-    """Reach the engine, the user's unless an address is given, get image and media, and begin to ask the host's KVM.
-
-    Records call the run by its id, unless they are to call it otherwise, as a part of a greater one.
-
-    Raises:
-        HarnessError: something is missing.
-    """
-    if host_name is not None and not re.fullmatch(record.HOST_NAME, host_name):
-        raise HarnessError(
-            f"invalid --host-name {host_name!r}: it becomes part of a file name",
-            "use letters, digits, '.', '_' and '-' only",
-        )
-    progress("looking for a container engine")
-    where = engine.connect(address)
-    for gone in cleanup.sweep(where.client):
-        progress(f"removed a leftover of a killed run: {gone}")
-    run = labels.new_run()
-    logs.write_to(run)
-    with contextlib.ExitStack() as undo:
-        undo.callback(_remove, where, run)  # nobody else knows the run's id yet
-        ready = _prepare(
-            contract,
-            progress,
-            where,
-            run,
-            tag=tag,
-            choice=choice,
-            results=results,
-            host_name=host_name,
-            host_facts=host_facts,
-            ready_seconds=ready_seconds,
-            pci_devices=pci_devices,
-            recorded_as=recorded_as or run,
-        )
-        undo.callback(ready.asking.withdraw)
-        if ready.disposable and "apparmor" in ready.fingerprint.security:
-            lsm_denials.log_all(ready.shell)
-        progress("testing the host's KVM with a kernel")
-        ready.asking.begin()
-        if choice == "kvm" and not ready.kvm.usable:
-            raise HarnessError(f"--accel kvm is not possible: {ready.kvm.seen}", "use --accel auto or --accel tcg")
-        undo.pop_all()
-    return ready
-
-
-@contextlib.contextmanager
-def unrecorded(
-    contract: Contract,
-    progress: Callable[[str], None],
-    *,
-    tag: str | None,
-    host_name: str | None,
-    host_facts: Mapping[str, str],
-    ready_seconds: float,
-    minimise_boots: bool = False,
-    pci_devices: Sequence[str] = (),
-) -> Iterator[Run]:
-    """Have a run for as long as this lasts, for what keeps records of its own; raises as :func:`prepare`."""
-    with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
-        prepared = prepare(
-            contract,
-            progress,
-            tag=tag,
-            choice="auto",
-            results=Path(scratch),
-            host_name=host_name,
-            host_facts=host_facts,
-            ready_seconds=ready_seconds,
-            pci_devices=pci_devices,
-        )
-        with contextlib.closing(dataclasses.replace(prepared, minimise_boots=minimise_boots)) as run:
-            yield run
-
-
-def _remove(where: Engine, run: str) -> None:
-    """Remove what a run made; what cannot be removed now, the next run removes."""
-    with contextlib.suppress(EngineError):
-        cleanup.remove(where.client, run)
-
-
-def _prepare(
-    contract: Contract,
-    progress: Callable[[str], None],
-    where: Engine,
-    run: str,
-    *,
-    tag: str | None,
-    choice: AccelChoice,
-    results: Path,
-    host_name: str | None,
-    host_facts: Mapping[str, str],
-    ready_seconds: float,
-    pci_devices: Sequence[str],
-    recorded_as: str,
-) -> Run:
-    judged = _image(where, tag, run, progress)
-    probe = probe_media.ensure(progress)
-    shell = HostShell(where.client, judged.id, run)
-    fingerprint = where.fingerprint(shell)
-    name = host_name or named(fingerprint)
-    return Run(
-        id=run,
-        contract=contract,
-        engine=where,
-        fingerprint=fingerprint,
-        asking=KvmProbe(shell, probe),
-        accel=choice,
-        image=judged,
-        probe=probe,
-        host_name=name,
-        host_facts=host_facts,
-        recorder=Recorder(results, name, recorded_as),
-        ready_seconds=ready_seconds,
-        pci_devices=pci_devices,
-    )
-
-
-def _image(where: Engine, tag: str | None, run: str, progress: Callable[[str], None]) -> record.Image:
-    """Build our image, or take the user's as it is."""
-    info = image.find(where, tag) if tag else image.ensure_image(where, progress)
-    if info is None:
-        raise HarnessError(
-            f"the engine has no image {tag!r}", f"pull it (docker pull {tag}) or build it, and run again"
-        )
-    progress(f"reading the versions of {info.tag}")
-    try:
-        output = HostShell(where.client, info.id, run).run(VERSIONS)
-    except EngineGone:
-        raise
-    except EngineError:
-        output = ""  # an image without a shell shows no versions; its checks show how it works as a container
-    versions = dict(re.findall(r"(libvirt|QEMU)\D*([\d.]+)", output))
-    return record.Image(tag=info.tag, id=info.id, base=info.base, versions=versions, source=info.source)
-
-
-def named(fingerprint: HostFingerprint) -> str:
-    """Name a host by what changes verdicts: engine, cgroup version, security module."""
-    version = re.match(r"(\w+) (\d+\.\d+)", fingerprint.engine)
-    parts = [
-        "-".join(version.groups()) if version else fingerprint.engine,
-        f"cgroup{fingerprint.cgroup_version}",
-        *(module for module in fingerprint.security if module in ("apparmor", "selinux", "rootless")),
-    ]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from conformance.container.container import READY_SECONDS
 from conformance.errors import HarnessError
 from conformance.model import contract, record
-from conformance.run.context import Run, unrecorded
+from conformance.run.context import Run
+from conformance.run.preparation import unrecorded
 from conformance.selfcheck import helpers as helping
 from conformance.selfcheck import outcome, trial
 from conformance.selfcheck.change import Change

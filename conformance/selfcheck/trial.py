@@ -86,7 +86,7 @@ def _suites(run: Run, change: Change, scratch: Path, progress: Callable[[str], N
         places = [str(file) for file in suites(run.contract, change)]
         named = " or ".join(markers(run.contract, change))  # slow checks run only if -m names them
         records = sessions.run_within(
-            part, [*places, f"--mode={change.mode}", f"--contract={contract}", "-m", named], wanted
+            part, [*places, f"--libvirt-mode={change.mode}", f"--libvirt-contract={contract}", "-m", named], wanted
         )
     run.require()  # an engine that went away is not the change's effect
     return said(records)

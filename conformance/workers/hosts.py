@@ -17,7 +17,7 @@ from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Record
 from conformance.plugin.settings import SETTINGS
-from conformance.run import context as runs
+from conformance.run import preparation as runs
 from conformance.util import logs
 from conformance.util.progress import Progress
 from conformance.workers import sessions
@@ -143,7 +143,7 @@ class MatrixRun:
             return status
         lines = missing(self.selection, self.claims, self._hosts, records)
         for line in lines:
-            self.echo(f"required, and not there: {line}")
+            self.echo(f"required, but missing: {line}")
         quiet = status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
         return int(pytest.ExitCode.TESTS_FAILED) if lines and quiet else status
 

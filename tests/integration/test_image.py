@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import docker
 import pytest
 
+from conformance.engine import base_image, image, labels
 from conformance.engine import client as engines
-from conformance.engine import image, labels
 from conformance.engine.client import Engine
 from conformance.engine.host_shell import HostShell
 from conformance.errors import HarnessError, Unsupported
@@ -395,7 +395,7 @@ def test_a_build_parameter_that_cannot_be_honoured_ends_the_build(
 def test_the_base_image_is_on_the_label(engine: Engine, tag: str) -> None:
     found = image.find(engine, tag)
     assert found is not None
-    assert found.base.split()[0] in (image.BASE, image.MADE_BASE)
+    assert found.base.split()[0] in (base_image.BASE, base_image.MADE_BASE)
 
 
 def test_port_and_address_can_be_chosen_at_the_start(start: Start) -> None:

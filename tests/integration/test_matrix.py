@@ -16,7 +16,7 @@ import pytest
 from conformance.engine import client as engine
 from conformance.engine import labels
 from conformance.media import probe as probe_media
-from conformance.media.third_party import others
+from conformance.media.third_party import third_party_media
 from conformance.model import record
 from conformance.model.verdict import Verdict
 from conformance.run import cleanup
@@ -212,7 +212,7 @@ def test_no_engine_is_said_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_medium_is_judged_by_its_screen(tmp_path: Path) -> None:
-    own = ["--iso", str(others()["memtest.iso"]), "--iso-expect", r"Memtest86\+ v7"]
+    own = ["--iso", str(third_party_media()["memtest.iso"]), "--iso-expect", r"Memtest86\+ v7"]
     status, output = Run("-m", "user_iso", "--results", str(tmp_path), *own).end()
 
     assert status == 0, output

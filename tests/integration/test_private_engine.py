@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.engine import client, docker_context, image, local_daemon
+from conformance.engine import client, docker_context, engine_processes, image, local_daemon
 from conformance.util.wait import wait_for
 
 pytestmark = [
@@ -137,14 +137,14 @@ class Namespace:
     def processes(self) -> list[list[str]]:
         return [
             command
-            for command in local_daemon.processes().values()
+            for command in engine_processes.processes().values()
             if str(self.cache) in " ".join(command) and "python" not in command[0] and command[0] != "nsenter"
         ]
 
     def dockerd(self) -> int:
         return next(
             pid
-            for pid, command in local_daemon.processes().items()
+            for pid, command in engine_processes.processes().items()
             if command[0] == "dockerd" and str(self.cache) in " ".join(command)
         )
 

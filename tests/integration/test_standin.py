@@ -19,15 +19,14 @@ from conformance.guests.devices import Firmware
 from conformance.guests.factory import Guests
 from conformance.guests.guest import GuestFailure
 from conformance.guests.request import Installation
-from conformance.installers.windows import answers
+from conformance.installers.windows import answers, standin
 from conformance.installers.windows.medium import ANSWER_FILE
-from conformance.installers.windows.standin import standin
 from conformance.installers.windows.user_iso import Windows
 from conformance.installers.windows.wim import Edition
 from conformance.media import formats
 from conformance.model import contract as contracts
 from conformance.model import mode
-from conformance.run import context as runs
+from conformance.run import preparation as runs
 from conformance.util import paths
 
 pytestmark = pytest.mark.timeout(1800)
@@ -75,7 +74,7 @@ def drivers(folder: Path, *names: str) -> Path:
 
 def installation(folder: Path, firmware: Firmware, edition: Edition = ELEVEN, *names: str) -> Installation:
     """Return what the suite installs, with the stand-in's medium, in a machine that is no larger than a Linux needs."""
-    wanted = Windows(standin(print), drivers(folder, *names), edition, firmware)
+    wanted = Windows(standin.ensure(print), drivers(folder, *names), edition, firmware)
     return dataclasses.replace(wanted.installation(folder), memory_mib=1024, cpus=1)
 
 

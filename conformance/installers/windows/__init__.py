@@ -1,1 +1,1 @@
-"""Windows: what a medium of it holds, and how it is installed without anybody at the keyboard."""
+"""Windows: the content of its medium, and its unattended installation."""

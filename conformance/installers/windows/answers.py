@@ -1,4 +1,4 @@
-"""The answer file: what Windows Setup would ask, and what is done at the first logon.
+"""The answer file: the answers to Windows Setup's questions, and the commands of the first logon.
 
 Source: Microsoft, "Unattended Windows Setup Reference", for each component, its passes and its settings.
 """
@@ -15,7 +15,7 @@ WCM = "http://schemas.microsoft.com/WMIConfig/2002/State"
 
 USER = "conformance"
 PASSWORD = "Conformance-1"  # noqa: S105  - of a guest that lives for an hour, behind a NAT
-"""It has what Windows Server's rules for passwords ask."""
+"""It fulfils Windows Server's rules for passwords."""
 
 LETTERS = "DEFGHIJ"
 """What drives can be called: which CD-ROM gets which letter is Windows' own choice."""
@@ -26,7 +26,7 @@ DRIVERS = ("viostor", "NetKVM")
 REPORT = "report.ps1"
 
 Setting: TypeAlias = "tuple[str, str | Sequence[Setting]]"
-"""A setting's name, and what it is or what is in it."""
+"""A setting's name, and its value or its own settings."""
 
 Components: TypeAlias = "list[tuple[str, list[Setting]]]"
 """Of a pass, by their names."""
@@ -34,14 +34,14 @@ Components: TypeAlias = "list[tuple[str, list[Setting]]]"
 LISTED = frozenset(
     "Disk CreatePartition ModifyPartition PathAndCredentials MetaData LocalAccount SynchronousCommand".split()
 )
-"""Elements of lists, which an answer file adds to what is there."""
+"""Elements of lists, which an answer file adds to present ones."""
 
 
 def answers(edition: Edition, firmware: Firmware, key: str = "") -> bytes:
     """Return autounattend.xml.
 
     Args:
-        edition: what is installed.
+        edition: the edition to install.
         firmware: how the guest boots, by which its disk is partitioned.
         key: a product key, for media that do not install without one.
     """
@@ -90,7 +90,7 @@ def _language(edition: Edition) -> list[Setting]:
 
 
 def _setup(edition: Edition, firmware: Firmware, key: str) -> Components:
-    """Return what setup itself asks, in Windows PE."""
+    """Return the answers for setup itself, in Windows PE."""
     paths: list[Setting] = [
         ("PathAndCredentials", [("Path", f"{letter}:\\{driver}\\{edition.drivers}\\{edition.architecture}")])
         for letter in LETTERS
@@ -162,7 +162,7 @@ def _partitions(firmware: Firmware) -> tuple[list[Setting], str]:
 
 
 def _first_start(edition: Edition) -> Components:
-    """Return what the installed system asks, and the report that it makes when somebody has logged on."""
+    """Return the answers for the installed system, and the report that it makes at the first logon."""
     password: list[Setting] = [("Value", PASSWORD), ("PlainText", "true")]
     report = f"powershell -NoProfile -ExecutionPolicy Bypass -File %d:\\{REPORT}"
     return [

@@ -31,21 +31,21 @@ FILES = {
     "syslinux-common": {"mbr": "usr/lib/syslinux/mbr/mbr.bin"},
     "grub-efi-amd64-signed": {"disk_grub": "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"},
 }
-"""What is taken from the probe's packages beside what the probe takes, in the recipe's terms."""
+"""Further files of the probe's packages, in the recipe's terms."""
 
 SETUP_BYTES = 17 * 2**20
 """More than a loader reads; a key is pressed until so much is read (Running.press_any_key)."""
 
 
-def standin(
+def ensure(
     progress: Callable[[str], None] = lambda _: None, *, folder: Path = RECIPE, cache: Path | None = None
 ) -> Path:
     """Return the medium, built unless it is in the cache already and unharmed.
 
     Args:
-        progress: told what is being done, in a few words.
+        progress: receives a line about each step.
         folder: the stand-in's files; the probe's lie beside it.
-        cache: where downloads and media are kept; the project's own cache if not given.
+        cache: the folder of downloads and media; by default the project's own cache.
 
     Raises:
         MediaError: an input could not be fetched, or the medium not be built or stored.
@@ -76,7 +76,7 @@ def standin(
 
 
 def _initrd(folder: Path, busybox: bytes, modules: dict[str, bytes]) -> bytes:
-    # The probe's functions, without what it does when it is started.
+    # The probe's functions, without its start.
     functions = (folder / "../probe/init").read_bytes().rpartition(b"\ncase ${1-} in\n")[0] + b"\n"
     return formats.cpio(
         formats.Tree(

@@ -53,20 +53,20 @@ class Windows:
         )
 
 
-def given(
+def from_options(
     iso: Path | None, drivers: Path | None, edition: str | None, firmware: Firmware | None, key: str | None
 ) -> Windows | None:
-    """Return what the options name; none where they name nothing.
+    """Return the installation that the options name, or none.
 
     Args:
         iso: of ``--windows-iso``.
         drivers: of ``--virtio-win-iso``.
         edition: of ``--windows-edition``.
-        firmware: of ``--windows-firmware``; Secure Boot if not given.
+        firmware: of ``--windows-firmware``; by default Secure Boot.
         key: of ``--windows-key``.
 
     Raises:
-        MediaError: an option lacks another, or is not what it should be.
+        MediaError: an option lacks another, or is invalid.
     """
     if iso is None or drivers is None:
         if any(value is not None for value in (iso, drivers, edition, firmware, key)):
@@ -76,7 +76,7 @@ def given(
     require_iso(drivers, "--virtio-win-iso")
     if standin.is_standin(iso):
         raise MediaError(
-            f"--windows-iso: {iso} is the stand-in of this project's tests; what it does says nothing about a Windows",
+            f"--windows-iso: {iso} is the stand-in of this project's tests, which is no evidence about a Windows",
             "name the ISO of a Windows installation medium, as Microsoft offers it",
         )
     chosen = wim.choose(wim.editions(iso), edition)

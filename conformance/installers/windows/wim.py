@@ -47,7 +47,7 @@ class Edition:
 
     Attributes:
         index: its number, from 1.
-        name: what setup shows.
+        name: its name in setup.
         edition: Microsoft's identifier of it, such as ``Professional``.
         kind: ``Client``, ``Server``, or ``Server Core``.
         architecture: as answer files name it.
@@ -151,11 +151,11 @@ def choose(known: Sequence[Edition], wanted: str | None) -> Edition:
     """Return the edition to install.
 
     Args:
-        known: what the medium has.
-        wanted: an edition's number, name or identifier; the preferred one if not given.
+        known: the medium's editions.
+        wanted: an edition's number, name or identifier; by default the preferred one.
 
     Raises:
-        MediaError: there is none such, or several and none is preferred; lists what there is. Or it is for another
+        MediaError: there is none such, or several and none is preferred; lists the editions. Or it is for another
             processor.
     """
     choices = "; ".join(map(str, known)) or "nothing"

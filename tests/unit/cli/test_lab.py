@@ -82,7 +82,7 @@ def test_up_starts_one_that_stays(started: list[tuple[Lab, bool]]) -> None:
     assert started[1][0].host.name == "debian-12"
 
 
-def test_up_uses_what_is_up_already(started: list[tuple[Lab, bool]], labs: Labs) -> None:
+def test_up_uses_a_running_lab(started: list[tuple[Lab, bool]], labs: Labs) -> None:
     labs(Lab())
     done = runner.invoke(main.app, ["lab", "up"])
     assert "debian-13 is up" in done.output
@@ -103,7 +103,7 @@ def test_up_does_not_use_another_one(started: list[tuple[Lab, bool]], labs: Labs
     assert len(started) == 1
 
 
-def test_status_lists_hosts_and_what_runs(labs: Labs) -> None:
+def test_status_lists_hosts_and_running_labs(labs: Labs) -> None:
     labs(Lab(), Lab("debian-12", kept=False, state="hung"))
     done = runner.invoke(main.app, ["lab", "status"])
     assert done.exit_code == 0
@@ -118,7 +118,7 @@ def test_status_lists_hosts_and_what_runs(labs: Labs) -> None:
 
 
 @pytest.mark.parametrize("found", [[], [Lab(state="ended")]])
-def test_status_says_that_none_runs(labs: Labs, found: list[Lab]) -> None:
+def test_status_fails_if_no_lab_runs(labs: Labs, found: list[Lab]) -> None:
     labs(*found)
     done = runner.invoke(main.app, ["lab", "status"])
     assert done.exit_code == 1
@@ -126,7 +126,7 @@ def test_status_says_that_none_runs(labs: Labs, found: list[Lab]) -> None:
     assert ("ended, " in done.output) == bool(found)
 
 
-def test_ssh_gives_the_commands_status_and_passes_its_options_on(labs: Labs, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ssh_passes_options_and_exit_status_on(labs: Labs, capfd: pytest.CaptureFixture[str]) -> None:
     labs(Lab(), Lab("debian-12"))
     assert runner.invoke(main.app, ["lab", "ssh", "debian-12", "docker", "ps", "--all"]).exit_code == 7
     assert capfd.readouterr().out == "to debian-12: docker ps --all\n"
@@ -140,7 +140,7 @@ def test_ssh_to_one_that_is_not_up(labs: Labs, found: list[Lab]) -> None:
     assert caught.value.remedy.endswith("conformance lab up debian-13")
 
 
-def test_down_ends_what_was_kept_and_no_run(labs: Labs) -> None:
+def test_down_stops_kept_labs_but_not_those_of_runs(labs: Labs) -> None:
     kept, other, of_a_run = labs(Lab(), Lab("debian-12", state="hung"), Lab(kept=False))
     assert runner.invoke(main.app, ["lab", "down", "debian-13"]).output == "debian-13 is down\n"
     assert (kept.stopped, other.stopped, of_a_run.stopped) == (1, 0, 0)
@@ -173,7 +173,7 @@ def test_rebuild_does_not_pull_the_disk_from_under_one(labs: Labs, monkeypatch: 
         runner.invoke(main.app, ["lab", "rebuild"], catch_exceptions=False)
 
 
-def test_rebuild_keeps_what_it_could_not_make_anew(labs: Labs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rebuild_keeps_the_disk_if_it_cannot_build_another(labs: Labs, monkeypatch: pytest.MonkeyPatch) -> None:
     def require(*purposes: str) -> None:
         assert {"start", "disk"} <= set(purposes)
         raise LabError("not installed")
@@ -191,7 +191,7 @@ def test_pin_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("verb", ["up", "ssh", "down", "rebuild", "pin"])
-def test_a_host_that_does_not_exist_is_told_by_each(verb: str, labs: Labs) -> None:
+def test_each_command_rejects_an_unknown_lab(verb: str, labs: Labs) -> None:
     labs()
     with pytest.raises(ContractError, match="no lab host is called 'nosuch'"):
         runner.invoke(main.app, ["lab", verb, "nosuch"], catch_exceptions=False)
@@ -223,7 +223,7 @@ def test_a_matrix_on_a_host_that_does_not_exist_is_a_usage_error(
 
 
 @pytest.mark.parametrize("words", [["--mode", "root"], ["--no-such-option"]])
-def test_a_bad_option_is_told_before_a_lab_is_started(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+def test_a_bad_option_ends_before_a_lab_starts(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     monkeypatch.setattr(startup, "start", pytest.fail)
     done = runner.invoke(main.app, ["matrix", "--host", "lab", *words])
     assert done.exit_code == pytest.ExitCode.USAGE_ERROR
@@ -268,7 +268,7 @@ def test_labs_are_listed_for_programs(labs: Labs) -> None:
     assert runner.invoke(main.app, ["lab", "status", "--json"]).exit_code == 1
 
 
-def test_status_without_a_checkout_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_without_a_checkout_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(definition, "names", list)
     for words in (["lab", "status"], ["lab", "status", "--json"]):
         error = runner.invoke(main.app, words).exception

@@ -52,7 +52,7 @@ def test_a_rendering_needs_one_mode_and_one_format(words: list[str]) -> None:
     assert runner.invoke(main.app, ["modes", *words]).exit_code == 2
 
 
-def test_an_unknown_mode_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_mode_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["conformance", "modes", "root"])
     with pytest.raises(SystemExit) as ended:
         main.main()
@@ -87,14 +87,14 @@ def test_an_error_is_one_message_and_a_status(
 @pytest.mark.parametrize(
     "words", [["--iso", "none.iso", "--iso-expect", "x"], ["--mode", "root"], ["--no-such-option"]]
 )
-def test_a_bad_option_is_told_before_an_engine_is_started(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_option_ends_before_an_engine_starts(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_daemon, "engine", None)
     result = runner.invoke(main.app, ["matrix", *words])
     assert result.exit_code == pytest.ExitCode.USAGE_ERROR
     assert words[1 if len(words) > 1 else 0] in result.stderr
 
 
-def test_a_cache_that_cannot_be_made_is_said(
+def test_an_unwritable_cache_has_a_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -110,7 +110,7 @@ def test_a_cache_that_cannot_be_made_is_said(
 
 
 class MatrixRun:
-    """A run of the matrix that starts nothing."""
+    """A matrix that is said to be spread."""
 
     made: ClassVar[list["MatrixRun"]] = []
 
@@ -198,7 +198,7 @@ def test_several_hosts_are_spread_each_once_and_each_time(selected: list[list[st
 
 
 @pytest.mark.parametrize("words", [["--collect-only"], ["--co"], ["-k", "none"]])
-def test_what_asks_nothing_is_not_spread(selected: list[list[str]], words: list[str]) -> None:
+def test_a_run_without_tests_is_not_parallel(selected: list[list[str]], words: list[str]) -> None:
     assert runner.invoke(main.app, ["matrix", "-n", "2", *words, ELSEWHERE]).exit_code == 7
     assert not MatrixRun.made
 
@@ -320,7 +320,7 @@ COMMANDS = sorted(typer.main.get_group(main.app).commands.keys() - {"lab"})
 
 
 @pytest.mark.parametrize("words", [[], ["lab"], *([name] for name in COMMANDS)])
-def test_help_tells_examples_and_exit_statuses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_has_examples_and_exit_statuses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pytest, "main", lambda _words: 0)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(Path.cwd())

@@ -208,7 +208,7 @@ def test_an_engine_is_installed_where_there_is_none(machine: Machine) -> None:
     assert done.returncode == 0
 
 
-def test_no_engine_for_what_needs_none(machine: Machine) -> None:
+def test_commands_without_tests_install_no_engine(machine: Machine) -> None:
     (machine.bin / "dockerd").unlink()
     machine.run("test", "-e", "unit,lint", MISSING="docker.io", DOCKER_HOST="")
     assert not machine.called("apt-get")
@@ -327,7 +327,7 @@ ON_LAB = [["matrix", "--host", "lab"], ["matrix", "-m", "kvm", "--host=lab:debia
 
 
 @pytest.mark.parametrize("words", [*ON_LAB, ["test"], ["bench"]])
-def test_what_a_lab_takes_is_installed(machine: Machine, words: list[str]) -> None:
+def test_a_labs_packages_are_installed(machine: Machine, words: list[str]) -> None:
     machine.stub("dpkg-query")  # nothing is installed
     assert machine.run(*words).returncode == 0
     installed = machine.called("apt-get")[-1].split()
@@ -378,7 +378,7 @@ BOTH = [["matrix", "--host", "lab", "--host", "here"], ["matrix", "--host=here",
 
 
 @pytest.mark.parametrize("words", BOTH)
-def test_a_lab_beside_this_machine_takes_what_both_do(machine: Machine, words: list[str]) -> None:
+def test_a_lab_and_this_machine_need_the_packages_of_both(machine: Machine, words: list[str]) -> None:
     machine.stub("dpkg-query")
     (machine.bin / "dockerd").unlink()
     assert machine.run(*words, DOCKER_HOST="").returncode == 0
@@ -409,7 +409,7 @@ def test_a_lab_takes_more_room(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("words", [["doctor", "--json"], ["jobs", "--check"], ["tables"], ["modes", "privileged"]])
-def test_what_only_reads_needs_no_engine_and_no_room(machine: Machine, words: list[str]) -> None:
+def test_reading_commands_need_no_engine_and_no_disk_space(machine: Machine, words: list[str]) -> None:
     (machine.bin / "dockerd").unlink()
     machine.stub("df", "echo Avail; echo 1")
     done = machine.run(*words, MISSING="mmdebstrap", DOCKER_HOST="")

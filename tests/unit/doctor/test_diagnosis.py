@@ -139,7 +139,7 @@ def test_a_finding_lists_the_features_and_modes_that_cannot_be_tested(
     assert not report(impaired).nothing_runs
 
 
-def test_a_kvm_that_opens_and_runs_no_kernel_is_none(inspection: Inspection) -> None:
+def test_a_kvm_that_boots_no_kernel_is_unusable(inspection: Inspection) -> None:
     one = find(dataclasses.replace(inspection, kvm=HostKvm(False, "KVM internal error")), "kvm")
     assert (one.state, one.seen) == ("no", "KVM internal error")
     untried = find(dataclasses.replace(inspection, kvm=None), "kvm")
@@ -155,7 +155,7 @@ def test_a_kvm_that_opens_and_runs_no_kernel_is_none(inspection: Inspection) -> 
         ("docker 26.1.5", False, "lack"),
     ],
 )
-def test_engines_differ_in_what_they_do_where_a_capability_lacks(
+def test_engines_refuse_or_reduce_privileged_containers(
     inspection: Inspection, name: str, refused: bool, means: str
 ) -> None:
     assert inspection.engine
@@ -177,7 +177,7 @@ def test_without_apparmor_there_is_nothing_to_be_unconfined_by(inspection: Inspe
     )
 
 
-def test_control_groups_that_lost_their_delegation_are_told_of(inspection: Inspection) -> None:
+def test_lost_cgroup_delegation_has_a_remedy(inspection: Inspection) -> None:
     one = find(dataclasses.replace(inspection, survey=dataclasses.replace(WELL, undelegated=True)), "cgroup")
     assert (one.state, one.seen) == ("yes", "version 2, mounted without nsdelegate")
     assert one.remedy.endswith("mount -o remount,memory_recursiveprot,nsdelegate /sys/fs/cgroup")
@@ -191,7 +191,7 @@ def test_without_an_iommu_no_device_can_be_given_to_a_guest(inspection: Inspecti
     assert "--pci-device" in find(inspection, "iommu").means
 
 
-def test_an_engine_without_an_image_leaves_unknown_what_takes_one(inspection: Inspection) -> None:
+def test_findings_that_need_an_image_stay_unknown(inspection: Inspection) -> None:
     empty = dataclasses.replace(inspection, image=None, survey=None, kvm=None)
     states = {one.id: one.state for one in diagnosis.all_of(empty)}
     assert {name for name, state in states.items() if state == "unknown"} == {
@@ -200,7 +200,7 @@ def test_an_engine_without_an_image_leaves_unknown_what_takes_one(inspection: In
     assert "pull" in find(empty, "base").seen
 
 
-def test_without_a_registry_a_base_is_made_or_there_is_none(
+def test_without_a_registry_a_base_needs_debian_packages(
     inspection: Inspection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert inspection.engine
@@ -255,7 +255,7 @@ def test_a_user_without_an_engine_cannot_run_anything(nobody: Inspection, monkey
 
 
 @pytest.mark.parametrize(("user", "state", "word"), [(0, "yes", "will install"), (65534, "no", "missing")])
-def test_packages_are_installed_by_root_and_told_to_others(
+def test_root_installs_packages_and_others_get_a_list(
     inspection: Inspection, monkeypatch: pytest.MonkeyPatch, user: int, state: str, word: str
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: user)
@@ -294,7 +294,7 @@ def test_the_exit_status_is_for_scripts(monkeypatch: pytest.MonkeyPatch, state: 
     assert (printed["id"], printed["state"], printed["remedy"]) == ("kvm", state, "do it")
 
 
-def test_people_read_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_findings_are_printed_with_remedies(capsys: pytest.CaptureFixture[str]) -> None:
     one = Finding("kvm", "KVM", "no", "there is none", "guests are emulated", "modprobe", ("kvm",), ("privileged",))
     terminal.show(Report((one,)))
     assert capsys.readouterr().out.splitlines() == [
@@ -330,7 +330,7 @@ def test_there_are_colours_unless_they_are_not_wanted(
         ("qemu: Assertion failed", False),
     ],
 )
-def test_any_kernel_tells_what_it_runs_under(
+def test_a_kernel_reports_its_hypervisor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, usable: bool
 ) -> None:
     program = tmp_path / "qemu"
@@ -340,7 +340,7 @@ def test_any_kernel_tells_what_it_runs_under(
     assert accel.boot_here(Path("/boot/vmlinuz"), seconds=60).usable is usable
 
 
-def test_a_kernel_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_kernel_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "qemu"
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(0o755)

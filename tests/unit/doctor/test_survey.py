@@ -21,13 +21,13 @@ def looked(*lines: str) -> survey.Survey:
     return survey.parse("\n".join(["last-capability 40", *lines]), TRIED)
 
 
-def test_what_was_tried_is_told_with_the_reason() -> None:
+def test_failed_attempts_keep_their_reason() -> None:
     seen = looked()
     assert seen.devices == {"/dev/kvm": "absent", "/dev/net/tun": "Operation not permitted"}
     assert seen.links == {"bridge": "made", "macvtap": "RTNETLINK answers: Operation not supported"}
 
 
-def test_what_cannot_be_tried_is_no_evidence() -> None:
+def test_an_impossible_attempt_is_no_evidence() -> None:
     seen = survey.parse("last-capability 40", "opens /dev/kvm\nrefused bridge sh: 1: ip: not found\n")
     assert seen.devices == {"/dev/kvm": "opens"}
     assert seen.links == {}
@@ -51,7 +51,7 @@ def test_the_machine_is_read() -> None:
         ([f"own-capabilities {WITHOUT_SYS_RESOURCE}"], {"SYS_RESOURCE"}),
     ],
 )
-def test_what_the_engine_lacks_is_told_by_the_best_witness(lines: list[str], lacking: set[str]) -> None:
+def test_missing_capabilities_come_from_the_best_source(lines: list[str], lacking: set[str]) -> None:
     assert looked(*lines).lacking == frozenset(lacking)
 
 
@@ -61,14 +61,14 @@ def test_without_a_witness_nothing_is_known_of_capabilities() -> None:
     assert looked("refused", f"engine-capabilities {WITHOUT_SYS_RESOURCE}").refused
 
 
-def test_this_machine_is_looked_at_without_an_engine() -> None:
+def test_this_machine_is_surveyed_without_an_engine() -> None:
     seen = survey.here()
     assert seen.lacking is not None
     assert seen.cgroup_version in (1, 2)
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("unshare"), subprocess.TimeoutExpired("sh", 20)])
-def test_a_script_that_cannot_be_run_says_nothing(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_script_that_cannot_run_has_no_output(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: Any, **__: Any) -> None:
         raise error
 

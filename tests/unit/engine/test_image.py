@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from docker.errors import APIError, ImageNotFound
 
-from conformance.engine import image, labels
+from conformance.engine import base_image, image, labels
 from conformance.engine.client import Engine
 from conformance.errors import EngineError, HarnessError
 
@@ -89,17 +89,17 @@ def ensure(docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_nothing_unchanged_is_built_again(docker: FakeDocker, ensure: Any, tmp_path: Path) -> None:
-    docker.add(image.BASE)
+    docker.add(base_image.BASE)
     first = ensure()
     assert first.tag == image.TAG
-    assert first.base.startswith(f"{image.BASE} (0000")
+    assert first.base.startswith(f"{base_image.BASE} (0000")
     assert ensure() == first
-    assert docker.calls == [f"build on {image.BASE}"]
+    assert docker.calls == [f"build on {base_image.BASE}"]
 
 
 @pytest.mark.parametrize("change", ["content", "mode", "name", "argument", "base"])
 def test_what_changed_is_built_again(docker: FakeDocker, ensure: Any, tmp_path: Path, change: str) -> None:
-    docker.add(image.BASE)
+    docker.add(base_image.BASE)
     first = ensure()
     entrypoint = tmp_path / "image" / "entrypoint"
     options = {}
@@ -113,18 +113,18 @@ def test_what_changed_is_built_again(docker: FakeDocker, ensure: Any, tmp_path: 
         case "argument":
             options = {"buildargs": {"TCP_PORT": "16510"}}
         case "base":
-            docker.add(image.BASE)
+            docker.add(base_image.BASE)
     second = ensure(**options)
     assert second.inputs_hash != first.inputs_hash
     # The same folder on another base is the same source: what was recorded of one build holds for the next.
     assert (second.source == first.source) == (change == "base")
-    assert docker.calls == [f"build on {image.BASE}", f"build on {image.BASE}", "remove"]
+    assert docker.calls == [f"build on {base_image.BASE}", f"build on {base_image.BASE}", "remove"]
 
 
 def test_a_base_is_pulled(docker: FakeDocker, ensure: Any) -> None:
     docker.pulls = [{"status": "Downloading"}]
     ensure()
-    assert docker.calls == [f"pull {image.BASE}", f"build on {image.BASE}"]
+    assert docker.calls == [f"pull {base_image.BASE}", f"build on {base_image.BASE}"]
 
 
 @pytest.mark.parametrize("how", ["answer", "refusal"])
@@ -132,8 +132,8 @@ def test_a_base_is_made_where_none_can_be_pulled(docker: FakeDocker, ensure: Any
     if how == "refusal":
         docker.pulls = APIError("500 Server Error", explanation="no such host")
     info = ensure()
-    assert docker.calls == [f"pull {image.BASE}", "import tar\n", f"build on {image.MADE_BASE}"]
-    assert info.base == f"{image.MADE_BASE} (mmdebstrap 1.0 --variant=minbase --format=tar trixie)"
+    assert docker.calls == [f"pull {base_image.BASE}", "import tar\n", f"build on {base_image.MADE_BASE}"]
+    assert info.base == f"{base_image.MADE_BASE} (mmdebstrap 1.0 --variant=minbase --format=tar trixie)"
     docker.calls.clear()
     assert ensure() == info
     assert docker.calls == []
@@ -160,7 +160,7 @@ def test_mmdebstrap_fails(docker: FakeDocker, ensure: Any, tmp_path: Path) -> No
 
 
 def test_a_build_that_fails_shows_its_last_lines(docker: FakeDocker, ensure: Any, tmp_path: Path) -> None:
-    docker.add(image.BASE)
+    docker.add(base_image.BASE)
     docker.builds = [
         {"stream": "Step 1/2 : RUN apt-get update\n"},
         {"stream": "\x1b[91mErr: Could not "},
@@ -175,7 +175,7 @@ def test_a_build_that_fails_shows_its_last_lines(docker: FakeDocker, ensure: Any
 
 
 def test_an_engine_that_falls_silent(docker: FakeDocker, ensure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    docker.add(image.BASE)
+    docker.add(base_image.BASE)
     monkeypatch.setattr(image, "BUILD_SILENCE_SECONDS", 0.2)
     monkeypatch.setattr(docker, "build", lambda **_: iter(lambda: threading.Event().wait(5), None))
     with pytest.raises(EngineError, match=r"sent nothing for 0\.2 s"):
@@ -183,7 +183,7 @@ def test_an_engine_that_falls_silent(docker: FakeDocker, ensure: Any, monkeypatc
 
 
 def test_no_dockerfile(docker: FakeDocker, ensure: Any, tmp_path: Path) -> None:
-    docker.add(image.BASE)
+    docker.add(base_image.BASE)
     (tmp_path / "image" / "Dockerfile").unlink()
     with pytest.raises(HarnessError, match="no Dockerfile"):
         ensure()

@@ -256,7 +256,7 @@ def test_an_engine_that_never_answers_is_stopped(dockerd: Path, short: Path, mon
 
 def test_processes_that_outlive_sigkill_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_daemon, "STOP_SECONDS", 0)
-    monkeypatch.setattr(local_daemon, "_kill", lambda _pid, _signal: None)
+    monkeypatch.setattr(local_daemon, "kill", lambda _pid, _signal: None)
     engine = PrivateEngine(tmp_path, lambda line: None)
     monkeypatch.setattr(engine, "_pids", lambda *_programs: [4194999])
     with pytest.raises(EngineError, match=r"processes 4194999 still run.*\n  what to do: .*args 4194999"):

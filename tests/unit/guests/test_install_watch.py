@@ -1,4 +1,4 @@
-"""Watching long work in a guest: what is told, and what ends it; the clock is a number."""
+"""Watching an installation: its progress, and the ends of the wait; the clock is a number."""
 
 from collections.abc import Callable
 from typing import Any

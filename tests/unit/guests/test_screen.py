@@ -197,7 +197,7 @@ def test_a_screenshot_is_read_and_saved(monkeypatch: pytest.MonkeyPatch, tmp_pat
     domain: Any = type("Domain", (), {"screenshot": lambda _self, _stream, _screen: "image/png"})()
     shown = Screen(connection, domain)
 
-    assert "Memtest86+ v7.20" in shown.look().text
+    assert "Memtest86+ v7.20" in shown.capture().text
     assert Image.open(screen.save(shown.picture, tmp_path / "artefacts" / "screen.png")).size == (720, 400)
 
 

@@ -93,20 +93,20 @@ def ask(probe: Probe) -> Iterator[Any]:
     def ask(api: Any) -> KvmProbe:
         client: Any = type("Client", (), {"api": api})()
         made.append(KvmProbe(HostShell(client, "image", "run"), probe))
-        made[-1].begin()
+        made[-1].start()
         return made[-1]
 
     yield ask
     for one in made:
-        one.withdraw()
+        one.cancel()
 
 
 def test_the_answer_is_there_when_it_is_asked_for_and_nothing_is_left(ask: Any) -> None:
     api = Api(f"{BOOTED}\n")
     asking = ask(api)
-    assert asking.answer().usable
-    assert asking.answer() is asking.answer()
-    asking.withdraw()
+    assert asking.result().usable
+    assert asking.result() is asking.result()
+    asking.cancel()
     assert api.there == []
 
 
@@ -119,7 +119,7 @@ def test_an_error_is_raised_where_the_answer_is_needed(ask: Any, monkeypatch: py
     asking = ask(api)
     for _ in range(2):
         with pytest.raises(EngineGone, match="connection refused"):
-            asking.answer()
+            asking.result()
 
 
 def test_a_question_that_is_withdrawn_leaves_nothing(ask: Any) -> None:
@@ -127,7 +127,7 @@ def test_a_question_that_is_withdrawn_leaves_nothing(ask: Any) -> None:
     asking = ask(api)
     assert api.watched.wait(10)
     assert api.there
-    asking.withdraw()
+    asking.cancel()
     assert api.there == []
 
 
@@ -145,7 +145,7 @@ def test_what_is_withdrawn_while_the_engine_makes_it_is_taken_away(ask: Any, mon
     asking = ask(api)
     assert creating.wait(10)
     threading.Timer(0.2, go_on.set).start()
-    asking.withdraw()
+    asking.cancel()
     assert api.there == []
     assert not api.watched.is_set(), "it was started all the same"
 
@@ -153,8 +153,8 @@ def test_what_is_withdrawn_while_the_engine_makes_it_is_taken_away(ask: Any, mon
 def test_an_engine_that_never_answers_has_a_deadline(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kvm, "ANSWER_SECONDS", 0.1)
     with pytest.raises(EngineGone, match="did not finish"):
-        ask(Api("SeaBIOS")).answer()
+        ask(Api("SeaBIOS")).result()
 
 
 def test_a_question_that_never_began_can_be_withdrawn(probe: Probe) -> None:
-    KvmProbe(HostShell(None, "image", "run"), probe).withdraw()  # type: ignore[arg-type]
+    KvmProbe(HostShell(None, "image", "run"), probe).cancel()  # type: ignore[arg-type]

@@ -110,8 +110,8 @@ def named(host: Host, *addresses: str) -> PciPool:
 
 
 def test_what_is_named_is_told_apart_by_what_it_is(pci_pool: PciPool, host: Host) -> None:
-    assert pci_pool.one("card") == Device(CARD, "card", "virtio-pci", "4")
-    assert pci_pool.one("disk") == Device(DISK, "disk", "ahci", "5")
+    assert pci_pool.device("card") == Device(CARD, "card", "virtio-pci", "4")
+    assert pci_pool.device("disk") == Device(DISK, "disk", "ahci", "5")
     assert host.asked == [pci.LOOK, pci.CLAIM], "the host is looked at once"
 
 
@@ -129,8 +129,8 @@ def test_nothing_is_given_to_a_guest_unless_it_is_named(host: Host) -> None:
         _ = named(host).devices
     host.looked = LOOKED
     with pytest.raises(Unsupported, match="no spare disk controller"):
-        named(host, CARD).one("disk")
-    assert named(host, CARD).one("card").address == CARD
+        named(host, CARD).device("disk")
+    assert named(host, CARD).device("card").address == CARD
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_a_device_that_the_host_does_not_take_back_stays_remembered(pci_pool: Pc
 
 
 def test_a_device_that_libvirt_takes_by_itself_is_remembered_as_well(pci_pool: PciPool, host: Host) -> None:
-    card = pci_pool.one("card")
-    assert pci_pool.one("card") == card
+    card = pci_pool.device("card")
+    assert pci_pool.device("card") == card
     (marks,) = host.volumes.values()
     # Not even an engine that starts no privileged container is at fault, as long as the host has its device.
     host.refuses = "unable to apply caps: operation not permitted"
@@ -215,7 +215,7 @@ def test_what_the_engine_does_not_let_change_is_not_remembered(pci_pool: PciPool
 
 def test_a_device_that_was_bound_is_bound_again_after_the_host_had_it(pci_pool: PciPool, host: Host) -> None:
     pci_pool.bind()
-    with pci_pool.back(pci_pool.one("disk")) as driver:
+    with pci_pool.on_host(pci_pool.device("disk")) as driver:
         assert driver == "ahci"
         assert host.drivers == {CARD: "vfio-pci", DISK: "ahci"}
     assert host.drivers == {CARD: "vfio-pci", DISK: "vfio-pci"}
@@ -223,7 +223,7 @@ def test_a_device_that_was_bound_is_bound_again_after_the_host_had_it(pci_pool: 
 
 def test_what_libvirt_bound_libvirt_gives_back(pci_pool: PciPool, host: Host) -> None:
     host.drivers[CARD] = "vfio-pci"
-    with pci_pool.back(pci_pool.one("card")) as driver:
+    with pci_pool.on_host(pci_pool.device("card")) as driver:
         assert driver == "vfio-pci", "as it is, and not as it should be"
     assert not host.changed
 
@@ -250,7 +250,7 @@ def test_an_engine_that_starts_no_privileged_container_cannot_be_asked(
 
 
 def test_a_disk_holds_what_was_written_or_something_else(pci_pool: PciPool, host: Host) -> None:
-    controller = pci_pool.one("disk")
+    controller = pci_pool.device("disk")
     with pytest.raises(EngineError, match="no disk behind"):
         pci_pool.holds(controller, b"written")
     host.content = "written"

@@ -13,25 +13,25 @@ from conformance.util.apt import Mirror
 def test_the_default_is_the_machines_own(monkeypatch: pytest.MonkeyPatch) -> None:
     known = [Mirror("https://a/debian/"), Mirror("http://b/debian/"), Mirror("http://s/", security=True)]
     monkeypatch.setattr(apt, "mirrors", lambda: known)
-    assert debian_mirror.chosen(None) == "http://b/debian"
+    assert debian_mirror.mirror_url(None) == "http://b/debian"
 
 
 def test_a_given_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apt, "mirrors", lambda: [Mirror("http://b/debian/")])
-    assert debian_mirror.chosen("http://c/debian//") == "http://c/debian"
+    assert debian_mirror.mirror_url("http://c/debian//") == "http://c/debian"
 
 
 @pytest.mark.parametrize("known", [[], [Mirror("https://a/debian/")], [Mirror("http://s/", security=True)]])
 def test_a_machine_without_one_is_told_how_to_name_one(monkeypatch: pytest.MonkeyPatch, known: list[Mirror]) -> None:
     monkeypatch.setattr(apt, "mirrors", lambda: known)
     with pytest.raises(HarnessError, match="--install-mirror=URL"):
-        debian_mirror.chosen(None)
+        debian_mirror.mirror_url(None)
 
 
 @pytest.mark.parametrize("given", ["", "ftp://a/debian", "https://a/debian", "a/debian"])
 def test_what_the_installer_cannot_use_is_refused(given: str) -> None:
     with pytest.raises(HarnessError, match="no URL that begins with http://"):
-        debian_mirror.chosen(given)
+        debian_mirror.mirror_url(given)
 
 
 class Server:

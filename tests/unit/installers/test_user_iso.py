@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import MediaError
-from conformance.installers.user_iso import DESCRIPTORS, given
+from conformance.installers.user_iso import DESCRIPTORS, from_options
 
 
 @pytest.fixture
@@ -18,19 +18,19 @@ def iso(tmp_path: Path) -> Path:
 
 
 def test_a_medium_is_booted_by_bios_unless_told_otherwise(iso: Path) -> None:
-    own = given(iso, "login:", None)
+    own = from_options(iso, "login:", None)
     assert own
     assert (own.path, own.expected, own.firmware) == (iso, "login:", "bios")
-    assert (given(iso, "login:", "efi") or own).firmware == "efi"
+    assert (from_options(iso, "login:", "efi") or own).firmware == "efi"
 
 
 def test_without_options_there_is_no_medium() -> None:
-    assert given(None, None, None) is None
+    assert from_options(None, None, None) is None
 
 
 def refused(iso: Path | None, expected: str | None = "login:") -> str:
     with pytest.raises(MediaError) as error:
-        given(iso, expected, None)
+        from_options(iso, expected, None)
     return error.value.message
 
 
@@ -38,7 +38,7 @@ def test_an_option_without_its_other_half_is_refused(iso: Path) -> None:
     assert refused(iso, None) == "--iso without --iso-expect"
     assert refused(None) == "--iso-expect without --iso"
     with pytest.raises(MediaError, match="--iso-firmware without --iso"):
-        given(None, None, "efi")
+        from_options(None, None, "efi")
 
 
 def test_what_is_no_iso_is_refused(iso: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from conformance.errors import MediaError
 from conformance.guests.devices import Firmware
 from conformance.installers.windows import answers, medium, standin, user_iso, wim
 from conformance.installers.windows.wim import Edition
+from conformance.util import paths
 
 PRO = Edition(6, "Windows 11 Pro", "Professional", "Client", "amd64", 26100, "en-US")
 HOME = Edition(1, "Windows 11 Home", "Core", "Client", "amd64", 26100, "en-US")
@@ -147,7 +148,7 @@ def media(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_the_given_media_become_an_installation(media: tuple[Path, Path], tmp_path: Path) -> None:
-    wanted = user_iso.given(*media, None, None, None)
+    wanted = user_iso.from_options(*media, None, None, None)
     assert wanted
     assert (wanted.edition, wanted.firmware) == (PRO, "secure-boot")
     what = wanted.installation(tmp_path)
@@ -156,7 +157,7 @@ def test_the_given_media_become_an_installation(media: tuple[Path, Path], tmp_pa
 
 
 def test_nothing_is_asked_where_nothing_is_given() -> None:
-    assert user_iso.given(None, None, None, None, None) is None
+    assert user_iso.from_options(None, None, None, None, None) is None
 
 
 @pytest.mark.parametrize(
@@ -173,13 +174,13 @@ def test_what_does_not_fit_is_told(
 ) -> None:
     iso, drivers = (None if place == missing else path for place, path in enumerate(media))
     with pytest.raises(MediaError, match=told):
-        user_iso.given(iso, drivers, edition, firmware, None)
+        user_iso.from_options(iso, drivers, edition, firmware, None)
 
 
 def test_drivers_that_are_no_iso_are_told(media: tuple[Path, Path]) -> None:
     media[1].write_bytes(bytes(2**20))
     with pytest.raises(MediaError, match=r"--virtio-win-iso: .* is no ISO"):
-        user_iso.given(*media, None, None, None)
+        user_iso.from_options(*media, None, None, None)
 
 
 def test_the_tests_own_stand_in_is_refused_even_where_it_has_a_windows_image(media: tuple[Path, Path]) -> None:
@@ -187,7 +188,7 @@ def test_the_tests_own_stand_in_is_refused_even_where_it_has_a_windows_image(med
     iso = windows_iso(media[0], "sources/install.wim", wim_file(HOME, PRO), standin.VOLUME)
     assert standin.is_standin(iso)
     with pytest.raises(MediaError, match="is the stand-in of this project's tests"):
-        user_iso.given(iso, media[1], None, None, None)
+        user_iso.from_options(iso, media[1], None, None, None)
 
 
 def test_the_stand_in_is_refused_before_any_work_and_nothing_is_recorded(
@@ -195,7 +196,7 @@ def test_the_stand_in_is_refused_before_any_work_and_nothing_is_recorded(
 ) -> None:
     iso = windows_iso(media[0], "sources/install.wim", wim_file(HOME, PRO), standin.VOLUME)
     options = [f"--windows-iso={iso}", f"--virtio-win-iso={media[1]}", f"--results={tmp_path / 'results'}"]
-    done = pytester.runpytest_subprocess("-m", "install_windows", *options, timeout=60)
+    done = pytester.runpytest_subprocess(str(paths.SUITES), "-m", "install_windows", *options, timeout=60)
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(["*is the stand-in of this project's tests*"])
     assert not (tmp_path / "results").exists()

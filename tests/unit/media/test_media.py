@@ -606,7 +606,7 @@ def debian_folder(folder: Path) -> Path:
 def test_an_installer_becomes_a_medium_with_answers_and_components(
     archive: Archive, debian_folder: Path, cache: Path
 ) -> None:
-    medium = debian.debian(folder=debian_folder, cache=cache)
+    medium = debian.ensure(folder=debian_folder, cache=cache)
     assert (medium.suite, medium.version) == ("trixie", "13")
     with opened(medium.iso) as (_, read):
         initrd = read("/boot/initrd")
@@ -623,26 +623,26 @@ def test_an_installer_becomes_a_medium_with_answers_and_components(
 
 
 def test_an_installers_medium_is_built_once(archive: Archive, debian_folder: Path, cache: Path) -> None:
-    first = debian.debian(folder=debian_folder, cache=cache)
+    first = debian.ensure(folder=debian_folder, cache=cache)
     archive.files.clear()
-    assert debian.debian(folder=debian_folder, cache=cache) == first
+    assert debian.ensure(folder=debian_folder, cache=cache) == first
 
 
 @pytest.mark.parametrize("file", ["preseed.cfg", "agent", "../probe/recipe.toml"])
 def test_whatever_is_changed_gives_another_installers_medium(
     archive: Archive, debian_folder: Path, cache: Path, file: str
 ) -> None:
-    before = debian.debian(folder=debian_folder, cache=cache)
+    before = debian.ensure(folder=debian_folder, cache=cache)
     with (debian_folder / file).open("a") as changed:
         changed.write("# changed\n")
-    assert debian.debian(folder=debian_folder, cache=cache) != before
+    assert debian.ensure(folder=debian_folder, cache=cache) != before
 
 
 @pytest.mark.parametrize("text", ["suite = 'trixie'", "not toml at all"])
 def test_what_is_no_recipe_of_an_installer_is_refused(debian_folder: Path, text: str) -> None:
     (debian_folder / "recipe.toml").write_text(text)
     with pytest.raises(MediaError, match="is not a recipe"):
-        debian.debian(folder=debian_folder)
+        debian.ensure(folder=debian_folder)
 
 
 def test_the_installers_components_fit_its_kernel() -> None:
@@ -680,19 +680,19 @@ def others_recipe(folder: Path, file: str) -> Path:
 def test_media_of_others_are_taken_as_they_are_and_once(archive: Archive, tmp_path: Path, cache: Path) -> None:
     path = others_recipe(tmp_path, "busybox")
     for _ in range(2):
-        assert third_party.others(recipe=path, cache=cache)["other.iso"].read_bytes() == b"busy"
+        assert third_party.third_party_media(recipe=path, cache=cache)["other.iso"].read_bytes() == b"busy"
     assert archive.asked == ["/pool/t.deb"]
 
 
 @pytest.mark.usefixtures("archive")
 def test_a_package_without_the_medium_is_named(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(MediaError, match=r"tools 2\.0 has no file gone\.iso"):
-        third_party.others(recipe=others_recipe(tmp_path, "gone.iso"), cache=cache)
+        third_party.third_party_media(recipe=others_recipe(tmp_path, "gone.iso"), cache=cache)
 
 
 def test_a_recipe_of_others_media_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="is not a recipe"):
-        third_party.others(recipe=tmp_path / "none.toml", cache=tmp_path)
+        third_party.third_party_media(recipe=tmp_path / "none.toml", cache=tmp_path)
 
 
 # The stand-in for a Windows medium ----------------------------------------------------------------------
@@ -714,7 +714,7 @@ def standin_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_stand_in_has_what_it_boots_and_what_it_puts_on_a_disk(
     archive: Archive, standin_folder: Path, cache: Path
 ) -> None:
-    iso = standin.standin(folder=standin_folder, cache=cache)
+    iso = standin.ensure(folder=standin_folder, cache=cache)
     assert standin.is_standin(iso)
     with opened(iso) as (_, read):
         initrd = read("/boot/initrd")
@@ -729,17 +729,17 @@ def test_a_stand_in_has_what_it_boots_and_what_it_puts_on_a_disk(
         assert read("/sources/mbr.bin") == b"ld"
         assert len(read("/sources/setup.bin")) > LOADER_BYTES
     archive.files.clear()
-    assert standin.standin(folder=standin_folder, cache=cache) == iso
+    assert standin.ensure(folder=standin_folder, cache=cache) == iso
 
 
 @pytest.mark.parametrize("file", ["setup", "disk/grub.cfg", "../probe/init"])
 def test_whatever_is_changed_gives_another_stand_in(
     archive: Archive, standin_folder: Path, cache: Path, file: str
 ) -> None:
-    before = standin.standin(folder=standin_folder, cache=cache)
+    before = standin.ensure(folder=standin_folder, cache=cache)
     with (standin_folder / file).open("a") as changed:
         changed.write("# changed\n")
-    assert standin.standin(folder=standin_folder, cache=cache) != before
+    assert standin.ensure(folder=standin_folder, cache=cache) != before
 
 
 def test_an_iso_becomes_what_a_partition_boots() -> None:

@@ -62,7 +62,7 @@ def test_a_minimal_contract_is_read(tmp_path: Path) -> None:
         ("[[", "not TOML"),
     ],
 )
-def test_what_does_not_exist_is_named(tmp_path: Path, addition: str, complaint: str) -> None:
+def test_unknown_references_are_errors(tmp_path: Path, addition: str, complaint: str) -> None:
     text = MINIMAL.replace("volumes = []\n", "") if "[[volumes]]" in addition else MINIMAL
     text = f"{addition}\n{text}" if addition == "surprise = 1" else f"{text}\n{addition}\n"
     with pytest.raises(ContractError, match=complaint.replace("(", r"\(")):
@@ -79,7 +79,7 @@ def test_an_unknown_name_lists_the_known_ones(contract: Contract) -> None:
         contract.mode("root")
 
 
-def test_each_feature_has_a_suite_or_says_why_not(contract: Contract) -> None:
+def test_each_feature_has_a_suite_or_a_reason(contract: Contract) -> None:
     for feature in contract.features:
         suite = paths.PROJECT / "suites" / f"test_{feature.marker}.py"
         assert suite.exists() != bool(feature.pending), feature.id
@@ -118,7 +118,7 @@ def test_every_power_over_the_host_is_tried(contract: Contract) -> None:
         contract.power("flight")
 
 
-def test_what_a_security_module_does_is_no_cause_where_there_is_none(contract: Contract) -> None:
+def test_a_cause_needs_its_security_module(contract: Contract) -> None:
     words = (
         "the container ended before libvirt answered\n"
         "libvirtd: Failed to change ownership of '/run/libvirt/libvirt-sock' to 0:101: Operation not permitted"
@@ -142,7 +142,7 @@ images = "/srv/guests"
 """
 
 
-def test_another_images_contract_says_what_differs_from_the_projects_own(tmp_path: Path) -> None:
+def test_another_images_contract_extends_the_projects_own(tmp_path: Path) -> None:
     theirs, ours = load(tmp_path, THEIRS), contracts.load()
     assert [feature.id for feature in theirs.features] == ["api", "macvlan"]
     assert {*theirs.features, *theirs.unpromised} == {*ours.features}
@@ -152,7 +152,7 @@ def test_another_images_contract_says_what_differs_from_the_projects_own(tmp_pat
     assert {failure.feature for failure in theirs.known_failures} == {"macvlan"}
 
 
-def test_only_what_exists_can_be_promised(tmp_path: Path) -> None:
+def test_only_known_features_can_be_promised(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"no feature is called 'usb'\n.*choose from: api, "):
         load(tmp_path, THEIRS.replace('"macvlan"', '"usb"'))
 
@@ -163,6 +163,6 @@ def test_a_claim_about_an_image_is_checked(tmp_path: Path, change: str) -> None:
         load(tmp_path, THEIRS.replace("port = 16000", f"port = 16000\n{change}" if "port" not in change else change))
 
 
-def test_what_an_image_can_foresee_follows_from_what_is_known_to_fail(contract: Contract) -> None:
+def test_foreseen_exposures_follow_from_known_failures(contract: Contract) -> None:
     assert contract.foreseen("required-only") == {"/dev/kvm", "/sys/fs/cgroup", "NET_ADMIN"}
     assert contract.foreseen("unprivileged") == frozenset(), "that macvtap's node is missing shows only when it is used"

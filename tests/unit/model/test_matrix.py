@@ -22,7 +22,7 @@ def test_nothing_recorded_is_no_host(contract: Contract) -> None:
     assert matrix.build(contract, []) == []
 
 
-def test_a_cell_that_nobody_asked_is_not_run(contract: Contract, make_record: Make) -> None:
+def test_a_cell_without_records_is_not_run(contract: Contract, make_record: Make) -> None:
     (host,) = matrix.build(contract, [make_record()])
     assert host.cell("kvm", "privileged").verdict is Verdict.NOT_RUN
 
@@ -89,7 +89,7 @@ def test_a_recognised_cause_is_explained(contract: Contract, make_record: Make) 
     assert found.reasons == (contract.cause("macvtap-node-missing").explanation,)
 
 
-def test_hosts_are_told_apart(contract: Contract, make_record: Make) -> None:
+def test_hosts_are_distinguished(contract: Contract, make_record: Make) -> None:
     hosts = matrix.build(contract, [make_record(), make_record(host=Host(name="other", fingerprint={}))])
     assert [one.host.name for one in hosts] == ["docker-1", "other"]
 
@@ -164,7 +164,7 @@ def test_another_question_is_no_contradiction(contract: Contract, make_record: M
     assert (found.verdict, found.flaky) == (FAILS, None)
 
 
-def test_what_is_not_known_to_be_the_same_question_is_no_contradiction(contract: Contract, make_record: Make) -> None:
+def test_different_runs_do_not_contradict_each_other(contract: Contract, make_record: Make) -> None:
     assert cell(contract, *runs(make_record, WORKS, FAILS, asked="")).flaky is None
 
 
@@ -187,7 +187,7 @@ def test_checks_that_fail_in_turn_are_counted_together(contract: Contract, make_
     )
 
 
-def test_what_steadily_fails_is_not_hidden_by_what_is_flaky(contract: Contract, make_record: Make) -> None:
+def test_a_steady_failure_is_visible_beside_a_flaky_check(contract: Contract, make_record: Make) -> None:
     both = ("test_a", "test_b")
     found = cell(
         contract,

@@ -108,7 +108,7 @@ def test_the_api_is_published_on_the_loopback_address_only(one: Mode) -> None:
         assert binding["HostIp"] == "127.0.0.1"
 
 
-def test_systempaths_is_told_to_the_api_by_empty_lists(contract: Contract) -> None:
+def test_systempaths_becomes_empty_lists_in_the_api(contract: Contract) -> None:
     call = mode.from_contract(contract, "unprivileged").engine_call("libvirt:1")["HostConfig"]
     assert call["MaskedPaths"] == []
     assert call["ReadonlyPaths"] == []
@@ -126,12 +126,12 @@ def test_the_health_check_stays_the_images_but_for_its_interval(contract: Contra
     assert one.engine_call("libvirt:1", health_seconds=1.5)["Healthcheck"] == {"Interval": 1_500_000_000}
 
 
-def test_an_engine_chosen_port_is_asked_for_by_an_empty_string(contract: Contract) -> None:
+def test_an_empty_host_port_lets_the_engine_choose(contract: Contract) -> None:
     call = mode.from_contract(contract, "unprivileged").engine_call("libvirt:1", host_port=0)
     assert call["HostConfig"]["PortBindings"]["16509/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": ""}]
 
 
-def test_a_drivers_number_is_looked_up_where_it_is_needed(contract: Contract) -> None:
+def test_a_drivers_number_is_looked_up_when_the_command_runs(contract: Contract) -> None:
     one = mode.from_contract(contract, "unprivileged-macvtap")
 
     with pytest.raises(KeyError):
@@ -194,7 +194,7 @@ def test_a_shell_binds_the_device_and_puts_its_group_into_the_rendered_line(cont
         assert file.read_text() == "0000:00:04.0\n"
 
 
-def test_what_a_passthrough_takes_is_given_as_little_as_it_can(contract: Contract) -> None:
+def test_passthrough_modes_have_few_exposures(contract: Contract) -> None:
     least, passing = (mode.from_contract(contract, name) for name in ("least", "unprivileged-passthrough"))
     privileged, managed = (mode.from_contract(contract, name) for name in ("privileged", "privileged-passthrough"))
 
@@ -212,7 +212,7 @@ def test_what_a_passthrough_takes_is_given_as_little_as_it_can(contract: Contrac
     assert managed.permissions == {**privileged.permissions, "/dev": "700", "/lib/modules": "500"}
 
 
-def test_only_who_has_the_hosts_own_devices_sees_it_add_some(contract: Contract) -> None:
+def test_new_devices_appear_only_with_the_hosts_own_dev(contract: Contract) -> None:
     made = [mode.from_contract(contract, claims.id) for claims in contract.modes]
     assert [one.id for one in made if one.hosts_devices] == ["privileged-passthrough"]
 
@@ -230,7 +230,7 @@ def test_words_are_quoted_for_a_shell() -> None:
     assert commands.shell(["docker", "run", "--env=A=b c", "image"]).endswith("'--env=A=b c' \\\n  image")
 
 
-def test_what_is_taken_away_is_gone_from_every_rendering(contract: Contract) -> None:
+def test_a_removed_part_is_missing_in_every_rendering(contract: Contract) -> None:
     one = mode.from_contract(contract, "unprivileged", ["SYS_PTRACE", "sys-fs-cgroup", "namespaces"])
 
     assert one.id == "unprivileged-without-SYS_PTRACE-without-sys-fs-cgroup-without-namespaces"
@@ -256,7 +256,7 @@ def test_out_of_the_hosts_network_the_api_is_on_every_address_of_the_container(c
     assert "LISTEN_ADDRESS" not in one.environment
 
 
-def test_only_what_a_mode_has_can_be_taken_away(contract: Contract) -> None:
+def test_only_parts_of_a_mode_can_be_removed(contract: Contract) -> None:
     with pytest.raises(ContractError, match="mode unprivileged has no 'apparmor'"):
         mode.from_contract(contract, "unprivileged", ["apparmor"])
     least = mode.removable(contract, contract.mode("least"))
@@ -292,7 +292,7 @@ def test_an_images_start_command_is_in_all_renderings(contract: Contract) -> Non
     assert "Cmd" not in mode.from_contract(contract, "unprivileged").engine_call("libvirt:1")
 
 
-def test_what_tuning_takes_is_all_that_it_adds(contract: Contract) -> None:
+def test_least_tuned_adds_only_the_tuning_exposures(contract: Contract) -> None:
     least, tuned = mode.from_contract(contract, "least"), mode.from_contract(contract, "least-tuned")
     assert {one.id for one in tuned.exposures} - {one.id for one in least.exposures} == {
         "memlock",

@@ -110,7 +110,7 @@ def test_an_invented_verdict_is_refused(tmp_path: Path, make_record: Make) -> No
         list(record.read(tmp_path))
 
 
-def test_what_another_process_writes_to_the_same_file_stays_whole(
+def test_records_of_two_processes_in_one_file_stay_complete(
     tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It writes while this one waits for the file, which then turns out to be on a full disk."""

@@ -105,6 +105,16 @@ def test_an_option_of_another_conftest_keeps_its_name(package: Path, tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_an_option_of_a_conftest_deeper_in_the_tree_keeps_its_name(package: Path, tmp_path: Path) -> None:
+    (deep := tmp_path / "theirs" / "unit" / "deep").mkdir(parents=True)
+    (deep / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--image', default='cat')\n")
+    (deep / "test_it.py").write_text(
+        "def test_it(pytestconfig):\n    assert pytestconfig.getoption('image') == 'cat'\n"
+    )
+    done = run(package, tmp_path / "theirs", "-m", "pytest", "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 PYARGS = ("-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "conformance.suites")
 
 

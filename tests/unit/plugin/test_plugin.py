@@ -77,13 +77,13 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     def prepare(contract: contracts.Contract, _progress: object, *, results: Path, **given: Any) -> Run:
         engine = Engine(NoEngine(), "unix:///engine.sock", {}, "docker 26.1")  # type: ignore[arg-type]
         asking = KvmProbe(HostShell(engine.client, "sha256:0", "run"), None)  # type: ignore[arg-type]
-        monkeypatch.setattr(asking, "answer", lambda: HostKvm(False, "no KVM"))
+        monkeypatch.setattr(asking, "result", lambda: HostKvm(False, "no KVM"))
         return Run(
             id="run",
             contract=contract,
             engine=engine,
             fingerprint=HostFingerprint("6.1", 2, (), "docker 26.1", "Debian", "x86_64", "CPU", 2),
-            asking=asking,
+            kvm_probe=asking,
             accel="auto",
             image=Image(tag="libvirt:1", id="sha256:0", base="debian"),
             probe=None,  # type: ignore[arg-type]
@@ -360,7 +360,7 @@ def test_an_options_file_that_hides_the_projects_settings_is_told(
 
     result = pytester.runpytest_inprocess(*words, "--iso", str(iso))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*took an option's file for one of tests*", "*as in --iso=FILE*"])
+    result.stderr.fnmatch_lines(["*option's file*", "*as in --iso=FILE*"])
 
     pytester.makepyfile("def test_plain(): pass")
     pytester.runpytest_inprocess(*words, f"--iso={iso}").assert_outcomes(passed=1)
@@ -524,7 +524,7 @@ def test_what_is_required_and_decided_is_well(ask: Ask) -> None:
     required = ["--require", "api", "--require", "unprivileged", "--require", "cgroup2"]
     outcome = ask("def test_it(mode): pass", *required)
     assert outcome.result.ret == 0
-    assert "required, and not there" not in str(outcome.result.stdout)
+    assert "required, but missing" not in str(outcome.result.stdout)
 
 
 def test_a_known_failure_is_decided(ask: Ask) -> None:
@@ -548,14 +548,14 @@ def test_a_known_failure_is_decided(ask: Ask) -> None:
 def test_what_is_required_and_not_there_fails_the_session(ask: Ask, body: str, required: str, told: str) -> None:
     outcome = ask(f"def test_it(mode): {body}", "--require", required)
     assert outcome.result.ret == pytest.ExitCode.TESTS_FAILED
-    outcome.result.stdout.fnmatch_lines([f"required, and not there: {told}"])
+    outcome.result.stdout.fnmatch_lines([f"required, but missing: {told}"])
 
 
 def test_what_is_required_has_to_be_there_in_each_mode(ask: Ask) -> None:
     body = "def test_it(mode):\n    if mode.id == 'privileged': raise Unsupported('no capability')"
     outcome = ask(body, "--mode", "privileged", "--require", "api")
     assert outcome.result.ret == pytest.ExitCode.TESTS_FAILED
-    outcome.result.stdout.fnmatch_lines(["required, and not there: api in privileged: unsupported: no capability"])
+    outcome.result.stdout.fnmatch_lines(["required, but missing: api in privileged: unsupported: no capability"])
     assert "api in unprivileged:" not in str(outcome.result.stdout)
 
 
@@ -568,7 +568,7 @@ def test_a_part_of_what_is_required_is_not_enough(ask: Ask) -> None:
 def test_after_ctrl_c_nothing_more_is_said_of_what_is_required(ask: Ask) -> None:
     outcome = ask("def test_it(mode): raise KeyboardInterrupt", "--require", "api")
     assert outcome.result.ret == pytest.ExitCode.INTERRUPTED
-    assert "required, and not there" not in str(outcome.result.stdout)
+    assert "required, but missing" not in str(outcome.result.stdout)
 
 
 def test_nothing_unknown_can_be_required(ask: Ask) -> None:
@@ -626,7 +626,7 @@ def test_what_is_required_of_the_whole_is_not_of_a_part(
     _, plugins = part("unprivileged")
     outcome = ask("def test_it(mode): pass", "--require", "kvm", "--require", "privileged", plugins=plugins)
     assert outcome.result.ret == 0
-    assert "required, and not there" not in str(outcome.result.stdout)
+    assert "required, but missing" not in str(outcome.result.stdout)
 
 
 def test_a_part_is_ended_by_sigterm_as_by_ctrl_c(tmp_path: Path) -> None:
@@ -784,3 +784,12 @@ def test_a_bad_ini_key_is_a_usage_error(ask: Ask, pytester: pytest.Pytester, lin
     assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
     assert told in str(outcome.result.stderr)
     assert line.partition(" ")[0] in str(outcome.result.stderr)
+
+
+@pytest.mark.parametrize(("options", "seconds"), [((), [600]), (("--timeout", "50"), [])])
+def test_each_check_has_a_deadline(ask: Ask, options: tuple[str, ...], seconds: list[int]) -> None:
+    body = """
+def test_it(mode, request, evidence):
+    evidence["seconds"] = [marker.args[0] for marker in request.node.iter_markers("timeout")]
+"""
+    assert ask(body, *options).records[0]["evidence"]["seconds"] == seconds

@@ -20,7 +20,7 @@ from conformance.privileges.claims import Holds, Measured
 from conformance.privileges.configuration import Answer, Configuration
 from conformance.privileges.configuration_runner import ConfigurationRunner, answer
 from conformance.report import markdown
-from conformance.run import context as runs
+from conformance.run import preparation as runs
 from conformance.util.progress import Progress
 from conformance.workers import selection, sessions
 

@@ -105,29 +105,29 @@ def runs(make_record: Make, *verdicts: Verdict) -> list[Record]:
     return [make_record(run=f"{number}", asked="q", verdict=verdict) for number, verdict in enumerate(verdicts)]
 
 
-def test_what_worked_and_now_contradicts_itself_is_newly_flaky(contract: Contract, make_record: Make) -> None:
+def test_a_working_check_that_becomes_flaky_is_newly_flaky(contract: Contract, make_record: Make) -> None:
     change = only(contract, runs(make_record, WORKS, WORKS), runs(make_record, WORKS, FAILS, WORKS))
     assert change
     assert (change.kind, change.worse, change.after) == (Kind.NEWLY_FLAKY, True, "works 2 of 3")
 
 
-def test_what_always_failed_and_now_works_at_times_is_no_worse(contract: Contract, make_record: Make) -> None:
+def test_a_failing_check_that_becomes_flaky_is_not_worse(contract: Contract, make_record: Make) -> None:
     change = only(contract, runs(make_record, FAILS), runs(make_record, WORKS, FAILS))
     assert change
     assert (change.kind, change.worse) == (Kind.NEWLY_FLAKY, False)
 
 
-def test_what_stays_flaky_is_no_change(contract: Contract, make_record: Make) -> None:
+def test_a_check_that_stays_flaky_is_unchanged(contract: Contract, make_record: Make) -> None:
     assert only(contract, runs(make_record, WORKS, FAILS), runs(make_record, FAILS, WORKS, WORKS)) is None
 
 
-def test_what_was_flaky_and_always_fails_now_is_newly_failing(contract: Contract, make_record: Make) -> None:
+def test_a_flaky_check_that_always_fails_is_newly_failing(contract: Contract, make_record: Make) -> None:
     change = only(contract, runs(make_record, WORKS, FAILS), runs(make_record, FAILS, FAILS))
     assert change
     assert (change.kind, change.worse, change.before) == (Kind.NEWLY_FAILING, True, "works 1 of 2")
 
 
-def test_an_error_is_said_whatever_was_flaky(contract: Contract, make_record: Make) -> None:
+def test_an_error_counts_before_flakiness(contract: Contract, make_record: Make) -> None:
     change = only(contract, runs(make_record, WORKS), runs(make_record, WORKS, FAILS, ERROR))
     assert change
     assert (change.kind, change.after) == (Kind.NEWLY_FAILING, "error")
@@ -152,7 +152,7 @@ def timed(make_record: Make, *seconds: float, **same: object) -> list[Record]:
         ([10, 10], [100], False),  # two say nothing of their noise
     ],
 )
-def test_slower_is_what_the_noise_of_the_old_runs_does_not_explain(
+def test_only_durations_above_the_noise_are_slower(
     contract: Contract, make_record: Make, before: list[float], after: list[float], slower: bool
 ) -> None:
     change = only(contract, timed(make_record, *before), timed(make_record, *after))
@@ -169,7 +169,7 @@ def test_slower_is_what_the_noise_of_the_old_runs_does_not_explain(
         {"checks": ("test_boot",), "mode": "privileged"},
     ],
 )
-def test_what_is_not_alike_is_not_compared(contract: Contract, make_record: Make, other: dict[str, object]) -> None:
+def test_different_runs_are_not_timed(contract: Contract, make_record: Make, other: dict[str, object]) -> None:
     (compared,) = diff.compare(
         contract,
         timed(make_record, 1, 1, 1, host=Host(name="docker-1", fingerprint={"cpu": "fast"}), accel="kvm"),
@@ -186,13 +186,13 @@ def test_part_of_a_feature_can_be_compared(contract: Contract, make_record: Make
     assert change.kind is Kind.SLOWER
 
 
-def test_what_was_not_decided_is_not_compared(contract: Contract, make_record: Make) -> None:
+def test_undecided_cells_are_not_timed(contract: Contract, make_record: Make) -> None:
     skipped = {"verdict": UNSUPPORTED}
     (compared,) = diff.compare(contract, timed(make_record, 1, 1, 1, **skipped), timed(make_record, 90, **skipped))
     assert (compared.timed, compared.changes) == (0, ())
 
 
-def test_a_run_that_asked_less_of_a_mode_is_not_compared(contract: Contract, make_record: Make) -> None:
+def test_a_run_with_fewer_checks_is_not_timed(contract: Contract, make_record: Make) -> None:
     # The first that asks pays for the container's start.
     old = timed(make_record, 1, 1, 1) + timed(make_record, 9, 9, 9, feature="api")
     (compared,) = diff.compare(contract, old, timed(make_record, 9))
@@ -202,7 +202,7 @@ def test_a_run_that_asked_less_of_a_mode_is_not_compared(contract: Contract, mak
 # ------------------------------------------------------------------------------------------------ hosts
 
 
-def test_hosts_are_compared_with_themselves_whatever_the_image_is_called(contract: Contract, make_record: Make) -> None:
+def test_a_host_is_compared_with_itself_under_any_image_name(contract: Contract, make_record: Make) -> None:
     def on(name: str, tag: str) -> Record:
         return make_record(host=Host(name=name, fingerprint={}), image=Image(tag=tag, id=tag, base=""))
 
@@ -237,7 +237,7 @@ def command(*words: object) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_the_exit_status_says_whether_anything_is_worse(kept: Callable[..., Path], make_record: Make) -> None:
+def test_the_exit_status_is_one_if_anything_is_worse(kept: Callable[..., Path], make_record: Make) -> None:
     good, bad = kept("good", make_record()), kept("bad", make_record(verdict=FAILS, reason="a\nb"))
     assert command(good, good)[0] == 0
     assert command(bad, good)[0] == 0

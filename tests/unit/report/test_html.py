@@ -73,7 +73,7 @@ def at(contract: Contract, feature: str, mode: str, host: int = 0) -> str:
     return f"h{host}-f{row}-m{column}"
 
 
-def test_without_records_the_page_says_so(render: Callable[..., Page]) -> None:
+def test_a_page_without_records(render: Callable[..., Page]) -> None:
     assert "Nothing has been recorded yet." in render().text
 
 
@@ -82,7 +82,7 @@ def test_the_same_records_make_the_same_page(contract: Contract, make_record: Ma
     assert html.render(contract, [fixed]) == html.render(contract, [fixed])
 
 
-def test_each_cell_opens_what_it_rests_on(contract: Contract, make_record: Make, render: Callable[..., Page]) -> None:
+def test_each_cell_opens_its_evidence(contract: Contract, make_record: Make, render: Callable[..., Page]) -> None:
     evidence = {
         "error": "it broke\nconsole ends with:\nGRUB rescue>",
         "screen": "Memtest86+",
@@ -125,9 +125,7 @@ def test_each_link_leads_somewhere_and_each_id_is_there_once(make_record: Make, 
     assert {link.removeprefix("#") for link in made.all("href")} <= set(ids)
 
 
-def test_a_documented_failure_names_who_knows_it(
-    contract: Contract, make_record: Make, render: Callable[..., Page]
-) -> None:
+def test_a_known_failure_names_its_source(contract: Contract, make_record: Make, render: Callable[..., Page]) -> None:
     known = contract.known_failures[0]
     mode = known.modes[0]
     made = render(
@@ -147,9 +145,7 @@ def test_a_guest_that_answered_for_several_checks_is_there_once(make_record: Mak
     assert made.section("h0-g0").count('href="#h0-f') == 2
 
 
-def test_a_feature_that_has_to_be_asked_for_says_so(
-    contract: Contract, make_record: Make, render: Callable[..., Page]
-) -> None:
+def test_an_on_request_feature_has_a_note(contract: Contract, make_record: Make, render: Callable[..., Page]) -> None:
     made = render(make_record())
     reason = contract.feature("install-windows").on_request
     assert reason
@@ -181,7 +177,7 @@ def test_the_history_of_a_cell_is_listed_newest_first(
     assert "kernel 6.22" in opened
 
 
-def test_what_the_newest_run_changed_is_said(
+def test_the_changes_by_the_newest_run_are_listed(
     contract: Contract, make_record: Make, render: Callable[..., Page]
 ) -> None:
     before = datetime(2026, 1, 1, 5, tzinfo=UTC)
@@ -204,7 +200,7 @@ def test_a_first_run_changed_nothing(make_record: Make, render: Callable[..., Pa
     assert "This is the first recorded run." in render(make_record()).text
 
 
-def test_a_flaky_cell_says_how_often(contract: Contract, make_record: Make, render: Callable[..., Page]) -> None:
+def test_a_flaky_cell_has_counts(contract: Contract, make_record: Make, render: Callable[..., Page]) -> None:
     made = render(
         make_record(run="1", asked="q"),
         make_record(
@@ -221,7 +217,7 @@ def test_a_flaky_cell_says_how_often(contract: Contract, make_record: Make, rend
 # ------------------------------------------------------------------------------------- untrusted records
 
 
-def test_what_records_say_is_text_and_never_markup(make_record: Make, render: Callable[..., Page]) -> None:
+def test_text_of_records_is_never_markup(make_record: Make, render: Callable[..., Page]) -> None:
     told = guest(domain=EVIL, xml=EVIL, firmware=EVIL, seconds=EVIL, report=[{EVIL: EVIL}], screenshot=EVIL)
     made = render(
         *(
@@ -249,7 +245,7 @@ def test_what_records_say_is_text_and_never_markup(make_record: Make, render: Ca
 
 
 @pytest.mark.parametrize("kept", ["", "%", 7, None, base64.b64encode(b"<svg onload=alert(1)>").decode()])
-def test_a_screenshot_that_is_none_is_left_out(make_record: Make, render: Callable[..., Page], kept: object) -> None:
+def test_an_invalid_screenshot_is_left_out(make_record: Make, render: Callable[..., Page], kept: object) -> None:
     assert "img" not in {tag for tag, _ in render(make_record(evidence={"guests": [guest(screenshot=kept)]})).elements}
 
 
@@ -287,7 +283,7 @@ def test_the_report_is_one_file(make_record: Make, tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["out.html", "records"]
 
 
-def test_a_report_that_cannot_be_written_is_an_error_that_says_so(
+def test_a_report_that_cannot_be_written_is_an_error(
     make_record: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Recorder(tmp_path, "docker-1", "1").append(make_record())

@@ -37,7 +37,7 @@ def test_an_unknown_block_is_an_error(contract: Contract) -> None:
         markdown.update(block("weather"), contract, [])
 
 
-def test_without_records_the_table_says_so(contract: Contract) -> None:
+def test_a_table_without_records(contract: Contract) -> None:
     assert "Nothing has been recorded yet." in markdown.update(block("matrix"), contract, [])
 
 
@@ -52,7 +52,7 @@ def test_a_cell_shows_its_verdict_and_its_reason_once(contract: Contract, make_r
     assert text.count("no KVM | here") == 1
 
 
-def test_a_feature_that_has_to_be_asked_for_says_so(contract: Contract, make_record: Make) -> None:
+def test_an_on_request_feature_has_a_note(contract: Contract, make_record: Make) -> None:
     text = markdown.update(block("matrix"), contract, [make_record()])
     (row,) = [line for line in text.splitlines() if line.startswith("| Installing Windows |")]
     assert row.count("not run <sup>") == len(contract.modes)
@@ -85,7 +85,7 @@ def test_a_changed_record_and_a_hand_in_the_table_are_noticed(contract: Contract
     assert markdown.update(edited, contract, [make_record()]) == written
 
 
-def test_a_flaky_cell_says_how_often(contract: Contract, make_record: Make) -> None:
+def test_a_flaky_cell_has_counts(contract: Contract, make_record: Make) -> None:
     records = [
         make_record(run=str(number), asked="q", verdict=verdict, reason=reason)
         for number, (verdict, reason) in enumerate(
@@ -97,7 +97,7 @@ def test_a_flaky_cell_says_how_often(contract: Contract, make_record: Make) -> N
     assert "1. test_boot: works 2 of 3, fails 1 of 3 (no carrier)" in text
 
 
-def test_what_a_mode_gives_away_is_what_was_reached_last(contract: Contract, make_record: Make) -> None:
+def test_the_newest_record_of_host_access_counts(contract: Contract, make_record: Make) -> None:
     def tried(power: str, reached: str, run: str = "20260101T000000Z-a-1", mode: str = "privileged") -> Record:
         check = f"test_the_mode_gives_away_no_more_than_is_known[{power}]"
         return make_record(feature="security", check=check, evidence={"reached": reached}, run=run, mode=mode)
@@ -138,7 +138,7 @@ def test_no_host_fact_ends_a_line_a_cell_or_a_list() -> None:
 
 
 @pytest.mark.parametrize("name", ["matrix", "given-away"])
-def test_what_a_machine_says_changes_no_markup(contract: Contract, make_record: Make, name: str) -> None:
+def test_text_of_a_machine_is_never_markup(contract: Contract, make_record: Make, name: str) -> None:
     def shown(said: str) -> str:
         host = Host(name="docker-1", fingerprint={"kernel": said, "kvm": said, "cpu": said})
         image = Image(tag="libvirt:1", id="sha256:0", base=said, versions={"QEMU": said})
@@ -169,7 +169,9 @@ def two_of_one_name(make_record: Make) -> list[Record]:
 
 
 @pytest.mark.parametrize("name", ["matrix", "given-away"])
-def test_two_machines_of_one_name_are_told_apart(contract: Contract, two_of_one_name: list[Record], name: str) -> None:
+def test_two_machines_with_one_name_are_distinguished(
+    contract: Contract, two_of_one_name: list[Record], name: str
+) -> None:
     for records in (two_of_one_name, two_of_one_name[::-1]):
         text = markdown.update(block(name), contract, records)
         for cpus in (2, 4):

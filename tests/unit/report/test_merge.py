@@ -43,9 +43,7 @@ def test_runs_of_many_runners_are_put_together(keep: Callable[..., Path], make_r
     assert merge([tmp_path / "fetched", other], tmp_path / "into").written == (), "again is once"
 
 
-def test_runs_in_one_file_and_files_of_other_names_are_told_apart(
-    keep: Callable[..., Path], make_record: Make, tmp_path: Path
-) -> None:
+def test_runs_are_distinguished_by_their_records(keep: Callable[..., Path], make_record: Make, tmp_path: Path) -> None:
     both = keep("fetched", make_record(run=A), make_record(run=B), name="all.jsonl")
     assert merge([both], tmp_path / "into").written == (f"docker-1-{A}.jsonl", f"docker-1-{B}.jsonl")
 
@@ -61,7 +59,7 @@ def test_of_a_run_that_was_fetched_before_its_end_the_longer_part_is_kept(
     assert list(record.read(tmp_path / "into")) == [first, second]
 
 
-def test_two_tales_of_one_run_are_refused_and_nothing_is_written(
+def test_contradicting_copies_of_a_run_are_rejected(
     keep: Callable[..., Path], make_record: Make, tmp_path: Path
 ) -> None:
     keep("one", make_record(run=A), make_record(run=B))
@@ -71,9 +69,7 @@ def test_two_tales_of_one_run_are_refused_and_nothing_is_written(
     assert not (tmp_path / "into").exists()
 
 
-def test_what_is_no_record_is_named_and_nothing_is_written(
-    keep: Callable[..., Path], make_record: Make, tmp_path: Path
-) -> None:
+def test_an_invalid_record_is_rejected(keep: Callable[..., Path], make_record: Make, tmp_path: Path) -> None:
     good, torn = keep("fetched", make_record(run=A)), keep("fetched", make_record(run=B))
     torn.write_text(torn.read_text() + torn.read_text()[:100])
     with pytest.raises(HarnessError, match=f"{torn.name}:2 is not a record"):
@@ -99,7 +95,7 @@ def test_a_file_that_is_not_called_after_its_run_would_be_there_twice(
         merge([keep("fetched", make_record(run=A))], tmp_path / "into")
 
 
-def test_a_full_disk_leaves_what_was_there(keep: Callable[..., Path], make_record: Make, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_records(keep: Callable[..., Path], make_record: Make, tmp_path: Path) -> None:
     first = make_record(run=A)
     there = keep("into", first)
     there.with_suffix(".partial").symlink_to("/dev/full")
@@ -108,7 +104,7 @@ def test_a_full_disk_leaves_what_was_there(keep: Callable[..., Path], make_recor
     assert list(record.read(tmp_path / "into")) == [first]
 
 
-def test_two_machines_of_one_name_are_said(keep: Callable[..., Path], make_record: Make, tmp_path: Path) -> None:
+def test_two_machines_with_one_name_are_reported(keep: Callable[..., Path], make_record: Make, tmp_path: Path) -> None:
     for number, run in enumerate((A, B)):
         keep("fetched", make_record(run=run, host=Host(name="docker-1", fingerprint={"cpu": f"cpu {number}"})))
     words = ["merge", str(tmp_path / "fetched"), "--into", str(tmp_path / "into")]

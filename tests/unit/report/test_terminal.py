@@ -11,7 +11,7 @@ from conformance.report import terminal
 Make = Callable[..., Record]
 
 
-def test_a_flaky_cell_says_how_often_and_what_else_is_wrong(contract: Contract, make_record: Make) -> None:
+def test_a_flaky_cell_has_counts_and_the_worst_steady_verdict(contract: Contract, make_record: Make) -> None:
     answers = {"test_a": [Verdict.WORKS, Verdict.FAILS], "test_b": [Verdict.FAILS, Verdict.FAILS]}
     records = [
         make_record(run=str(run), asked="q", check=check, checks=tuple(answers), verdict=verdict, reason="no carrier")
@@ -34,7 +34,7 @@ def test_no_name_is_taken_for_markup(contract: Contract, make_record: Make) -> N
     assert "  1  [red]:x:" in text
 
 
-def test_two_machines_of_one_name_are_told_apart(contract: Contract, make_record: Make) -> None:
+def test_two_machines_with_one_name_are_distinguished(contract: Contract, make_record: Make) -> None:
     records = [make_record(host=Host(name="docker-1", fingerprint={"cpus": cpus})) for cpus in (2, 4)]
     first, second = terminal.render(contract, records, color=False)
     assert "2 CPUs" in first.splitlines()[0]

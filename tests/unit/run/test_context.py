@@ -15,7 +15,7 @@ from conformance.host.pci import PciPool
 from conformance.media import probe as probe_media
 from conformance.model import mode
 from conformance.model.contract import Contract
-from conformance.run import cleanup, context
+from conformance.run import cleanup, context, preparation
 
 
 @pytest.fixture
@@ -31,23 +31,23 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def prepare(contract: Contract, results: Path, choice: Any = "auto", host_name: str = "host") -> Any:
-    return context.prepare(contract, lambda _: None, tag=None, choice=choice, results=results, host_name=host_name)
+    return preparation.prepare(contract, lambda _: None, tag=None, choice=choice, results=results, host_name=host_name)
 
 
 class Asked:
     """A question that is answered in a way."""
 
-    begun = withdrawn = False
+    started = cancelled = False
 
     def __init__(self, *_: Any) -> None: ...
 
-    def begin(self) -> None:
-        type(self).begun = True
+    def start(self) -> None:
+        type(self).started = True
 
-    def withdraw(self) -> None:
-        type(self).withdrawn = True
+    def cancel(self) -> None:
+        type(self).cancelled = True
 
-    def answer(self) -> HostKvm:
+    def result(self) -> HostKvm:
         return HostKvm(False, "the host has no /dev/kvm")
 
 
@@ -55,7 +55,7 @@ class Asked:
 def asked(removed: list[str], monkeypatch: pytest.MonkeyPatch) -> type[Asked]:
     """What is asked of the host's KVM; it cannot be used."""
     one = type("One", (Asked,), {})
-    monkeypatch.setattr(context, "KvmProbe", one)
+    monkeypatch.setattr(preparation, "KvmProbe", one)
     monkeypatch.setattr(probe_media, "ensure", lambda _progress: None)
     return one
 
@@ -67,15 +67,15 @@ def test_what_is_ready_does_not_wait_for_the_hosts_kvm(
         raise AssertionError("it was waited for")
 
     with monkeypatch.context() as patch:
-        patch.setattr(asked, "answer", never)
+        patch.setattr(asked, "result", never)
         ready = prepare(contract, tmp_path)
-    assert asked.begun
+    assert asked.started
     assert not removed
     assert ready.host.fingerprint["kvm"] == "the host has no /dev/kvm"
 
     ready.close()
 
-    assert asked.withdrawn
+    assert asked.cancelled
     assert removed == [ready.id]
 
 
@@ -84,7 +84,7 @@ def test_a_kvm_that_was_demanded_and_cannot_be_had_ends_it_before_anything(
 ) -> None:
     with pytest.raises(HarnessError, match=r"--accel kvm.*: the host has no /dev/kvm(.|\n)*--accel auto"):
         prepare(contract, tmp_path, "kvm")
-    assert asked.withdrawn
+    assert asked.cancelled
     assert len(removed) == 1
 
 
@@ -94,7 +94,7 @@ def test_an_engine_that_refuses_the_question_costs_no_record(
     def refused(_self: object) -> HostKvm:
         raise EngineError("the engine refused")
 
-    monkeypatch.setattr(asked, "answer", refused)
+    monkeypatch.setattr(asked, "result", refused)
     ready = prepare(contract, tmp_path)
     assert ready.host.fingerprint["kvm"] == "not tested: the engine refused"
     with pytest.raises(EngineError):

@@ -17,7 +17,7 @@ from conformance.model import mode, record
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record
 from conformance.model.verdict import Verdict
-from conformance.run import context as runs
+from conformance.run import preparation as runs
 from conformance.selfcheck import change, command, helpers, outcome, seeding, trial, trust, worker
 from conformance.selfcheck.change import HARNESS, Change
 from conformance.selfcheck.outcome import Outcome, Result, Said, judge

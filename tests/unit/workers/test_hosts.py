@@ -211,7 +211,7 @@ def test_what_is_required_is_looked_for_in_each_mode_on_each_host(ready: Ready, 
     verdicts["lab-1", "least"] = Verdict.UNSUPPORTED
     assert ready(HERE, LAB, required=("api",)).run()[0] == 1
     assert [text for text in said if text.startswith("required")] == [
-        "required, and not there: lab-1: api in least: unsupported: "
+        "required, but missing: lab-1: api in least: unsupported: "
     ]
 
 
@@ -226,7 +226,7 @@ def test_what_is_required_is_looked_for_in_each_mode_on_each_host(ready: Ready, 
 def test_what_no_session_was_asked_is_missing(ready: Ready, said: list[str], required: str, told: str) -> None:
     statuses.append(5)
     assert ready(HERE, required=(required,)).run()[0] == 1
-    assert f"required, and not there: {told}" in said
+    assert f"required, but missing: {told}" in said
 
 
 @pytest.mark.parametrize("status", [2, 6])
