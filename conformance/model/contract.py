@@ -351,6 +351,8 @@ def load(path: Path = paths.CONTRACT) -> Contract:
     data = _read(path)
     try:
         if data.pop("extends", False):
+            if "modes" in data:
+                data.setdefault("recommendations", [])  # those of the project's own modes do not apply
             data = _read(paths.CONTRACT) | data
         if "promises" in data:
             data = _promised(data)

@@ -152,6 +152,29 @@ def test_another_images_contract_extends_the_projects_own(tmp_path: Path) -> Non
     assert {failure.feature for failure in theirs.known_failures} == {"macvlan"}
 
 
+def test_another_images_modes_have_no_recommendations_of_ours(tmp_path: Path) -> None:
+    own = """
+powers = []
+known-failures = []
+[[modes]]
+id = "own"
+summary = "theirs"
+exposures = ["privileged"]
+"""
+    head, image = THEIRS.split("[image]")
+    top, _, modes = own.partition("[[modes]]")
+    theirs = load(tmp_path, f"{head}{top}[image]{image}[[modes]]{modes}")
+    assert [mode.id for mode in theirs.modes] == ["own"]
+    assert theirs.recommendations == ()
+    assert load(tmp_path, THEIRS).recommendations == contracts.load().recommendations
+
+
+def test_a_recommended_mode_exists(tmp_path: Path) -> None:
+    text = paths.CONTRACT.read_text().replace('mode = "least-apparmor"', 'mode = "least-armoured"')
+    with pytest.raises(ContractError, match=r"recommendation .*least-armoured"):
+        load(tmp_path, text)
+
+
 def test_only_known_features_can_be_promised(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"no feature is called 'usb'\n.*choose from: api, "):
         load(tmp_path, THEIRS.replace('"macvlan"', '"usb"'))
