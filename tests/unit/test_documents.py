@@ -12,6 +12,7 @@ from conformance.model.contract import Contract
 from conformance.util import paths
 
 PAGES = [paths.README, *sorted(paths.DOCS.glob("*.md"))]
+ALL = [*PAGES, *(paths.PROJECT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
 MAX_LINES = 200
 MAX_BYTES = 16 * 1024
 
@@ -47,7 +48,7 @@ def commands(page: Path) -> list[tuple[str, str]]:
     return [(call[1], call[2]) for call in calls if call]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
 def test_each_link_leads_somewhere(page: Path) -> None:
     for target in LINK.findall(prose(page)):
         if re.match(r"[a-z]+:", target):
@@ -59,14 +60,14 @@ def test_each_link_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(other), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
 def test_each_command_exists(page: Path) -> None:
     known = {*typer.main.get_command(app).commands}  # type: ignore[attr-defined]
     for program, command in commands(page):
         assert command in known | (RUN_ONLY if program == "./run" else set()), f"{page.name}: {program} {command}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
 def test_each_mode_exists(page: Path, contract: Contract) -> None:
     modes = {one.id for one in contract.modes}
     for snippet in snippets(page):
