@@ -95,7 +95,7 @@ NOT_FOUND = 127
 """A shell's status where there is no such command."""
 
 Try = Callable[[Container, Run], str]
-"""Tries a power in a container, and says what was reached; nothing where it cannot be done."""
+"""Tries one access in a container, and returns the part of the host that it reached; nothing where it failed."""
 
 
 def _said(container: Container, script: str, *tools: str, words: Sequence[str] = ()) -> str:
@@ -165,7 +165,7 @@ mediation by detecting if source is detached" (https://github.com/lxc/lxc/issues
 
 
 def unseen(kernel: str, power: str) -> str:
-    """Say why no profile keeps a container from something under a kernel; nothing where one can."""
+    """Return why no profile can refuse an access under a kernel; nothing where one can."""
     number = re.match(r"(\d+)\.(\d+)", kernel)
     if power != "host-mounts" or number is None or tuple(map(int, number.groups())) >= MOUNTS_SEEN:
         return ""
@@ -174,7 +174,7 @@ def unseen(kernel: str, power: str) -> str:
 
 
 def reached_under(run: Run, profile: str, power: str) -> str:
-    """Say what of the host is reached by a container that nothing but an AppArmor profile keeps from it.
+    """Return the part of the host that a container reaches when only an AppArmor profile confines it.
 
     Args:
         run: for engine and image.

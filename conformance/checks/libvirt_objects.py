@@ -1,4 +1,4 @@
-"""Domains, networks and pools as what they have in common: objects that are defined, started, stopped and undefined."""
+"""Domains, networks and pools as libvirt objects, which can be defined, started, stopped and undefined."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -81,7 +81,7 @@ VOLUME = "kept"
 
 @dataclass(frozen=True)
 class ObjectState:
-    """What is there of an object.
+    """The state of an object.
 
     Attributes:
         identity: its UUID.

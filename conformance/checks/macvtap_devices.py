@@ -1,4 +1,4 @@
-"""What macvtap links leave where their container is: the links, and the nodes by which they are opened."""
+"""Leftovers of macvtap in a container: links, and the device nodes that open them."""
 
 import contextlib
 

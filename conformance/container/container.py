@@ -53,7 +53,7 @@ class Container(EngineContainer):
         client: the engine.
         mode: how it may touch its host.
         image: the image's tag or id.
-        run: the run's id, for the label.
+        run: the run's id, for names and labels.
         network: the bridge network to be on; ignored in the host's network.
         port: the API's port; by default the contract's, and in the host's network, where that may be another
             libvirt's, a free one, chosen anew if somebody else is quicker to take it.
@@ -162,7 +162,7 @@ class Container(EngineContainer):
         """Wait until libvirt answers on the published port.
 
         Args:
-            seconds: deadline; by default what the container was given.
+            seconds: deadline; by default :attr:`ready_seconds`.
 
         Raises:
             ImageFailure: the container ended before libvirt answered.
@@ -258,7 +258,7 @@ class Container(EngineContainer):
             self._connection = None
 
     def stop(self, seconds: int = STOP_TIMEOUT) -> int:
-        """Ask the container to end by SIGTERM, and kill it after ``seconds``; returns its exit status."""
+        """End the container by SIGTERM, or by SIGKILL after ``seconds``; return its exit status."""
         self.disconnect()
         if not self.id:
             return 0

@@ -1,7 +1,7 @@
-"""What a running container may really do, beside what its mode declares.
+"""The effective privileges of a running container, compared with its mode.
 
-No cell is trusted before the two agree: an engine that grants less than it was asked for, or more, would give
-verdicts about another mode.
+No cell counts before the two agree: an engine that grants less than the mode declares, or more, would give verdicts
+about another mode.
 """
 
 from collections.abc import Collection
@@ -66,20 +66,20 @@ true
 
 @dataclass(frozen=True)
 class State:
-    """What PID 1 of a container may do.
+    """The privileges of a container's PID 1.
 
     Attributes:
         capabilities: its bounding set, without ``CAP_``.
         last_capability: number of the last capability that the kernel knows.
         seccomp: whether system calls are filtered.
-        label: what the security module says of it; empty without one.
-        daemon_label: what it says of libvirt's daemon; none where no daemon runs.
+        label: its label by the security module; empty without one.
+        daemon_label: the label of libvirt's daemon; none where no daemon runs.
         host_cgroups: whether it sees its place among the host's control groups.
         masked: paths that the engine hides or makes read-only by default, and that are so here.
         mounts: mount points that are writable.
         read_only: mount points that are not.
-        devices: character devices that are there, of those asked for.
-        majors: numbers of drivers whose devices may be opened, of those asked for.
+        devices: character devices of the mode that exist.
+        majors: numbers of the mode's drivers whose devices may be opened.
         unlimited: names of limits that do not limit anything.
     """
 
@@ -105,12 +105,12 @@ class State:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing in which a container is not what its mode declares.
+    """One difference between a container and its mode.
 
     Attributes:
         what: the exposure or property.
-        text: what was asked for and what is there.
-        lacking: the engine granted less than was asked for; otherwise more.
+        text: the difference, in words.
+        lacking: the engine granted less than the mode declares; otherwise more.
     """
 
     what: str
@@ -201,8 +201,8 @@ def compare(mode: Mode, state: State, *, cgroup_version: int, security: Collecti
     """Compare a container with its mode.
 
     Args:
-        mode: what was asked for.
-        state: what is there.
+        mode: the mode.
+        state: of the container.
         cgroup_version: the host's, 1 or 2: it decides the engine's own choice of a cgroup namespace.
         security: the modules by which the engine confines containers.
 
@@ -214,7 +214,8 @@ def compare(mode: Mode, state: State, *, cgroup_version: int, security: Collecti
     missing = asked - state.capabilities - (NEWER if mode.privileged else frozenset())
     found = [Difference(name, f"capability {name} was not granted", True) for name in sorted(missing)]
     found += [
-        Difference(name, f"capability {name} was granted unasked", False) for name in sorted(state.capabilities - asked)
+        Difference(name, f"capability {name} was granted, but is not part of the mode", False)
+        for name in sorted(state.capabilities - asked)
     ]
 
     filtered = not (mode.privileged or "seccomp=unconfined" in mode.security_options)

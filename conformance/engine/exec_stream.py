@@ -1,4 +1,4 @@
-"""What a command in a container reads and writes, as the engine carries it: whole, also over a slow way.
+"""Standard streams of a command in a container, complete also over a slow connection.
 
 docker-py reads on from the socket, past what came together with the head of the engine's answer, and loses that.
 """
@@ -20,7 +20,7 @@ LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Frames:
-    """Takes apart what the engine multiplexes: ``[stream, 0, 0, 0, size (4 bytes, big-endian)]`` before each piece.
+    """Splits the engine's multiplexed stream: ``[stream, 0, 0, 0, size (4 bytes, big-endian)]`` before each piece.
 
     The Docker Engine API says so under attaching to a container, "Stream format".
     """

@@ -1,4 +1,4 @@
-"""The label by which everything that a run makes on an engine is found again, and the run's id in it."""
+"""Labels by which a run's things on an engine are found again, and run ids."""
 
 import calendar
 import hashlib
@@ -13,19 +13,19 @@ RUN = "org.libvirt-conformance.run"
 """On every container, network, volume and layer over an image: the id of the run that made it."""
 
 HOST_BEFORE = "org.libvirt-conformance.host-before"
-"""On a volume that holds nothing: the state of the host's network before the run put a container into it."""
+"""On an empty volume: the state of the host's network before the run's containers there."""
 
 PROFILE = "org.libvirt-conformance.apparmor-profile"
-"""On a volume that holds nothing: name of an AppArmor profile that the run gave to the host's kernel."""
+"""On an empty volume: name of an AppArmor profile that the run loaded into the host's kernel."""
 
 DELEGATION = "org.libvirt-conformance.delegation"
-"""On a volume that holds nothing: the options of the host's control groups before the run's containers."""
+"""On an empty volume: the host's mount options of cgroup2 before the run's containers."""
 
 PCI_DEVICE = "org.libvirt-conformance.pci-device"
-"""On a volume that holds nothing: address, driver and boot of a PCI device that the run took from the host's driver."""
+"""On an empty volume: address, driver and boot of a PCI device that the run bound to vfio-pci."""
 
 IMAGE = "org.libvirt-conformance.image"
-"""On each such volume: the image that can give back what it remembers."""
+"""On each such volume: the image with the tools that restore the state."""
 
 
 TIME = "%Y%m%dT%H%M%SZ"

@@ -1,7 +1,7 @@
 """Ports that are open on the loopback address of an engine's host, reached through the engine's own API.
 
-The way is the same for an engine behind ssh, TCP or a Docker context: what connects to a UNIX socket here is handed to
-a command in a small container over there, which connects to the port. Nothing listens on TCP on this machine.
+It works alike for engines behind ssh, TCP or a Docker context: a connection to a UNIX socket on this machine goes to a
+command in a small container on the engine's host, which connects to the port. Nothing listens on TCP on this machine.
 """
 
 import contextlib
@@ -195,10 +195,10 @@ class Relay:
         return self
 
     def require(self) -> None:
-        """Ask whether the container is still there.
+        """Check that the container still runs.
 
         Raises:
-            EngineError: it is not, or the engine is gone.
+            EngineError: it does not, or the engine is gone.
         """
         with engine_errors():
             state = self._client.api.inspect_container(self._container)["State"]

@@ -75,7 +75,7 @@ _REMEDIES = (
 
 @dataclass(frozen=True)
 class Target:
-    """What an ``ssh://`` address names.
+    """The parts of an ``ssh://`` address.
 
     Attributes:
         host: a name that ssh knows.
@@ -91,7 +91,7 @@ class Target:
 
     @property
     def words(self) -> list[str]:
-        """Return how ssh is told."""
+        """Return ssh's arguments."""
         port = [f"-p{self.port}"] if self.port else []
         return [*port, "--", f"{self.user}@{self.host}" if self.user else self.host]
 
@@ -161,10 +161,10 @@ class Tunnel:
         self._kept.close()
 
     def why(self, seen: str) -> EngineError:
-        """Say why no engine answers at the forwarded socket: ssh said it, or the other side is asked.
+        """Return why no engine answers at the forwarded socket, from ssh's output or a look at the other host.
 
         Args:
-            seen: what was seen instead of an answer.
+            seen: the error of connecting.
         """
         return self._explained() or self._asked(seen)
 

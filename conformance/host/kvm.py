@@ -29,7 +29,7 @@ BOOT_SECONDS = 120
 """The probe's kernel takes 1 s under KVM, and 5 s where that KVM is itself emulated; beside load much longer."""
 
 ANSWER_SECONDS = BOOT_SECONDS + 60
-"""For the engine's own work as well: container, media, and taking both away."""
+"""Includes the engine's own work: container, media, and the removal of both."""
 
 CANCEL_SECONDS = 20
 """For the engine to finish a call that is under way."""
@@ -68,11 +68,11 @@ class KvmProbe:
         self._thread = threading.Thread(target=self._ask, name="kvm-probe", daemon=True)
 
     def start(self) -> None:
-        """Ask."""
+        """Start the test."""
         self._thread.start()
 
     def result(self) -> HostKvm:
-        """Wait for the answer.
+        """Wait for the result.
 
         Raises:
             EngineError: the engine refused, is gone, or does not answer.
@@ -94,7 +94,7 @@ class KvmProbe:
         try:
             self._answer.set_result(self._boot())
         except BaseException as error:
-            self._answer.set_exception(error)  # for who waits, in the thread that waits
+            self._answer.set_exception(error)  # raised in the thread that waits
 
     def _boot(self) -> HostKvm:
         """Boot the probe's kernel under bare QEMU with KVM.
@@ -144,7 +144,7 @@ class KvmProbe:
 
 
 def boot_here(kernel: Path, *, seconds: float) -> HostKvm:
-    """Boot any Linux under this machine's QEMU and KVM; it needs nothing more than to say what it runs under.
+    """Boot any Linux under this machine's QEMU and KVM; its log names its hypervisor.
 
     Args:
         kernel: readable by this user.
@@ -173,7 +173,7 @@ def boot_here(kernel: Path, *, seconds: float) -> HostKvm:
 
 
 def judge(output: str) -> HostKvm | None:
-    """Read what QEMU and the guest wrote so far; None while that decides nothing."""
+    """Read the output of QEMU and the guest so far; None while it decides nothing."""
     if MARK in output and '"KVMKVMKVM' in output:
         return HostKvm(True, "bare QEMU booted a kernel under KVM")
     failed = re.search(

@@ -66,7 +66,7 @@ for disk in "$@"; do
     perl -MFcntl -e 'sysopen(my $disk, $ARGV[0], O_RDONLY | O_EXCL) or print "$ARGV[0]: $!"' "$disk"
 done
 """
-"""Who opens a disk like that has it for himself (open(2)): where it is mounted, or a part of it, that is refused."""
+"""Opens a disk exclusively (open(2)): the kernel refuses that for a disk that is mounted, also in part."""
 
 WHOSE = r"""
 tries=300
@@ -91,7 +91,7 @@ done
 
 @dataclass(frozen=True)
 class Device:
-    """A PCI device that a guest can be given.
+    """A PCI device that a guest can use.
 
     Attributes:
         address: in the host.
@@ -126,7 +126,7 @@ class PciPool:
 
         Raises:
             Unsupported: the host has no IOMMU, or no device was named.
-            HarnessError: one that was named cannot be given to a guest; says why.
+            HarnessError: a named device is unfit for guests.
             EngineError: the engine refused.
         """
         looked = self._looked
@@ -190,9 +190,10 @@ class PciPool:
 
     @contextlib.contextmanager
     def on_host(self, device: Device) -> Iterator[str]:
-        """Wait until the host has a device again, and say which driver that is; for as long as this lasts.
+        """Wait until the host has a device again, and yield the name of its driver.
 
-        What libvirt has bound, it gives back by itself. What was bound beforehand, is given back and bound again here.
+        libvirt restores devices that it has bound. Devices that :meth:`bind` has bound are restored for the length of
+        the block.
         """
         ours = device in self._bound
         if ours:
@@ -204,7 +205,7 @@ class PciPool:
                 self._bind(device)
 
     def holds(self, device: Device, written: bytes) -> bool:
-        """Say whether the disk behind a controller holds, where a guest writes its pattern, what was written.
+        """Return whether the disk behind a controller holds a pattern at the place where guests write theirs.
 
         Raises:
             EngineError: it could not be read.
@@ -249,10 +250,10 @@ def address(word: str) -> str:
 
 
 def _device(address: str, looked: Sequence[str]) -> Device:
-    """Read what was seen of a device.
+    """Read the output of :data:`LOOK` for a device.
 
     Raises:
-        HarnessError: it cannot be given to a guest.
+        HarnessError: the device is unfit for guests.
     """
     facts: dict[str, str] = {}
     for line in looked:

@@ -90,6 +90,6 @@ def _require_settings(config: pytest.Config) -> None:
         file = folder / "pyproject.toml"
         if file.is_file() and "[tool.pytest" in file.read_text(encoding="utf-8", errors="replace"):
             raise pytest.UsageError(
-                f"pytest did not read its settings in {file}: it took an option's file for a file of tests\n"
-                "  what to do: write = before it, as in --iso=FILE or --results=FOLDER, or name the suites"
+                f"pytest did not read its settings in {file}: it took an option's file for a test file\n"
+                "  what to do: write = before it, as in --iso=FILE or --results=FOLDER, or run pytest suites"
             )

@@ -1,4 +1,4 @@
-"""One test in one mode: what it asks, what was seen, and the record that comes of it."""
+"""One test in one mode: its expectation, evidence, verdict and record."""
 
 import ast
 import functools
@@ -22,7 +22,7 @@ ERROR_CHARACTERS = 8000
 
 
 REPORTING = frozenset("bench ci cli doctor lab privileges report selfcheck workers".split())
-"""Packages that select tests, run labs or show results: none of them can change an answer. Every other package counts,
+"""Packages that select tests, run labs or show results: none of them can change a verdict. Every other package counts,
 so that a new one cannot be forgotten."""
 
 INSTALLED = frozenset({"data", "suites"})
@@ -31,7 +31,7 @@ INSTALLED = frozenset({"data", "suites"})
 
 @functools.cache
 def digest(*files: Path) -> str:
-    """Return what changes with anything that can change an answer, beside host and image.
+    """Return a digest of everything that can change a verdict, beside host and image.
 
     That is the files, such as the contract and a suite, the project's own contract, on which another one may build, the
     harness but for :data:`REPORTING`, and its media. Of code and contracts their meaning counts: neither comments nor
@@ -87,18 +87,18 @@ Phase = Literal["setup", "call", "teardown"]
 
 @dataclass
 class Check:
-    """What one test asks, and what has been seen so far.
+    """One test, and its evidence so far.
 
     Attributes:
-        feature: what it is about.
+        feature: the tested feature.
         mode: in which mode.
         check: the test's name without its mode.
         checks: the names of all tests that the feature has in this mode.
-        asked: digest of all that asks.
+        asked: digest of everything that can change the verdict (:func:`digest`).
         expected: the cause for which it is expected to fail; none where it is expected to work.
-        evidence: what was seen; suites add to it.
+        evidence: observations; suites add to it.
         boots: the guests that were used.
-        unsupported: why the host cannot be asked.
+        unsupported: why it cannot be tested on this host.
         started: when its set-up began, on the monotonic clock.
     """
 
@@ -114,7 +114,7 @@ class Check:
     started: float = 0.0
 
     def judge(self, error: BaseException | None, *, skipped: bool, after: bool = False) -> Verdict:
-        """Say what an outcome means beside the expectation.
+        """Return the verdict of an outcome under the expectation.
 
         Args:
             error: what ended the test, or None where nothing did.

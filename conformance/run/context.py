@@ -43,7 +43,7 @@ AccelChoice = Literal["auto", "kvm", "tcg"]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What one run has.
+    """One run: engine, image, media, and the state that its checks share.
 
     Attributes:
         id: part of the label of everything made on the engine.
@@ -55,13 +55,13 @@ class Run:
         image: what is judged.
         probe: the media that guests boot from.
         host_name: the host as records name it.
-        host_facts: what records say of the host beside what its engine tells.
+        host_facts: facts for records beyond the engine's own description.
         recorder: where verdicts go, and what they call the run.
         ready_seconds: how long libvirt may take to answer after a container's start.
-        minimise_boots: one boot answers for as many features as it can; their failures are then told apart later,
-            and the engine hardly ever asks for the image's health.
-        warnings: by a mode's id, what the image's start-up said of what the mode does not allow.
-        pci_devices: addresses of the host's PCI devices that guests may be given.
+        minimise_boots: one boot serves as many features as possible, whose failures are tested one by one later, and
+            the engine hardly ever runs the image's health check.
+        warnings: by a mode's id, warnings of the image's start-up about steps that the mode does not allow.
+        pci_devices: addresses of the host's PCI devices that guests may use.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def kvm(self) -> HostKvm:
-        """Return what the host's KVM can do; raises what :meth:`KvmProbe.result` raises."""
+        """Return the state of the host's KVM; raises as :meth:`KvmProbe.result`."""
         return self.kvm_probe.result()
 
     @property
@@ -100,25 +100,25 @@ class Run:
 
     @property
     def disposable(self) -> bool:
-        """Say whether the engine's host is a lab, which nobody minds losing."""
+        """Return whether the engine's host is a lab, a disposable virtual machine."""
         return OUTER in self.host_facts
 
     @property
     def emulated(self) -> bool:
-        """Say whether the engine's host is emulated itself."""
+        """Return whether the engine's host is emulated itself."""
         return self.host_facts.get(OUTER, "").startswith(EMULATION)
 
     def accel_in(self, container: Container) -> Accel:
-        """Return how guests run in a container: under KVM wherever host and mode allow it, unless told otherwise."""
+        """Return how guests run in a container: under KVM where host and mode allow it, unless --accel decides."""
         if self.accel != "auto":
             return self.accel
         exposed = container.mode.exposes("/dev/kvm") and "/dev/kvm" not in container.absent
         return "kvm" if exposed and self.kvm.usable else "tcg"
 
     def unbootable_reason_in(self, container: Container) -> str:
-        """Say why nobody can wait for a container's guests: emulated by an emulated machine, they boot for an hour.
+        """Return why no check waits for a container's guests: on an emulated machine, emulated guests boot for an hour.
 
-        Empty where one can, or where emulation was asked for.
+        Empty where guests boot in time, or where the user chose emulation.
         """
         return EMULATED_TWICE if self.emulated and self.accel == "auto" and self.accel_in(container) == "tcg" else ""
 
@@ -131,12 +131,12 @@ class Run:
     def container(self, mode: Mode, *, network: str) -> Container:
         """Return a container of the image in a mode; not started yet.
 
-        Spare PCI devices are given to vfio-pci where the mode exposes them as such, and to the host for any other mode.
+        Spare PCI devices are bound to vfio-pci where the mode exposes them, else to the host's own drivers.
 
         Raises:
             Unsupported: the host lacks what makes the mode another one, or what the mode needs; or the image wants to
                 know who comes.
-            HarnessError: the engine refused, or a spare PCI device is none.
+            HarnessError: the engine refused, or a spare PCI device is unfit.
         """
         if self.contract.image.auth != "none":
             raise Unsupported(
@@ -170,7 +170,7 @@ class Run:
         )
 
     def refusals(self, container: Container) -> list[str]:
-        """Return what AppArmor or SELinux refused a container during the present question.
+        """Return denials of AppArmor or SELinux for a container during the present check.
 
         Raises:
             EngineError: the engine refused.
@@ -222,17 +222,17 @@ class Run:
         return Relay(self.engine.client, image, self.id).start()
 
     def require(self) -> None:
-        """Ask whether what carries the questions to libvirt is still there.
+        """Check the engine and the relay to libvirt.
 
         Raises:
-            EngineError: it is not: an answer, or none, says nothing about the image then.
+            EngineError: one is gone: results are no evidence about the image then.
         """
         self.engine.require()
         if relay := vars(self).get("_relay"):
             relay.require()
 
     def close(self) -> None:
-        """Remove whatever the run left on the engine; raises what :func:`cleanup.remove` raises."""
+        """Remove the run's things from the engine; raises as :func:`cleanup.remove`."""
         self.kvm_probe.cancel()
         try:
             if relay := vars(self).get("_relay"):

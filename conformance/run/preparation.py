@@ -42,9 +42,9 @@ def prepare(
     address: str | None = None,
     recorded_as: str | None = None,
 ) -> Run:
-    """Reach the engine, the user's unless an address is given, get image and media, and begin to ask the host's KVM.
+    """Connect to the engine (the user's by default), prepare image and media, and start the test of the host's KVM.
 
-    Records call the run by its id, unless they are to call it otherwise, as a part of a greater one.
+    Records name the run by its id, or by ``recorded_as`` where it is part of a larger one.
 
     Raises:
         HarnessError: something is missing.
@@ -99,7 +99,7 @@ def unrecorded(
     minimise_boots: bool = False,
     pci_devices: Sequence[str] = (),
 ) -> Iterator[Run]:
-    """Have a run for as long as this lasts, for what keeps records of its own; raises as :func:`prepare`."""
+    """Prepare a run without records for the length of a block; raises as :func:`prepare`."""
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
         prepared = prepare(
             contract,
@@ -117,7 +117,7 @@ def unrecorded(
 
 
 def _remove(where: Engine, run: str) -> None:
-    """Remove what a run made; what cannot be removed now, the next run removes."""
+    """Remove a run's things; the next run removes the rest."""
     with contextlib.suppress(EngineError):
         cleanup.remove(where.client, run)
 

@@ -101,7 +101,7 @@ def test_the_projects_own_modes_are_those_of_the_contract(contract: Contract) ->
 
 def test_a_new_mode_needs_nothing_but_the_contract(contract: Contract, tmp_path: Path) -> None:
     (nightly := tmp_path / "nightly.yml").write_text(jobs.NIGHTLY.read_text())
-    new = contract.modes[0].model_copy(update={"id": "brand-new"})
+    new = contract.mode("unprivileged").model_copy(update={"id": "brand-new"})
     more = contract.model_copy(update={"modes": (*contract.modes, new)})
     (line,) = jobs.outdated(more, nightly)
     assert "conformance jobs --write" in line
@@ -125,9 +125,9 @@ def test_a_job_is_read_as_it_will_run(contract: Contract, write: Write) -> None:
     workflow = write(words="--require kvm")
     assert wrong(contract, workflow) == []
     job = jobs.load(workflow)[0]
-    assert (job.host, job.mode, job.minutes, job.artefact) == ("kvm", "unprivileged", 60, "cell-kvm-unprivileged")
+    assert (job.host, job.mode, job.minutes, job.artefact) == ("kvm", "least", 60, "cell-kvm-least")
     assert job.runs_on == ("self-hosted", "kvm")
-    assert job.command == ("./run", "matrix", "--mode", "unprivileged", "--results=cell", "--require", "kvm")
+    assert job.command == ("./run", "matrix", "--mode", "least", "--results=cell", "--require", "kvm")
     assert job.selection == ("--require", "kvm")
 
 

@@ -1,4 +1,4 @@
-"""``conformance lab`` and ``--host lab``, with machines that are only told of."""
+"""``conformance lab`` and ``--host lab``, with simulated machines."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ runner = CliRunner()
 
 
 class Lab:
-    """A lab that is said to run."""
+    """A simulated running lab."""
 
     def __init__(self, name: str = "debian-13", *, kept: bool = True, state: str = "running") -> None:
         self.host = definition.load(name)

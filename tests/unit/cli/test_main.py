@@ -130,7 +130,7 @@ class MatrixRun:
 
 @pytest.fixture
 def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Engines, sessions and their spreading are only told of; returns the words that pytest looked at."""
+    """Simulate engines, sessions and parallel runs; returns pytest's words of each selection."""
     looked: list[list[str]] = []
 
     def collect(words: list[str]) -> selections.Collected:
@@ -180,7 +180,7 @@ def test_modes_at_once_are_spread(selected: list[list[str]]) -> None:
     (made,) = MatrixRun.made
     assert (made.words, made.at_once, made.runs) == (("-m", "api", ELSEWHERE), 3, 1)
     assert [place.address for place in made.places] == ["unix:///here.sock"]
-    assert selected == [[*pool.NO_CACHE, "-m", "api", ELSEWHERE]], "what parts do not take is said at once"
+    assert selected == [[*pool.NO_CACHE, "-m", "api", ELSEWHERE]], "options that parallel sessions reject fail at once"
 
 
 @pytest.mark.parametrize("words", [["-mapi"], ["-m", "api"], ["-knat", "-rN", "-xvv"]])
@@ -324,9 +324,9 @@ def test_help_has_examples_and_exit_statuses(words: list[str], monkeypatch: pyte
     monkeypatch.setattr(pytest, "main", lambda _words: 0)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(Path.cwd())
-    told = " ".join(runner.invoke(main.app, [*words, "--help"]).stdout.split())
-    assert " ".join(["Examples conformance", *words]) in told
-    assert "Exit status" in told
+    text = " ".join(runner.invoke(main.app, [*words, "--help"]).stdout.split())
+    assert " ".join(["Examples conformance", *words]) in text
+    assert "Exit status" in text
 
 
 def test_sections_of_help_stay_within_a_terminal() -> None:
@@ -359,5 +359,5 @@ def test_the_shell_completes_commands_modes_and_labs(words: str, completed: list
 def test_help_has_colours_unless_they_are_not_wanted(monkeypatch: pytest.MonkeyPatch, no_color: bool) -> None:
     environment = os.environ | {"FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": "1" if no_color else ""}
     command = [sys.executable, "-m", "conformance.cli", "--help"]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert ("\x1b[1;36m" in told) is not no_color
+    text = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert ("\x1b[1;36m" in text) is not no_color

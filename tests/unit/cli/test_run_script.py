@@ -67,7 +67,7 @@ class Machine:
         stub.chmod(0o755)
 
     def user(self) -> None:
-        """Be used by somebody who is not root, whoever runs the tests."""
+        """Simulate a user who is not root."""
         self.unprivileged = os.geteuid() == 0
         self.stub("id", 'case "$1" in -u) echo 1000;; *) echo joe;; esac')
 

@@ -75,11 +75,11 @@ def test_emulation_in_place_of_kvm_is_a_change(contract: Contract, make_record: 
 def test_an_answer_that_is_missing_is_worse_and_a_check_that_is_no_more_is_not(
     contract: Contract, make_record: Make
 ) -> None:
-    def asked(check: str, *checks: str) -> Record:
+    def cell_record(check: str, *checks: str) -> Record:
         return make_record(check=check, checks=checks)
 
-    old = [asked("test_a", "test_a", "test_b"), asked("test_b", "test_a", "test_b")]
-    for new, worse in ((asked("test_a", "test_a", "test_b"), True), (asked("test_a", "test_a"), False)):
+    old = [cell_record("test_a", "test_a", "test_b"), cell_record("test_b", "test_a", "test_b")]
+    for new, worse in ((cell_record("test_a", "test_a", "test_b"), True), (cell_record("test_a", "test_a"), False)):
         change = only(contract, old, [new])
         assert change
         assert (change.kind, change.worse, change.check) == (Kind.REMOVED, worse, "test_b")
@@ -148,7 +148,7 @@ def timed(make_record: Make, *seconds: float, **same: object) -> list[Record]:
         ([10, 11, 12], [30, 11], False),  # one run of two was disturbed
         ([10, 11, 12], [14.5], False),  # less than a quarter
         ([10, 11, 30], [45], False),  # the old ones differ as much
-        ([0.1, 0.1, 0.1], [1.9], False),  # nobody waits for that
+        ([0.1, 0.1, 0.1], [1.9], False),  # below the limit
         ([10, 10], [100], False),  # two say nothing of their noise
     ],
 )

@@ -50,9 +50,9 @@ class Page(HTMLParser):
 
 
 def guest(**changes: Any) -> dict[str, Any]:
-    told = [{"event": "boot", "kernel": "6.12"}]
+    boot = [{"event": "boot", "kernel": "6.12"}]
     return {
-        "domain": "probe-1", "firmware": "bios", "kvm": {}, "seconds": 1.5, "xml": "<domain>1</domain>", "report": told,
+        "domain": "probe-1", "firmware": "bios", "kvm": {}, "seconds": 1.5, "xml": "<domain>1</domain>", "report": boot,
     } | changes  # fmt: skip
 
 
@@ -221,7 +221,7 @@ def test_a_flaky_cell_has_counts(contract: Contract, make_record: Make, render: 
 
 
 def test_text_of_records_is_never_markup(make_record: Make, render: Callable[..., Page]) -> None:
-    told = guest(domain=EVIL, xml=EVIL, firmware=EVIL, seconds=EVIL, report=[{EVIL: EVIL}], screenshot=EVIL)
+    seen_guest = guest(domain=EVIL, xml=EVIL, firmware=EVIL, seconds=EVIL, report=[{EVIL: EVIL}], screenshot=EVIL)
     made = render(
         *(
             make_record(
@@ -233,7 +233,7 @@ def test_text_of_records_is_never_markup(make_record: Make, render: Callable[...
                 verdict=verdict,
                 cause=EVIL,
                 reason=EVIL,
-                evidence={EVIL: EVIL, "error": EVIL + EVIL, "before": [EVIL], "guests": [told, EVIL, 7]},
+                evidence={EVIL: EVIL, "error": EVIL + EVIL, "before": [EVIL], "guests": [seen_guest, EVIL, 7]},
             )
             for run, verdict in (("1", Verdict.WORKS), ("2", Verdict.FAILS))
         )
