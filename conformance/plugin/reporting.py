@@ -76,6 +76,8 @@ def pytest_runtest_makereport(
     check = item.stash.get(CHECK, None)
     if check is None or (report.when != "call" and report.passed):
         return report
+    # The log of the run is a file; pytest would repeat its lines below each failure.
+    report.sections = [section for section in report.sections if not section[0].startswith("Captured log")]
     state = item.config.stash[SESSION]
     run = state.prepared_run
     error = at_fault(call.excinfo.value if call.excinfo else None, emulated=run.emulated)
