@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -24,6 +25,8 @@ from conformance.util.wait import DeadlineExpired, for_image, wait_for, within
 
 if TYPE_CHECKING:
     from conformance.engine.port_relay import Relay
+
+LOG = logging.getLogger(__name__)
 
 READY_SECONDS = 60
 """From the container's start to libvirt's first answer; generous, since a verdict depends on it."""
@@ -152,6 +155,7 @@ class Container(EngineContainer):
         name = names.new(self._run, self.mode.id)
         created = self.client.api.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
         self.id = str(created["Id"])
+        LOG.info("created container %s (%.12s) of %s on port %d", name, self.id, self.image, self.port)
         self.marked = str(self.inspect().get("Created", ""))
 
     def _make_volume(self, purpose: str) -> str:
@@ -264,12 +268,14 @@ class Container(EngineContainer):
             return 0
         with engine_errors():
             self.client.api.stop(self.id, timeout=seconds)
+        LOG.info("stopped container %.12s: exit status %d", self.id, self.exit_status)
         return self.exit_status
 
     def kill(self) -> None:
         """End the container by SIGKILL, as a crash of its host would."""
         self.disconnect()
         with engine_errors():
+            LOG.info("killing container %.12s", self.id)
             self.client.api.kill(self.id)
             self.client.api.wait(self.id, timeout=COMMAND_SECONDS)
 

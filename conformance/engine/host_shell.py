@@ -1,6 +1,7 @@
 """Scripts on the engine's host: each runs in a container of its own, which is removed afterwards."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ import docker.errors
 from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.util import signals
+
+LOG = logging.getLogger(__name__)
 
 SECONDS = 60
 
@@ -52,6 +55,7 @@ class HostShell:
     def output(self, command: Sequence[str], *, seconds: int = SECONDS, **options: Any) -> str:
         """Run a command without a shell and return its output; raises as :meth:`run`."""
         with engine_errors(), self.created(command, **options) as container:
+            LOG.debug("on the engine's host: %.200s", " ".join(command))
             self.client.api.start(container)
             self.client.api.wait(container, timeout=seconds)
             return str(self.client.api.logs(container).decode(errors="replace"))

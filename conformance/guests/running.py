@@ -1,6 +1,7 @@
 """Running a guest: from the start of its domain to its end."""
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ from conformance.guests.session import GuestSession
 from conformance.guests.spec import GuestSpec
 from conformance.media.probe_report import Report
 from conformance.util.wait import for_image, wait_for
+
+LOG = logging.getLogger(__name__)
 
 Place = Literal["console", "screen"]
 """Where a guest shows text: on its first serial port, or on the screen of its video card."""
@@ -196,6 +199,7 @@ def started(
         Unsupported: it started, and its boot cannot be waited for on this host.
     """
     guest = new_guest(spec, orders)
+    LOG.info("starting guest %s: %s under %s, orders %s", guest.name, spec.firmware, spec.accel, dict(orders))
     # Started paused, so that the console is open before the first byte, and QEMU answers before it ends.
     domain = container.connection.createXML(
         guest.xml, libvirt.VIR_DOMAIN_START_PAUSED | (0 if outlives else libvirt.VIR_DOMAIN_START_AUTODESTROY)

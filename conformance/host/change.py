@@ -5,6 +5,7 @@ its end. The volume outlives a killed run: the next run finds it and restores th
 (:mod:`conformance.run.cleanup`).
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ import docker
 from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.host_shell import HostShell
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class HostChange:
         """Keep a state on the engine and return the volume's name; raises EngineError where the engine refuses."""
         marks = {labels.RUN: shell.run_id, labels.IMAGE: shell.image, self.label: state}
         name = names.new(shell.run_id, self.label.rpartition(".")[2], longest=names.VOLUME)
+        LOG.info("changing the host: %s was %s", self.label, state)
         with engine_errors():
             return str(shell.client.api.create_volume(name, labels=marks)["Name"])
 
@@ -53,7 +57,9 @@ class HostChange:
             EngineError: the state cannot be restored, or the engine refused.
         """
         marks = volume["Labels"]
-        return self.restore(HostShell(client, marks[labels.IMAGE], marks[labels.RUN]), marks[self.label])
+        restored = self.restore(HostShell(client, marks[labels.IMAGE], marks[labels.RUN]), marks[self.label])
+        LOG.info("restored the host: %s: %s", self.label, restored or "nothing to do")
+        return restored
 
 
 def forget(client: docker.DockerClient, volume: str) -> None:

@@ -1,6 +1,5 @@
 """Keeping built media: whole or not at all, verified before use, built by one process at a time."""
 
-import fcntl
 import hashlib
 import shutil
 import tempfile
@@ -8,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from conformance.errors import MediaError
 from conformance.media.download import sha256, storage_error
 from conformance.util import paths
-from conformance.util.wait import DeadlineExpired, wait_for
 
 CHECKSUMS = "SHA256SUMS"
 """In each folder of media, as sha256sum writes it."""
@@ -33,25 +33,22 @@ def locked(path: Path, progress: Callable[[str], None], what: str = "the boot me
         MediaError: another process held it for :data:`BUILD_SECONDS`.
         OSError: the file cannot be made.
     """
-    with path.open("a") as file:
-
-        def take() -> bool:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-        if not take():
-            progress(f"waiting for another process that builds {what}")
-            try:
-                wait_for(f"the lock of {what}", take, seconds=BUILD_SECONDS)
-            except DeadlineExpired as error:
-                raise MediaError(
-                    f"another process has been building {what} for {BUILD_SECONDS:g} s",
-                    f"end the process that holds {path} (fuser {path} names it)",
-                ) from error
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress(f"waiting for another process that builds {what}")
+        try:
+            lock.acquire(timeout=BUILD_SECONDS)
+        except Timeout as error:
+            raise MediaError(
+                f"another process has been building {what} for {BUILD_SECONDS:g} s",
+                f"end the process that holds {path} (fuser {path} names it)",
+            ) from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def ensured(

@@ -1,6 +1,7 @@
 """Clean-up: a run's things on the engine are found by their label and removed, its changes of the host undone."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ from conformance.host import apparmor, cgroup_options, network_leftovers, networ
 from conformance.host.change import HostChange
 from conformance.host.network_lock import HostBusy
 from conformance.util.wait import DeadlineExpired, wait_for
+
+LOG = logging.getLogger(__name__)
 
 CHANGES = (network_leftovers.CHANGE, apparmor.CHANGE, cgroup_options.CHANGE, vfio.CHANGE)
 """Kinds of changes of the host that a run makes; clean-up undoes them in this order."""
@@ -57,6 +60,7 @@ def remove(client: docker.DockerClient, run: str, *, alone: bool = False) -> lis
         except (docker.errors.DockerException, DeadlineExpired, EngineError) as error:
             stuck.append(f"{thing} ({getattr(error, 'explanation', None) or getattr(error, 'message', None) or error})")
         else:
+            LOG.info("removed %s", thing)
             gone.append(thing)
 
     api = client.api
