@@ -67,8 +67,14 @@ def load(config: pytest.Config, folder: Path | None = None) -> None:
         folder: holds suites; elsewhere tests are another project's, even with a feature's marker.
 
     Raises:
-        UsageError: an option's value is not accepted.
+        UsageError: an option's value is not accepted, or the plugin is switched off.
     """
+    if not hasattr(config.option, SETTINGS["contract"].key):
+        raise pytest.UsageError(
+            "the suites need the plugin 'conformance', which is switched off\n"
+            "  what to do: run without -p no:conformance, and where PYTEST_DISABLE_PLUGIN_AUTOLOAD is set,"
+            " with -p conformance.plugin"
+        )
     config.pluginmanager.import_plugin("conformance.plugin.session")
     if folder:
         from conformance.plugin.state import SESSION
