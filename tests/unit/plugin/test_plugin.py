@@ -790,6 +790,21 @@ def test_a_bad_ini_key_is_a_usage_error(ask: Ask, pytester: pytest.Pytester, lin
     assert line.partition(" ")[0] in str(outcome.result.stderr)
 
 
+class Xdist:
+    """Has the option of pytest-xdist that ``-n`` sets as well."""
+
+    @staticmethod
+    def pytest_addoption(parser: pytest.Parser) -> None:
+        parser.addoption("--dist", default="no")
+
+
+@pytest.mark.parametrize(("how", "status"), [("load", pytest.ExitCode.USAGE_ERROR), ("no", pytest.ExitCode.OK)])
+def test_tests_that_another_plugin_distributes_are_a_usage_error(ask: Ask, how: str, status: pytest.ExitCode) -> None:
+    outcome = ask("def test_it(mode): pass", f"--dist={how}", plugins=[Xdist()])
+    assert outcome.result.ret == status
+    assert ("conformance matrix -n N" in str(outcome.result.stderr)) == (how == "load")
+
+
 @pytest.mark.parametrize("word", ["-5", "0", "nan", "inf", "soon"])
 def test_a_deadline_that_no_image_can_meet_is_a_usage_error(ask: Ask, word: str) -> None:
     outcome = ask("def test_it(mode): pass", f"--ready-seconds={word}")
