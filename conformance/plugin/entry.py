@@ -67,8 +67,19 @@ def load(config: pytest.Config, folder: Path | None = None) -> None:
         folder: holds suites; elsewhere tests are another project's, even with a feature's marker.
 
     Raises:
-        UsageError: an option's value is not accepted.
+        UsageError: an option's value is not accepted, the plugin is switched off, or pytest-xdist divides the tests.
     """
+    if not hasattr(config.option, SETTINGS["contract"].key):
+        raise pytest.UsageError(
+            "the suites need the plugin 'conformance', which is switched off\n"
+            "  what to do: run without -p no:conformance, and where PYTEST_DISABLE_PLUGIN_AUTOLOAD is set,"
+            " with -p conformance.plugin"
+        )
+    if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
+        raise pytest.UsageError(
+            "pytest-xdist would divide a mode's checks between runs that do not know of each other\n"
+            "  what to do: leave out -n and --dist; conformance matrix -n N tests N modes at once"
+        )
     config.pluginmanager.import_plugin("conformance.plugin.session")
     if folder:
         from conformance.plugin.state import SESSION

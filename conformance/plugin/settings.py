@@ -1,6 +1,7 @@
 """The options and ini keys: names, help texts and values. Nothing here imports more than pytest."""
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,16 @@ def _fact(word: str) -> tuple[str, str]:
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{word!r} is not KEY=VALUE")
     return key, value
+
+
+def _seconds(word: str) -> float:
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a positive number of seconds")
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,9 @@ SETTINGS = {
             ini=True,
         ),
         Setting("results", "FOLDER", "append the records to a file in this folder (default: results/)", Path, ini=True),
-        Setting("ready-seconds", "N", "deadline in seconds for libvirt's first answer (default: 60)", float, ini=True),
+        Setting(
+            "ready-seconds", "N", "deadline in seconds for libvirt's first answer (default: 60)", _seconds, ini=True
+        ),
         Setting("host-name", "NAME", "name of this host in the records (default: made from its engine)", ini=True),
         Setting(
             "host-fact",

@@ -20,6 +20,7 @@ from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
 from conformance.host import kvm as accel
 from conformance.host.kvm import HostKvm
+from conformance.model import contract as contracts
 from conformance.model.contract import Contract
 from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.util import apt
@@ -113,9 +114,7 @@ PRIVILEGED = "privileged privileged-passthrough"
             "privileged",
             "no",
             "",
-            f"unprivileged unprivileged-hostnet unprivileged-unconfined privileged required-only {MACVTAP}"
-            " unprivileged-unlabelled unprivileged-apparmor least least-apparmor least-tuned"
-            " unprivileged-passthrough privileged-passthrough",
+            " ".join(one.id for one in contracts.load().modes),
             "root",
         ),
         ({"lacking": None}, "privileged", "unknown", "", PRIVILEGED, "./run matrix"),

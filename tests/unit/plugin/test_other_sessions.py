@@ -190,3 +190,10 @@ def test_choices_and_defaults_of_options_are_those_of_the_code() -> None:
     assert get_args(AccelChoice) == settings.SETTINGS["accel"].choices
     assert f"default: {READY_SECONDS}" in settings.SETTINGS["ready-seconds"].help
     assert all(ability in settings.SETTINGS["require"].help for ability in requirements.ABILITIES)
+
+
+def test_suites_without_the_plugin_name_the_remedy(package: Path, tmp_path: Path) -> None:
+    done = run(package, tmp_path, "-m", "pytest", "-p", "no:conformance", str(paths.SUITES))
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "run without -p no:conformance" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

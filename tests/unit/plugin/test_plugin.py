@@ -776,7 +776,11 @@ def test_it(mode, pytestconfig, evidence):
 
 @pytest.mark.parametrize(
     ("line", "told"),
-    [("libvirt_accel = 'fast'", "'fast'"), ("libvirt_host_fact = ['rack']", "'rack' is not KEY")],
+    [
+        ("libvirt_accel = 'fast'", "'fast'"),
+        ("libvirt_host_fact = ['rack']", "'rack' is not KEY"),
+        ("libvirt_ready_seconds = 'soon'", "'soon' is not a positive number of seconds"),
+    ],
 )
 def test_a_bad_ini_key_is_a_usage_error(ask: Ask, pytester: pytest.Pytester, line: str, told: str) -> None:
     pytester.makepyprojecttoml(f"[tool.pytest]\n{line}\n")
@@ -784,6 +788,28 @@ def test_a_bad_ini_key_is_a_usage_error(ask: Ask, pytester: pytest.Pytester, lin
     assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
     assert told in str(outcome.result.stderr)
     assert line.partition(" ")[0] in str(outcome.result.stderr)
+
+
+class Xdist:
+    """Has the option of pytest-xdist that ``-n`` sets as well."""
+
+    @staticmethod
+    def pytest_addoption(parser: pytest.Parser) -> None:
+        parser.addoption("--dist", default="no")
+
+
+@pytest.mark.parametrize(("how", "status"), [("load", pytest.ExitCode.USAGE_ERROR), ("no", pytest.ExitCode.OK)])
+def test_tests_that_another_plugin_distributes_are_a_usage_error(ask: Ask, how: str, status: pytest.ExitCode) -> None:
+    outcome = ask("def test_it(mode): pass", f"--dist={how}", plugins=[Xdist()])
+    assert outcome.result.ret == status
+    assert ("conformance matrix -n N" in str(outcome.result.stderr)) == (how == "load")
+
+
+@pytest.mark.parametrize("word", ["-5", "0", "nan", "inf", "soon"])
+def test_a_deadline_that_no_image_can_meet_is_a_usage_error(ask: Ask, word: str) -> None:
+    outcome = ask("def test_it(mode): pass", f"--ready-seconds={word}")
+    assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"'{word}' is not a positive number of seconds" in str(outcome.result.stderr)
 
 
 @pytest.mark.parametrize(("options", "seconds"), [((), [600]), (("--timeout", "50"), [])])
