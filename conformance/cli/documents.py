@@ -1,6 +1,5 @@
 """Documents that commands write: those with generated blocks, and the report."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from conformance.privileges import configuration, render
 from conformance.privileges.claims import measured
 from conformance.report import blocks, markdown
 from conformance.selfcheck import change, outcome, trust
-from conformance.util import paths
+from conformance.util import files, paths
 
 EXIT_BEHIND = 1
 
@@ -55,18 +54,6 @@ def update(document: Path, made: Callable[[str], str], *, check: bool = False) -
     elif check:
         typer.echo(f"{document.name} is behind the contract and the records: run conformance tables", err=True)
     else:
-        write(document, after)
+        files.write(document, after, "name another document")
         typer.echo(f"wrote the tables into {document.name}")
     return after == before or not check
-
-
-def write(document: Path, text: str) -> None:
-    """Write a document completely or not at all: on a full disk the old one stays."""
-    beside = document.with_suffix(".new")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(document)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise HarnessError(f"cannot write {document}: {error.strerror}", "free disk space, and run it again") from error

@@ -12,7 +12,7 @@ from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.cli.options import Records
 from conformance.model import contract, record
 from conformance.report import diff, html, merge
-from conformance.util import paths
+from conformance.util import files, paths
 
 EXIT_WORSE = 1
 
@@ -58,7 +58,7 @@ def report(
     results: Annotated[Path, typer.Option(exists=True, help="a file or a folder of records")] = paths.RESULTS,
 ) -> None:
     """Write the records as one self-contained HTML file: the matrix, and the evidence for each cell."""
-    documents.write(output, html.render(contract.load(), record.read(results)))
+    files.write(output, html.render(contract.load(), record.read(results)), "name another file with --output")
     typer.echo(f"wrote {output}")
 
 

@@ -32,7 +32,7 @@ FREE_BYTES = 4 * 2**30
 STARTS_WITHOUT_ALL = 23
 """From this version on, Docker starts --privileged containers although a capability is missing; older ones refuse."""
 
-LAB = "or test on a virtual machine that has everything: ./run matrix --host lab"
+LAB = f"or test on a virtual machine that has everything: {paths.COMMAND} matrix --host lab"
 
 TESTED_LATER = "./run matrix tests this"
 

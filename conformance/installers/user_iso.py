@@ -65,7 +65,7 @@ def _require_expression(expected: str) -> None:
         ) from error
     if expression.search(""):
         raise MediaError(
-            f"--iso-expect: {expected!r} matches a screen that shows nothing",
+            f"--iso-expect: {expected!r} matches an empty text, so any screen would do",
             "name some text that only a medium that boots shows",
         )
 

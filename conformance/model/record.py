@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import HarnessError
 from conformance.model.verdict import Verdict
+from conformance.util import files
 
 HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Valid host names; they are part of a record file's name."""
@@ -206,7 +207,7 @@ def append(path: Path, record: BaseModel) -> None:
     except OSError as error:
         raise HarnessError(
             f"cannot write the record to {path}: {error.strerror}; the record: {written.strip()}",
-            "free disk space or name another folder with --results, and run it again",
+            files.remedy(error, "name another folder with --results"),
         ) from error
 
 

@@ -113,7 +113,7 @@ def macvtap_link(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def mode(request: pytest.FixtureRequest) -> Mode:
-    """The permission mode of the container; each test runs once in each chosen mode."""
+    """The privilege mode of the container; each test runs once in each chosen mode."""
     chosen: Mode = request.param
     return chosen
 

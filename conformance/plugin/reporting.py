@@ -162,4 +162,4 @@ def _show(terminalreporter: pytest.TerminalReporter, run: Run) -> None:
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"records: {run.recorder.path}")
     if not _decided(run):
-        terminalreporter.write_line("nothing was decided", red=True)
+        terminalreporter.write_line("no check reached a verdict", red=True)

@@ -110,7 +110,7 @@ SETTINGS = {
     one.name: one
     for one in (
         Setting("image", "TAG", "image to test (default: built from image/)", ini=True),
-        Setting("mode", "NAME", "permission mode to test; repeatable (default: all)", repeatable=True, ini=True),
+        Setting("mode", "NAME", "privilege mode to test; repeatable (default: all)", repeatable=True, ini=True),
         Setting(
             "without",
             "ID",

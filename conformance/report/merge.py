@@ -1,6 +1,5 @@
 """Merge the records of many runners into one folder, a file for each run."""
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from conformance.errors import HarnessError
 from conformance.model import record
 from conformance.model.record import Record
+from conformance.util import files
 
 Name = str
 """The name of a run's file: its host and its id, so that it is unique."""
@@ -87,12 +87,4 @@ def _longer(name: Name, one: list[Record], other: list[Record]) -> list[Record]:
 
 def _write(file: Path, records: Iterable[Record]) -> None:
     """Write a run's records completely or not at all."""
-    partial = file.with_suffix(".partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text("".join(record.line(one) for one in records), encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise HarnessError(f"cannot write {file}: {error.strerror}", "free disk space, and merge again") from error
+    files.write(file, "".join(record.line(one) for one in records), "name another folder", parents=True)

@@ -23,7 +23,7 @@ from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Recorder
 from conformance.run import cleanup
 from conformance.run.context import AccelChoice, Run
-from conformance.util import logs
+from conformance.util import files, logs
 
 VERSIONS = "libvirtd --version || virtqemud --version; qemu-system-x86_64 --version"
 
@@ -54,6 +54,7 @@ def prepare(
             f"invalid --host-name {host_name!r}: it becomes part of a file name",
             "use letters, digits, '.', '_' and '-' only",
         )
+    files.require_writable(results, "name another folder with --results")
     progress("looking for a container engine")
     where = engine.connect(address)
     for gone in cleanup.sweep(where.client):

@@ -23,8 +23,18 @@ SUITES = CHECKOUT / "suites" if CHECKOUT else PACKAGE / "suites"
 PROJECT = CHECKOUT or Path.cwd()
 """Results are written below it: the repository, else the working directory."""
 
-TESTS = ("suites",) if CHECKOUT else ("--pyargs", "conformance.suites", "--import-mode=importlib", "--strict-markers")
+TESTS = (
+    ("suites",)
+    if CHECKOUT
+    else (
+        *("--pyargs", "conformance.suites", "--import-mode=importlib", "--strict-markers"),
+        *("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"),
+    )
+)
 """pytest's words for all suites, in a session that starts in :data:`PROJECT`."""
+
+COMMAND = "./run" if CHECKOUT else "conformance"
+"""The command that messages recommend."""
 
 README = PROJECT / "README.md"
 RESULTS = PROJECT / "results"

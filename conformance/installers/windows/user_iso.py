@@ -76,7 +76,7 @@ def from_options(
     require_iso(drivers, "--virtio-win-iso")
     if standin.is_standin(iso):
         raise MediaError(
-            f"--windows-iso: {iso} is the stand-in of this project's tests, which is no evidence about a Windows",
+            f"--windows-iso: {iso} is this project's test stand-in: it proves nothing about Windows",
             "name the ISO of a Windows installation medium, as Microsoft offers it",
         )
     chosen = wim.choose(wim.editions(iso), edition)

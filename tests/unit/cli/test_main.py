@@ -270,7 +270,7 @@ def test_tables_are_written_and_checked(readme: Path) -> None:
 
 def test_a_full_disk_does_not_cost_the_readme(readme: Path) -> None:
     before = readme.read_text()
-    readme.with_suffix(".new").symlink_to("/dev/full")
+    readme.with_suffix(".partial").symlink_to("/dev/full")
     result = runner.invoke(main.app, ["tables", "--readme", str(readme), "--results", str(readme.parent)])
     assert isinstance(result.exception, HarnessError)
     assert "No space left" in str(result.exception)
