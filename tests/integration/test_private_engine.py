@@ -240,7 +240,7 @@ def test_two_runs_share_one_engine(namespace: Namespace) -> None:
     engine = namespace.dockerd()
     second = namespace.hold()
     assert namespace.dockerd() == engine
-    assert "another run uses the private engine" in end(first)[1]
+    assert "another run uses it" in end(first)[1]
     assert namespace.dockerd() == engine
     assert "stopping the private engine" in end(second)[1]
 
@@ -279,7 +279,7 @@ def test_what_a_killed_engine_left_is_taken_away(namespace: Namespace, sleeper: 
     first.communicate()
     status, errors = end(namespace.start(["true"]))
     assert status == 0, errors
-    assert "killed private engine left behind" in errors
+    assert "leftovers of a killed private engine" in errors
 
 
 @pytest.mark.timeout(600)
