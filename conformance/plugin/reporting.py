@@ -90,7 +90,7 @@ def pytest_runtest_makereport(
         report.longrepr = f"error: {error}"  # the message has the remedy; a traceback through the harness helps nobody
     if isinstance(error, EngineGone):
         # Each further test would wait for the engine and be an error, in place of the results of earlier runs.
-        item.session.shouldfail = "the engine went away"
+        item.session.shouldfail = "the engine no longer answers"
     item.user_properties.append(("verdict", str(verdict)))  # JUnit reads them after the teardown
     state.progress.clear()
     try:

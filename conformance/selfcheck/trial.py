@@ -43,7 +43,7 @@ def ask(run: Run, change: Change, turn: int, progress: Callable[[str], None]) ->
     """Test a change once, and remove it completely.
 
     Raises:
-        HarnessError: the change cannot be made, or the engine went away.
+        HarnessError: the change cannot be made, or the engine no longer answers.
         KeyboardInterrupt: the user interrupted it.
     """
     started = time.monotonic()

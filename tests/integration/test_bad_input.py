@@ -388,7 +388,7 @@ def test_an_engine_that_goes_away_at_any_moment_is_said_and_the_next_run_cleans_
 
     assert proxy.came
     assert status in (1, EXIT_CANNOT_RUN), session.output
-    assert "the engine went away" in session.output
+    assert "the engine no longer answers" in session.output
     assert "Traceback" not in session.output
     assert {one.verdict for one in session.records} <= {Verdict.ERROR}
     cleanup.sweep(where.client)

@@ -240,7 +240,7 @@ def passes(session: Session, where: client.Engine, features: set[str]) -> None:
 def is_lost(session: Session, where: client.Engine) -> None:
     """End a session that lost its engine: an error and no verdict, and the next run cleans up."""
     assert session.end() != 0, session.output
-    assert "the engine went away" in session.output
+    assert "the engine no longer answers" in session.output
     assert "Traceback" not in session.output
     assert {one.verdict for one in session.records} <= {Verdict.ERROR}, session.output
     session.forget()

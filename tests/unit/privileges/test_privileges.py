@@ -346,7 +346,7 @@ def start(monkeypatch: pytest.MonkeyPatch, contract: Contract, starts: list[tupl
 
             def __call__(self, without: Sequence[str], wanted: Sequence[str]) -> Configuration:
                 if len(starts) >= most:
-                    raise EngineError("the engine went away")
+                    raise EngineError("the engine no longer answers")
                 starts.append(tuple(without))
                 return configured(contract, without, wanted or features, image=image)
 

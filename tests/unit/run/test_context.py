@@ -201,7 +201,7 @@ def test_a_clean_up_that_fails_does_not_hide_what_went_wrong(
         raise MediaError("no mirror")
 
     def gone(_client: object, _run: str) -> None:
-        raise EngineGone("the engine went away")
+        raise EngineGone("the engine no longer answers")
 
     monkeypatch.setattr(probe_media, "ensure", stop)
     monkeypatch.setattr(cleanup, "remove", gone)

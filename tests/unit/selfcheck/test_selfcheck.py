@@ -314,7 +314,7 @@ class Selfcheck:
 
     def _suites(self, run: Any, one: Change, *_: Any) -> tuple[Said, ...]:
         if len(self.asked) >= self.most:
-            raise EngineError("the engine went away")
+            raise EngineError("the engine no longer answers")
         self.asked.append((one.id, len(self.asked)))
         return self.said
 
@@ -343,7 +343,7 @@ def test_each_outcome_is_recorded_and_not_asked_again(check: Selfcheck, no_dns: 
 
 def test_what_was_interrupted_goes_on_from_its_records(check: Selfcheck, no_dns: Change, nothing: Change) -> None:
     check.most = 2
-    with pytest.raises(HarnessError, match="nothing: the engine went away"):
+    with pytest.raises(HarnessError, match="nothing: the engine no longer answers"):
         check(no_dns, nothing)
     assert [one.turn for one in outcome.read(check.folder)] == [1, 1]
 
@@ -429,11 +429,11 @@ def test_a_part_asks_what_it_is_told_to(
     assert told == {"changes": [KNOWN[0]], "folder": tmp_path, "tag": None, "ready_seconds": 60.0}
 
     def cannot(*_: Any, **_how: Any) -> None:
-        raise EngineError("the engine went away")
+        raise EngineError("the engine no longer answers")
 
     monkeypatch.setattr(worker, "selfcheck", cannot)
     assert worker.main(str(tmp_path), "", "60.0") == 1
-    assert "the engine went away" in capsys.readouterr().err
+    assert "the engine no longer answers" in capsys.readouterr().err
 
 
 def test_the_summary_names_what_is_not_as_it_should_be(check: Selfcheck, no_dns: Change, nothing: Change) -> None:

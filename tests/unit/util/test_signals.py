@@ -84,7 +84,7 @@ def test_ctrl_c_is_not_lost_where_the_step_fails() -> None:
     def fail() -> None:
         with signals.deferred():
             signal.raise_signal(signal.SIGINT)
-            raise OSError("the engine went away")
+            raise OSError("the engine no longer answers")
 
     with pytest.raises(KeyboardInterrupt) as ended:
         fail()
