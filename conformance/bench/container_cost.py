@@ -26,7 +26,7 @@ from conformance.model import mode
 from conformance.run.context import Run
 
 ORDERS = {"ask": "disk"}
-"""What the measured guest is asked beside its nonce: enough to need a device and libvirt's storage."""
+"""Orders of the measured guest, beside its nonce: enough to need a device and libvirt's storage."""
 
 
 def containers(run: Run, progress: Callable[[str], None], repeat: int) -> tuple[list[Measurement], Accel]:
