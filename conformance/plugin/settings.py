@@ -110,7 +110,8 @@ SETTINGS = {
     one.name: one
     for one in (
         Setting("image", "TAG", "image to test (default: built from image/)", ini=True),
-        Setting("mode", "NAME", "privilege mode to test; repeatable (default: all)", repeatable=True, ini=True),
+        Setting("profile", "NAME", "what to test: smoke, standard or full (default: full)", ini=True),
+        Setting("mode", "NAME", "privilege mode to test; repeatable (default: by profile)", repeatable=True, ini=True),
         Setting(
             "without",
             "ID",

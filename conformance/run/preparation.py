@@ -1,7 +1,6 @@
 """Preparation of a run: engine, leftovers of killed runs, image, media, and the test of the host's KVM."""
 
 import contextlib
-import dataclasses
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +38,7 @@ def prepare(
     host_facts: Mapping[str, str] = MappingProxyType({}),
     ready_seconds: float = READY_SECONDS,
     pci_devices: Sequence[str] = (),
+    minimise_boots: bool = False,
     address: str | None = None,
     recorded_as: str | None = None,
 ) -> Run:
@@ -75,6 +75,7 @@ def prepare(
             host_facts=host_facts,
             ready_seconds=ready_seconds,
             pci_devices=pci_devices,
+            minimise_boots=minimise_boots,
             recorded_as=recorded_as or run,
         )
         undo.callback(ready.kvm_probe.cancel)
@@ -112,9 +113,10 @@ def unrecorded(
             host_facts=host_facts,
             ready_seconds=ready_seconds,
             pci_devices=pci_devices,
+            minimise_boots=minimise_boots,
         )
-        with contextlib.closing(dataclasses.replace(prepared, minimise_boots=minimise_boots)) as run:
-            yield run
+        with contextlib.closing(prepared):
+            yield prepared
 
 
 def _remove(where: Engine, run: str) -> None:
@@ -136,6 +138,7 @@ def _prepare(
     host_facts: Mapping[str, str],
     ready_seconds: float,
     pci_devices: Sequence[str],
+    minimise_boots: bool,
     recorded_as: str,
 ) -> Run:
     judged = _image(where, tag, run, progress)
@@ -157,6 +160,7 @@ def _prepare(
         recorder=Recorder(results, name, recorded_as),
         ready_seconds=ready_seconds,
         pci_devices=pci_devices,
+        minimise_boots=minimise_boots,
     )
 
 

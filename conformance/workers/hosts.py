@@ -100,14 +100,18 @@ class MatrixRun:
         """Test everything once, show one table of all, and return the exit status and the records."""
         run = labels.new_run()
         logs.write_to(run)
-        modes = [mode.from_contract(self.claims, one, self.selection.without) for one in self.selection.modes]
         selected = {mode_ for _, mode_ in self.selection.cells}
+        modes = [
+            mode.from_contract(self.claims, one, self.selection.without)
+            for one in self.selection.modes
+            if one in selected
+        ]
         status = WorkerPool(
             [
                 Task(host, one.id, self._exclusive(host, one))
                 for one in modes
-                if one.id in selected
-                for host in self._hosts
+                for host, fingerprint in self._hosts.items()
+                if one.id in chosen_modes(self.selection, self.claims, fingerprint)
             ],
             RunSettings(
                 run,
@@ -148,6 +152,14 @@ class MatrixRun:
         return int(pytest.ExitCode.TESTS_FAILED) if lines and quiet else status
 
 
+def chosen_modes(selection: Selection, claims: Contract, fingerprint: HostFingerprint) -> tuple[str, ...]:
+    """Return the modes that a host tests."""
+    recommended = claims.recommendation(", ".join(fingerprint.security))
+    if not selection.modes_by_host or recommended is None:
+        return selection.modes
+    return tuple(one for one in selection.modes if one == recommended.mode)
+
+
 def missing(
     selection: Selection, claims: Contract, hosts: Mapping[WorkerHost, HostFingerprint], records: Sequence[Record]
 ) -> list[str]:
@@ -160,7 +172,7 @@ def missing(
             required,
             claims,
             [one for one in records if one.host.name == host.name],
-            asked=selection.modes,
+            asked=chosen_modes(selection, claims, fingerprint),
             fingerprint=fingerprint,
         )
     ]

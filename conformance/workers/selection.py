@@ -30,6 +30,7 @@ class Selection(BaseModel):
     Attributes:
         cells: to test.
         modes: the chosen ones, in order.
+        modes_by_host: whether each host tests only the recommended one of these modes.
         without: ids of what is removed from the modes.
         contract: file of the contract.
         required: names of what has to be decided.
@@ -46,6 +47,7 @@ class Selection(BaseModel):
 
     cells: Cells
     modes: tuple[str, ...]
+    modes_by_host: bool
     without: tuple[str, ...]
     contract: Path
     required: tuple[str, ...]
@@ -116,6 +118,7 @@ class _Collector:
         self.selection = Selection(
             cells=frozenset((check.feature.id, check.mode) for check in checks.values()),
             modes=tuple(mode.id for mode in options.modes),
+            modes_by_host=options.modes_by_host,
             without=options.without,
             contract=options.contract_file,
             required=options.required,

@@ -138,6 +138,7 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         selection = selections.Selection(
             cells=frozenset() if "none" in words else frozenset({("api", "least")}),
             modes=("least",),
+            modes_by_host=False,
             without=(),
             contract=paths.CONTRACT,
             required=(),

@@ -1,6 +1,7 @@
 """One matrix spread over sessions, which are only told of: what all of them come to."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def ready(built: list[str], led: object, said: list[str], tmp_path: Path) -> Rea
         given: dict[str, Any] = {
             "cells": {("api", "unprivileged"), ("api", "least")},
             "modes": ("unprivileged", "least"),
+            "modes_by_host": False,
             "without": (),
             "contract": paths.CONTRACT,
             "required": (),
@@ -134,6 +136,23 @@ def test_each_mode_on_each_host_is_a_part_and_all_are_one_run(
     assert len(records) == 4
     assert said[0].startswith("all modes and hosts\ndocker-26.1-cgroup2: libvirt:1\n")
     assert "lab-1: libvirt:1" in said[0]
+
+
+def test_each_host_tests_its_recommended_mode(
+    ready: Ready, led: list[tuple[list[Task], RunSettings]], monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    def fingerprint(engine: Engine) -> HostFingerprint:
+        return replace(FINGERPRINT, security=("apparmor",)) if engine.address == LAB.address else FINGERPRINT
+
+    monkeypatch.setattr(Engine, "fingerprint", fingerprint)
+    modes = ("least", "least-apparmor", "unprivileged-unlabelled")
+    cells = {("api", one) for one in modes}
+    status, _ = ready(HERE, LAB, cells=cells, modes=modes, modes_by_host=True, required=("api",)).run()
+    assert {(part.host.address, part.mode) for part in led[0][0]} == {
+        (HERE.address, "least"),
+        (LAB.address, "least-apparmor"),
+    }
+    assert status == 0, f"nothing else was required: {said}"
 
 
 def test_a_mode_without_selected_cells_has_no_session(ready: Ready, led: list[tuple[list[Task], RunSettings]]) -> None:
