@@ -8,9 +8,10 @@ import typer
 from conformance.bench import result, table
 from conformance.errors import HarnessError
 from conformance.model import contract, record
+from conformance.model.contract import Contract
 from conformance.privileges import configuration, render
 from conformance.privileges.claims import measured
-from conformance.report import blocks, markdown
+from conformance.report import blocks, html, markdown
 from conformance.selfcheck import change, outcome, trust
 from conformance.util import files, paths
 
@@ -34,6 +35,13 @@ def write_tables(*, check: bool, readme: Path = paths.README, results: Path = pa
     behind = [one for one in (readme, *pages) if not update(one, lambda text: markdown.fill(text, makers), check=check)]
     if behind:
         raise typer.Exit(EXIT_BEHIND)
+
+
+def write_report(claims: Contract, results: Path) -> Path:
+    """Write the report of the records in a folder beside them, and that of the project's records at its usual place."""
+    file = paths.REPORT if results == paths.RESULTS else results / paths.REPORT.name
+    files.write(file, html.render(claims, record.read(results)), "name another folder with --results")
+    return file
 
 
 def refresh() -> None:

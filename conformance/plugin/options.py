@@ -41,7 +41,7 @@ class Options:
         without: ids of what is removed from the modes.
         image: to test; None for the project's own, which is built.
         accel: how guests run.
-        results: folder of the records.
+        results: folder of the records; None for the run's own.
         ready_seconds: deadline for libvirt to answer after the container's start.
         host_name: of the engine's host in the records; None for one that is made from its engine.
         host_facts: further facts about that host for the records.
@@ -61,7 +61,7 @@ class Options:
     without: tuple[str, ...]
     image: str | None
     accel: AccelChoice
-    results: Path
+    results: Path | None
     ready_seconds: float
     host_name: str | None
     host_facts: Mapping[str, str]
@@ -133,7 +133,7 @@ def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
         without=without,
         image=value("image"),
         accel=value("accel", "auto"),
-        results=value("results", paths.RESULTS),
+        results=value("results"),
         ready_seconds=value("ready-seconds", READY_SECONDS),
         host_name=value("host-name"),
         host_facts=MappingProxyType(dict(value("host-fact", ()))),

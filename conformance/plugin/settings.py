@@ -125,7 +125,9 @@ SETTINGS = {
             choices=("auto", "kvm", "tcg"),
             ini=True,
         ),
-        Setting("results", "FOLDER", "append the records to a file in this folder (default: results/)", Path, ini=True),
+        Setting(
+            "results", "FOLDER", "append records to a file in this folder (default: artefacts/RUN)", Path, ini=True
+        ),
         Setting(
             "ready-seconds", "N", "deadline in seconds for libvirt's first answer (default: 60)", _seconds, ini=True
         ),

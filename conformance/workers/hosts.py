@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import environ
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from conformance.model.mode import Mode
 from conformance.model.record import Record
 from conformance.plugin.settings import SETTINGS
 from conformance.run import preparation as runs
-from conformance.util import logs
+from conformance.util import logs, paths
 from conformance.util.progress import Progress
 from conformance.workers import sessions
 from conformance.workers.pool import RunSettings, Task, WorkerHost, WorkerPool
@@ -96,8 +97,12 @@ class MatrixRun:
             host = WorkerHost(name, target.address, (*target.arguments, _host_name(name), *suite))
             self._hosts[host] = fingerprint
 
-    def run(self) -> tuple[int, Sequence[Record]]:
-        """Test everything once, show one table of all, and return the exit status and the records."""
+    def run(self, folder: Path | None = None) -> tuple[int, Sequence[Record]]:
+        """Test everything once, show one table of all, and return the exit status and the records.
+
+        Args:
+            folder: for the records, instead of the run's own.
+        """
         run = labels.new_run()
         logs.write_to(run)
         selected = {mode_ for _, mode_ in self.selection.cells}
@@ -115,7 +120,7 @@ class MatrixRun:
             ],
             RunSettings(
                 run,
-                ("--color=yes", *self.arguments) if colored() else self.arguments,
+                (*(("--color=yes",) if colored() else ()), *self.arguments, *sessions.results_option(folder)),
                 self.at_once,
                 first_failure_ends=self.selection.max_failures == 1,
                 junit=self.selection.junit,
@@ -123,7 +128,7 @@ class MatrixRun:
             self.progress,
             self.echo,
         ).run()
-        files = sorted(self.selection.results.glob(record.file_name("*", run)))
+        files = sorted((folder or paths.run_folder(run)).glob(record.file_name("*", run)))
         records = [one for file in files for one in record.read_file(file, Record)]
         if records:
             self.echo(sessions.table_of_all(self.claims, "all modes and hosts", records, color=colored()))

@@ -36,7 +36,7 @@ class Selection(BaseModel):
         required: names of what has to be decided.
         image: to test; None for the project's own, which is built.
         host_name: of the engine's host in the records; None for one that is made from its engine.
-        results: folder of the records.
+        results: folder of the records; None for the run's own.
         junit: file of JUnit's report, if one is wanted.
         pci_devices: addresses of PCI devices for guests.
         pci_modes: modes with a selected test that uses such a device.
@@ -53,7 +53,7 @@ class Selection(BaseModel):
     required: tuple[str, ...]
     image: str | None
     host_name: str | None
-    results: Path
+    results: Path | None
     junit: Path | None
     pci_devices: tuple[str, ...]
     pci_modes: frozenset[str]

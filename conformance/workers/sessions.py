@@ -3,12 +3,15 @@
 import contextlib
 import io
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from conformance.errors import HarnessError
 from conformance.model.contract import Contract
 from conformance.model.record import Record
+from conformance.plugin.settings import SETTINGS
 from conformance.plugin.state import CHECK, EXIT_NOTHING_DECIDED, LEADER, SESSION
 from conformance.report import terminal
 from conformance.run.check import Check
@@ -31,37 +34,58 @@ class _RecordsPlugin:
             self.records = state.run.recorder.records
 
 
-Session = Callable[[], tuple[int, Sequence[Record] | None]]
-"""Runs once; returns the exit status and the records, or None in their place if no run was prepared."""
+Session = Callable[[Path | None], tuple[int, Sequence[Record] | None]]
+"""Runs once, with records in a folder or in the run's own; returns the exit status and the records, or None in their
+place if no run was prepared."""
 
 
-def run_suites(arguments: Sequence[str]) -> tuple[int, Sequence[Record] | None]:
-    """Run the suites in this process with pytest's options."""
+@dataclass(frozen=True)
+class Repeated:
+    """The end of several runs.
+
+    Attributes:
+        status: the worst exit status.
+        runs: the records of each run.
+        folder: of all their records; None if there are none.
+    """
+
+    status: int
+    runs: Sequence[Sequence[Record]]
+    folder: Path | None
+
+
+def run_suites(arguments: Sequence[str], folder: Path | None = None) -> tuple[int, Sequence[Record] | None]:
+    """Run the suites in this process with pytest's options; ``folder`` is for the records, instead of the run's own."""
     plugin = _RecordsPlugin()
-    status = pytest.main([*paths.TESTS, *arguments], plugins=[plugin])
+    status = pytest.main([*paths.TESTS, *arguments, *results_option(folder)], plugins=[plugin])
     return int(status), plugin.records
 
 
-def repeat(session: Session, times: int) -> tuple[int, list[Sequence[Record]]]:
+def results_option(folder: Path | None) -> tuple[str, ...]:
+    """Return pytest's option for a folder of records."""
+    return () if folder is None else (f"{SETTINGS['results'].option}={folder}",)
+
+
+def repeat(session: Session, times: int, folder: Path | None = None) -> Repeated:
     """Run a session several times, each time as a run of its own, with new containers and new guests.
 
     Args:
         session: to run.
         times: number of runs; fewer after one that is interrupted or cannot run.
-
-    Returns:
-        The worst exit status, and the records of each run.
+        folder: for all records, instead of the first run's own.
     """
-    runs = []
+    runs: list[Sequence[Record]] = []
     statuses: list[int] = []
     for _ in range(times):
-        status, records = session()
+        status, records = session(folder)
         if records is not None:
             runs.append(records)
+        if records:
+            folder = folder or paths.run_folder(records[0].run)
         statuses.append(status)
         if status not in COMPLETED:
             break
-    return worst(statuses), runs
+    return Repeated(worst(statuses), runs, folder if any(runs) else None)
 
 
 def worst(statuses: Collection[int]) -> int:

@@ -67,9 +67,10 @@ def led(monkeypatch: pytest.MonkeyPatch, make_record: Make, tmp_path: Path) -> l
                 verdict = verdicts.get((part.host.name, part.mode), Verdict.WORKS)
                 host = Host(name=part.host.name, fingerprint={})
                 record = make_record(run=shared.run, host=host, mode=part.mode, feature="api", verdict=verdict)
-                Recorder(tmp_path, part.host.name, shared.run).append(record)
+                Recorder(paths.run_folder(shared.run), part.host.name, shared.run).append(record)
             return statuses.pop() if statuses else 0
 
+    monkeypatch.setattr(paths, "ARTEFACTS", tmp_path)
     monkeypatch.setattr(hosts, "WorkerPool", Parts)
     return done
 
@@ -94,7 +95,7 @@ Ready = Callable[..., MatrixRun]
 
 
 @pytest.fixture
-def ready(built: list[str], led: object, said: list[str], tmp_path: Path) -> Ready:
+def ready(built: list[str], led: object, said: list[str]) -> Ready:
     """Makes a spread that is ready on some places."""
 
     def ready(*places: EngineTarget, words: tuple[str, ...] = (), at_once: int = 2, **changes: Any) -> MatrixRun:
@@ -107,7 +108,7 @@ def ready(built: list[str], led: object, said: list[str], tmp_path: Path) -> Rea
             "required": (),
             "image": None,
             "host_name": None,
-            "results": tmp_path,
+            "results": None,
             "junit": None,
             "pci_devices": (),
             "pci_modes": (),

@@ -20,7 +20,7 @@ def test_pytest_tells_what_its_options_select() -> None:
         required=("api",),
         image=None,
         host_name=None,
-        results=paths.RESULTS,
+        results=None,
         junit=Path("/tmp/j.xml"),
         pci_devices=(),
         pci_modes=frozenset(),
