@@ -102,14 +102,23 @@ def table_of_all(contract: Contract, title: str, records: Sequence[Record], *, c
 Wanted = Callable[[Check, pytest.Item], bool]
 """Returns whether a test runs."""
 
+Announce = Callable[[Check, int, int], None]
+"""Receives a check that begins, its number, and the number of all checks."""
 
-def run_within(run: Run, arguments: Sequence[str], wanted: Wanted = lambda _check, _item: True) -> list[Record]:
+
+def run_within(
+    run: Run,
+    arguments: Sequence[str],
+    wanted: Wanted = lambda _check, _item: True,
+    announce: Announce = lambda _check, _number, _all: None,
+) -> list[Record]:
     """Run a session as a part of a run that continues after it; pytest's output is dropped.
 
     Args:
         run: receives the session's records.
         arguments: pytest's options and places.
         wanted: selects among the tests.
+        announce: is called before each check.
 
     Returns:
         The session's records.
@@ -120,7 +129,7 @@ def run_within(run: Run, arguments: Sequence[str], wanted: Wanted = lambda _chec
     """
     before = len(run.recorder.records)
     output = io.StringIO()
-    plugin = _SharedRunPlugin(run, wanted)
+    plugin = _SharedRunPlugin(run, wanted, announce)
     with contextlib.redirect_stdout(output):
         status = pytest.main([*arguments, "-qq"], plugins=[plugin])
     if plugin.interrupted:
@@ -134,9 +143,10 @@ def run_within(run: Run, arguments: Sequence[str], wanted: Wanted = lambda _chec
 class _SharedRunPlugin:
     """Lets a session record into a run that continues, and deselects the tests that are not wanted."""
 
-    def __init__(self, run: Run, wanted: Wanted) -> None:
+    def __init__(self, run: Run, wanted: Wanted, announce: Announce) -> None:
         self._run = run
         self._wanted = wanted
+        self._announce = announce
         self.interrupted = False
 
     @pytest.hookimpl(tryfirst=True)
@@ -145,6 +155,12 @@ class _SharedRunPlugin:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if CHECK not in item.stash or self._wanted(item.stash[CHECK], item)]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        checks = [one for one in item.session.items if CHECK in one.stash]
+        if item in checks:
+            self._announce(item.stash[CHECK], checks.index(item) + 1, len(checks))
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         # pytest's own status is the same for tests that cannot be collected.

@@ -308,7 +308,7 @@ def test_python_too_old(machine: Machine) -> None:
 def test_usage(machine: Machine, arguments: list[str], status: int) -> None:
     done = machine.run(*arguments)
     assert done.returncode == status
-    assert "usage: ./run matrix" in (done.stderr if status else done.stdout)
+    assert "usage: ./run smoke" in (done.stderr if status else done.stdout)
     assert not machine.calls.read_text()
 
 
@@ -323,7 +323,12 @@ LAB_PACKAGES = (
     "xz-utils", "libglib2.0-dev", "libslirp-dev", "libpixman-1-dev", "libfdt-dev",
 )  # fmt: skip
 
-ON_LAB = [["matrix", "--host", "lab"], ["matrix", "-m", "kvm", "--host=lab:debian-12"], ["lab", "up"]]
+ON_LAB = [
+    ["matrix", "--host", "lab"],
+    ["smoke", "--host", "lab"],
+    ["matrix", "-m", "kvm", "--host=lab:debian-12"],
+    ["lab", "up"],
+]
 
 
 @pytest.mark.parametrize("words", [*ON_LAB, ["test"], ["bench"]])
