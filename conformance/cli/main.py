@@ -34,7 +34,8 @@ app = typer.Typer(
             },
             FILES: {
                 "contract.toml": "features, modes, known failures",
-                "results/": "the records behind the README's tables",
+                "artefacts/": "a folder for each run: records, log, report",
+                "results/": "the published records, behind the README's tables",
                 "~/.cache/libvirt-conformance": "the cache; can be deleted while nothing runs",
             },
         }
