@@ -8,17 +8,14 @@ from typing import Annotated
 
 import typer
 
+from conformance.cli import status
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.cli.options import echo_json
 from conformance.doctor import examination
 from conformance.doctor import terminal as doctor_terminal
 from conformance.doctor.finding import Report
 from conformance.model import contract
-from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.util.progress import Progress
-
-EXIT_OTHER_MODE = 1
-
 
 app = typer.Typer()
 
@@ -59,9 +56,9 @@ def doctor_(
     else:
         doctor_terminal.show(report)
     if report.nothing_runs:
-        raise typer.Exit(EXIT_CANNOT_RUN)
+        raise typer.Exit(status.CANNOT_RUN)
     if not report.recommended_runs:
-        raise typer.Exit(EXIT_OTHER_MODE)
+        raise typer.Exit(status.FAILED)
 
 
 def _as_json(report: Report) -> dict[str, object]:

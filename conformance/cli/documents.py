@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from conformance.bench import result, table
+from conformance.cli import status
 from conformance.errors import HarnessError
 from conformance.model import contract, record
 from conformance.privileges import configuration, render
@@ -13,8 +14,6 @@ from conformance.privileges.claims import measured
 from conformance.report import blocks, markdown
 from conformance.selfcheck import change, outcome, trust
 from conformance.util import files, paths
-
-EXIT_BEHIND = 1
 
 
 def write_tables(*, check: bool, readme: Path = paths.README, results: Path = paths.RESULTS) -> None:
@@ -33,7 +32,7 @@ def write_tables(*, check: bool, readme: Path = paths.README, results: Path = pa
     pages = sorted(paths.DOCS.glob("*.md")) if readme == paths.README else []
     behind = [one for one in (readme, *pages) if not update(one, lambda text: markdown.fill(text, makers), check=check)]
     if behind:
-        raise typer.Exit(EXIT_BEHIND)
+        raise typer.Exit(status.FAILED)
 
 
 def refresh() -> None:

@@ -8,14 +8,11 @@ from typing import Annotated
 import typer
 
 from conformance.ci import gitlab, workflow
-from conformance.cli import documents
+from conformance.cli import documents, status
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.cli.options import echo_json
 from conformance.model import contract
 from conformance.util import paths
-
-EXIT_NOT_COVERED = 1
-
 
 app = typer.Typer()
 
@@ -62,7 +59,7 @@ def jobs_(
             typer.echo(line, err=True)
         if not wrong:
             typer.echo(f"{len(known)} jobs test every feature in every mode")
-        raise typer.Exit(EXIT_NOT_COVERED if wrong else 0)
+        raise typer.Exit(status.FAILED if wrong else 0)
     listed = known if missing is None else workflow.missing(known, missing)
     if as_json:
         echo_json([dataclasses.asdict(one) for one in listed])
@@ -73,4 +70,4 @@ def jobs_(
             runner = ", ".join(one.runs_on)
             typer.echo(f"{one.artefact}: {shlex.join(one.command)} ({runner}; {one.minutes} minutes)")
     if missing is not None and listed:
-        raise typer.Exit(EXIT_NOT_COVERED)
+        raise typer.Exit(status.FAILED)

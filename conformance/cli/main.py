@@ -1,21 +1,20 @@
 """The command line: ``conformance --help``."""
 
 import sys
+import traceback
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from conformance.cli import bench, doctor, engine, jobs, lab, matrix, modes, records, searches
+from conformance.cli import bench, doctor, engine, jobs, lab, matrix, modes, records, searches, status
 from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
 from conformance.errors import ContractError, HarnessError, ImageFailure
-from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.util import logs, signals
 from conformance.util.progress import Progress
 
-EXIT_USAGE = 2
-
 app = typer.Typer(
+    cls=status.CommandGroup,
     help="Test libvirt in a container with real guests, record the results, and write the tables.",
     epilog=manual(
         {
@@ -25,7 +24,7 @@ app = typer.Typer(
                 "conformance COMMAND --help": "details of a command",
                 "conformance --install-completion": "shell completion for commands, modes and labs",
             },
-            STATUS: {"0": "success", "1": "a check failed"} | COMMON_STATUS,
+            STATUS: {"0": "success", "1": "a check failed", "3": "a defect of this program"} | COMMON_STATUS,
             ENVIRONMENT: {
                 "DOCKER_HOST, DOCKER_CONTEXT": "the container engine, as for the docker command",
                 "CONFORMANCE_CACHE": "the folder for downloads, media, labs and the private engine",
@@ -73,25 +72,29 @@ def main() -> None:
         with signals.as_ctrl_c():
             app()
     except ContractError as error:
-        sys.exit(_report(error, EXIT_USAGE))
+        sys.exit(_report(error, status.USAGE))
     except HarnessError as error:
-        sys.exit(_report(error, EXIT_CANNOT_RUN))
+        sys.exit(_report(error, status.CANNOT_RUN))
     except ImageFailure as error:  # outside of tests, such as in a benchmark
         sys.exit(
             _report(
                 HarnessError(f"the image failed: {error}", "find the failing checks: conformance matrix"),
-                EXIT_CANNOT_RUN,
+                status.CANNOT_RUN,
             )
         )
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
-        sys.exit(130)
+        sys.exit(status.INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        typer.echo(f"error: this is a defect of conformance; please report it{logs.footer()}", err=True)
+        sys.exit(status.INTERNAL_ERROR)
     finally:
         end()
 
 
-def _report(error: Exception, status: int) -> int:
+def _report(error: Exception, exit_status: int) -> int:
     """Print an error, with the log file where that helps; returns the exit status."""
-    footer = "" if status == EXIT_USAGE else logs.footer()
+    footer = "" if exit_status == status.USAGE else logs.footer()
     typer.echo(f"error: {error}{footer}", err=True)
-    return status
+    return exit_status

@@ -7,15 +7,12 @@ from typing import Annotated
 
 import typer
 
-from conformance.cli import documents
+from conformance.cli import documents, status
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.cli.options import Records
 from conformance.model import contract, record
 from conformance.report import diff, html, merge
 from conformance.util import files, paths
-
-EXIT_WORSE = 1
-
 
 app = typer.Typer()
 
@@ -91,7 +88,7 @@ def diff_(
         typer.echo(json.dumps({"worse": worse, "hosts": [dataclasses.asdict(one) for one in compared]}, indent=2))
     else:
         typer.echo(diff.render(claims, compared))
-    raise typer.Exit(EXIT_WORSE if worse else 0)
+    raise typer.Exit(status.FAILED if worse else 0)
 
 
 @app.command(

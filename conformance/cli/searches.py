@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from conformance.cli import checkout, documents
+from conformance.cli import checkout, documents, status
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.cli.options import Image, OneHost
 from conformance.cli.target import engine_target
@@ -18,9 +18,6 @@ from conformance.selfcheck import change, outcome
 from conformance.selfcheck import command as selfchecking
 from conformance.util import paths
 from conformance.util.progress import Progress
-
-EXIT_NOT_SEEN = 1
-
 
 app = typer.Typer()
 
@@ -36,7 +33,7 @@ app = typer.Typer()
                 "conformance privileges --mode unprivileged-hostnet --part network-host": "one exposure only",
             },
             FILES: {"results/privileges/": "a record for each start of a container"},
-            STATUS: {"0": "the search is complete", "130": "interrupted; the next one continues here"} | COMMON_STATUS,
+            STATUS: {"0": "the search is complete"} | COMMON_STATUS | {"2": "interrupted; the next search continues"},
         }
     ),
 )
@@ -156,4 +153,4 @@ def selfcheck_(
     if results == outcome.FOLDER:
         documents.refresh()
     if not all(one.result.good for one in found):
-        raise typer.Exit(EXIT_NOT_SEEN)
+        raise typer.Exit(status.FAILED)

@@ -98,7 +98,7 @@ case "$1" in
         mkdir -p "$3/bin"
         printf '#!/bin/bash\necho "pip $*" >>"$CALLS"\nexit "${PIP:-0}"\n' >"$3/bin/pip"
         printf '#!/bin/bash\necho "conformance $*"\n' >"$3/bin/conformance"
-        printf '#!/bin/bash\necho "tox $*"\n' >"$3/bin/tox"
+        printf '#!/bin/bash\necho "tox $*"\n' >"$3/bin/python"
         /bin/chmod +x "$3"/bin/*
         exit "${VENV:-0}" ;;
 esac
@@ -119,7 +119,7 @@ def test_hands_over_and_is_quick_the_second_time(machine: Machine) -> None:
     assert machine.called("pip install -") or machine.called("pip install --quiet")
     assert not machine.called("apt-get")
     done = machine.run("test", "-e", "lint")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "tox run --current-env -e lint\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "tox tests/run_tox.py run --current-env -e lint\n", "")
     assert not machine.called("pip")
     done = machine.run("bench", "--repeat", "3")
     assert (done.returncode, done.stdout) == (0, "conformance bench --repeat 3\n")
@@ -138,9 +138,11 @@ def test_relative_paths_belong_to_the_callers_folder(machine: Machine) -> None:
 
 def test_tox_runs_in_the_checkout(machine: Machine) -> None:
     machine.run("test")
-    (machine.checkout / ".venv" / "bin" / "tox").write_text("#!/bin/bash\npwd\n")
+    (machine.checkout / ".venv" / "bin" / "python").write_text('#!/bin/bash\necho "$PWD $*"\n')
     machine.folder = machine.home
-    assert machine.run("test").stdout == f"{machine.checkout}\n"
+    assert machine.run("test", "-e", "lint").stdout == (
+        f"{machine.checkout} tests/run_tox.py run --current-env -e lint\n"
+    )
 
 
 def test_a_change_of_what_is_needed_is_installed(machine: Machine) -> None:
@@ -304,7 +306,7 @@ def test_python_too_old(machine: Machine) -> None:
     assert "Python 3.9.2 is too old" in done.stderr
 
 
-@pytest.mark.parametrize(("arguments", "status"), [([], 2), (["metrix"], 2), (["--help"], 0), (["-h"], 0)])
+@pytest.mark.parametrize(("arguments", "status"), [([], 4), (["metrix"], 4), (["--help"], 0), (["-h"], 0)])
 def test_usage(machine: Machine, arguments: list[str], status: int) -> None:
     done = machine.run(*arguments)
     assert done.returncode == status
@@ -423,6 +425,6 @@ def test_packages_are_listed_and_not_installed(machine: Machine) -> None:
     assert machine.run("packages", "lab", MISSING="qemu-utils").stdout == "qemu-utils\n"
     assert machine.run("packages", "doctor", MISSING="mmdebstrap").stdout == ""
     assert not machine.called("apt-get")
-    assert machine.run("packages").returncode == 2
+    assert machine.run("packages").returncode == 4
     (machine.bin / "dpkg-query").unlink()
     assert machine.run("packages", "matrix").returncode == CANNOT_RUN
