@@ -1,7 +1,9 @@
 """Run tox with the exit statuses of docs/testing.md: its own do not tell a bad option from an interruption."""
 
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import pytest
 from tox import run
@@ -20,6 +22,7 @@ def main(words: Sequence[str]) -> int:
         get_options(*words)
     except SystemExit as ended:  # argparse printed its help or an error
         return int(pytest.ExitCode.USAGE_ERROR) if ended.code else 0
+    interrupted = _noted(signal.SIGINT, signal.SIGTERM)
     try:
         with ToxHandler.patch_thread():
             status = run.main(words)
@@ -28,7 +31,22 @@ def main(words: Sequence[str]) -> int:
         return int(pytest.ExitCode.USAGE_ERROR)
     except KeyboardInterrupt:
         return int(pytest.ExitCode.INTERRUPTED)
+    if interrupted:
+        return int(pytest.ExitCode.INTERRUPTED)
     return status if status in PASSED_ON else int(pytest.ExitCode.TESTS_FAILED)
+
+
+def _noted(*numbers: signal.Signals) -> list[int]:
+    """Let signals interrupt tox, which then reports a failure; return the list of their numbers."""
+    noted: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, interrupt)
+    return noted
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -143,7 +144,25 @@ def test_tox_has_the_same_statuses(
         return outcome
 
     monkeypatch.setattr(tox.run, "main", run)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     assert runpy.run_path(str(paths.PROJECT / "tests" / "run_tox.py"))["main"](["run", "-e", "lint"]) == expected
+
+
+def test_an_interruption_of_tox_is_2_although_it_reports_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_words: object) -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            return -1
+        return 0
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(tox.run, "main", run)
+    try:
+        assert runpy.run_path(str(paths.PROJECT / "tests" / "run_tox.py"))["main"](["run"]) == 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_bad_option_of_tox_is_4() -> None:
