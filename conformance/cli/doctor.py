@@ -40,7 +40,7 @@ app = typer.Typer()
 def doctor_(
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> None:
-    """Examine this machine, or that of DOCKER_HOST, and recommend a mode.
+    """Examine this machine, or DOCKER_HOST's; recommend a mode.
 
     Each requirement is OK, MISSING (with a remedy), or N/A: it could not be
     examined, or does not matter here. The end names the mode to use and its

@@ -23,14 +23,13 @@ app = typer.Typer()
         {
             EXAMPLES: {
                 "conformance jobs": "list all jobs",
-                "conformance jobs --write": "write the contract's modes into the workflow",
-                "conformance jobs --check": "check that the jobs test every feature in every mode",
-                "conformance jobs --missing cells": "list jobs without records below the folder cells",
-                "conformance jobs --gitlab >pipeline.yml": "convert the jobs to a GitLab pipeline",
+                "conformance jobs --check": "check that each cell has a job",
+                "conformance jobs --missing cells": "list jobs without records below cells/",
+                "conformance jobs --gitlab": "print a GitLab pipeline",
             },
             STATUS: {
                 "0": "success",
-                "1": "a cell has no job, a job is not safe, the workflow is out of date, or records are missing",
+                "1": "a cell lacks a job or records, or the workflow is out of date",
             }
             | COMMON_STATUS,
             FILES: {".github/workflows/nightly.yml": "the jobs"},
@@ -46,7 +45,7 @@ def jobs_(
         Path | None, typer.Option(exists=True, help="list only jobs whose artefact in this folder has no record")
     ] = None,
 ) -> None:
-    """List the nightly jobs, one for each mode on each host, or check that they test everything."""
+    """List the nightly jobs, or check that they test everything."""
     paths.require_checkout("jobs")
     if write:
         claims = contract.load()

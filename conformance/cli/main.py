@@ -8,36 +8,32 @@ from typing import Annotated
 import typer
 
 from conformance.cli import bench, doctor, engine, jobs, lab, matrix, modes, records, searches, status
-from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
+from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, STATUS, manual
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.util import logs, signals
 from conformance.util.progress import Progress
 
 app = typer.Typer(
     cls=status.CommandGroup,
-    help="Test libvirt in a container with real guests, record the results, and write the tables.",
+    help="Test libvirt in a container with real guests, and record the results.",
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance doctor": "what can be tested on this machine",
-                "conformance matrix -m kvm --mode privileged": "test one feature in one mode",
-                "conformance COMMAND --help": "details of a command",
-                "conformance --install-completion": "shell completion for commands, modes and labs",
+                "conformance doctor": "which mode to use on this machine",
+                "conformance matrix -m kvm --mode least": "test one feature in one mode",
             },
-            STATUS: {"0": "success", "1": "a check failed", "3": "a defect of this program"} | COMMON_STATUS,
+            STATUS: {"0, 1, 5": "success; a check failed; no verdict"}
+            | COMMON_STATUS
+            | {"3": "a defect of this program"},
             ENVIRONMENT: {
-                "DOCKER_HOST, DOCKER_CONTEXT": "the container engine, as for the docker command",
-                "CONFORMANCE_CACHE": "the folder for downloads, media, labs and the private engine",
-                "CONFORMANCE_DEBIAN_MIRROR": "the Debian mirror to use instead of apt's",
+                "DOCKER_HOST, DOCKER_CONTEXT": "container engine, as for docker",
+                "CONFORMANCE_CACHE": "default: ~/.cache/libvirt-conformance",
+                "CONFORMANCE_DEBIAN_MIRROR": "Debian mirror to use instead of apt's",
                 "NO_COLOR": "no colours unless empty",
-            },
-            FILES: {
-                "contract.toml": "features, modes, known failures",
-                "results/": "the records behind the README's tables",
-                "~/.cache/libvirt-conformance": "the cache; can be deleted while nothing runs",
             },
         }
     ),
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -9,7 +9,7 @@ STATUS = "Exit status"
 ENVIRONMENT = "Environment"
 FILES = "Files"
 
-COMMON_STATUS = {"2": "interrupted", "4": "a bad option or name", "6": "nothing can run; the message has a remedy"}
+COMMON_STATUS = {"2, 4, 6": "interrupted; a bad option or name; nothing can run"}
 """Exit statuses of every command, beside its own."""
 
 WIDTH = 72
