@@ -210,7 +210,7 @@ def test_several_hosts_do_not_have_one_name(selected: list[list[str]]) -> None:
     assert not MatrixRun.made
 
 
-@pytest.mark.parametrize("option", checkout.PATHS)
+@pytest.mark.parametrize("option", [one for one in checkout.PATHS if one.startswith("--")])
 @pytest.mark.parametrize("form", ["{option}={value}", "{option} {value}"])
 def test_relative_paths_of_the_matrix_belong_to_the_callers_folder(
     selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, form: str
@@ -222,6 +222,16 @@ def test_relative_paths_of_the_matrix_belong_to_the_callers_folder(
     (looked,) = selected
     assert looked == ["-k", "own/file", *form.format(option=option, value=tmp_path / "own/file").split()]
     assert Path.cwd() == paths.PROJECT
+
+
+@pytest.mark.parametrize("words", [["-cown.ini"], ["-c", "own.ini"]])
+def test_a_configuration_file_of_pytest_is_in_the_callers_folder(
+    selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    monkeypatch.setattr(documents, "write_tables", lambda **_: None)
+    monkeypatch.chdir(tmp_path)
+    runner.invoke(main.app, ["matrix", *words], catch_exceptions=False)
+    assert selected == [["-c", str(tmp_path / "own.ini")]]
 
 
 @pytest.mark.parametrize("command", ["privileges", "selfcheck"])

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,8 @@ class Machine:
         shutil.copy(paths.PROJECT / "run", self.checkout)
         for name in ("pyproject.toml", "constraints.txt"):
             (self.checkout / name).write_text("")
+        (self.checkout / "docs").mkdir()
+        shutil.copy(paths.DOCS / "commands.md", self.checkout / "docs")
         (self.checkout / "lab").mkdir()
         shutil.copy(paths.PROJECT / "lab" / "packages", self.checkout / "lab")
         script = self.checkout / "run"
@@ -310,8 +313,39 @@ def test_python_too_old(machine: Machine) -> None:
 def test_usage(machine: Machine, arguments: list[str], status: int) -> None:
     done = machine.run(*arguments)
     assert done.returncode == status
-    assert "usage: ./run matrix" in (done.stderr if status else done.stdout)
+    assert "./run matrix" in (done.stderr if status else done.stdout)
     assert not machine.calls.read_text()
+
+
+@pytest.mark.parametrize("words", [["matrix"], ["doctor"], ["lab"], ["lab", "up"], ["tables"], ["diff"]])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_needs_no_packages(machine: Machine, words: list[str], option: str) -> None:
+    done = machine.run(*words, option)
+    assert (done.returncode, done.stderr) == (0, "")
+    section = f"## conformance {' '.join(words)}\n\n```text\n{done.stdout}```\n"
+    assert section in (paths.DOCS / "commands.md").read_text()
+    assert not machine.calls.read_text()
+
+
+def test_help_of_the_projects_own_tests_is_that_of_run(machine: Machine) -> None:
+    done = machine.run("test", "--help")
+    assert (done.returncode, done.stdout.splitlines()[0].split()[:3]) == (0, ["Usage:", "./run", "test"])
+    assert not machine.calls.read_text()
+    assert machine.run("test", "-e", "unit", "--", "--help").stdout.endswith("-e unit -- --help\n")
+    assert machine.run("packages", "--help").stdout == machine.run("--help").stdout
+
+
+def test_the_version_needs_no_packages(machine: Machine) -> None:
+    shutil.copy(paths.PROJECT / "pyproject.toml", machine.checkout)
+    done = machine.run("--version")
+    assert (done.returncode, done.stdout) == (0, f"conformance {version('libvirt-conformance')}\n")
+    assert not machine.calls.read_text()
+
+
+def test_its_own_help_fits_a_screen(machine: Machine) -> None:
+    lines = machine.run("--help").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 40
 
 
 def test_no_colour_without_a_terminal(machine: Machine) -> None:
