@@ -49,7 +49,7 @@ def tables_(
                 "conformance report": "write report.html from results/",
                 "conformance report --results night.jsonl --output /tmp/night.html": "write a report of one run",
             },
-            STATUS: {"0": "written"} | COMMON_STATUS,
+            STATUS: {"0": "written"} | COMMON_STATUS | {"2": "a bad option, or no records"},
         }
     )
 )
@@ -57,8 +57,8 @@ def report(
     output: Annotated[Path, typer.Option(help="write the report to this file")] = paths.REPORT,
     results: Annotated[Path, typer.Option(exists=True, help="a file or a folder of records")] = paths.RESULTS,
 ) -> None:
-    """Write the records as one self-contained HTML file: the matrix, and the evidence for each cell."""
-    files.write(output, html.render(contract.load(), record.read(results)), "name another file with --output")
+    """Write the records as one self-contained HTML file: a summary, the matrix, and the evidence for each cell."""
+    files.write(output, html.render(contract.load(), _recorded(results)), "name another file with --output")
     typer.echo(f"wrote {output}")
 
 
@@ -129,5 +129,7 @@ def merge_(
 def _recorded(place: Path) -> list[record.Record]:
     records = list(record.read(place))
     if not records:
-        raise typer.BadParameter(f"no records in {place}: name a file or folder that a run wrote")
+        raise typer.BadParameter(
+            f"no records in {place}: name a file or folder that a run wrote, or record one: {paths.COMMAND} matrix"
+        )
     return records
