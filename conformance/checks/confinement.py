@@ -5,6 +5,7 @@ itself before that (``-sandbox``), and libvirt before QEMU starts.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -104,13 +105,17 @@ def read(container: Container, name: str) -> Confinement:
     Raises:
         ImageFailure: the kernel's files about QEMU or the daemon cannot be read.
     """
-    as_root = container.run("sh", "-c", STATUS, "sh", name)
-    as_user = container.run("sh", "-c", OWN, "sh", name, user=container.mode.image.user)
-    for done in (as_root, as_user):
-        if done.status:
-            error = done.stderr.decode(errors="replace").strip()
-            raise ImageFailure(f"the state of QEMU of domain {name} cannot be read: {error}")
-    return parse(as_root.text + as_user.text)
+    as_root = _output(container, STATUS, name)
+    user = re.search(r"^qemu Uid:\s*(\d+)", as_root, re.MULTILINE)
+    return parse(as_root + _output(container, OWN, name, user=user[1] if user else ""))
+
+
+def _output(container: Container, script: str, name: str, user: str = "") -> str:
+    done = container.run("sh", "-c", script, "sh", name, user=user)
+    if done.status:
+        error = done.stderr.decode(errors="replace").strip()
+        raise ImageFailure(f"the state of QEMU of domain {name} cannot be read: {error}")
+    return done.text
 
 
 def parse(text: str) -> Confinement:
@@ -127,7 +132,7 @@ def parse(text: str) -> Confinement:
 
     def values(who: str, key: str) -> list[str]:
         if not fields.get((who, key), [""])[0]:
-            raise ImageFailure(f"the kernel does not state {key!r} of {who}: its /proc files are {sorted(fields)}")
+            raise ImageFailure(f"the kernel does not state {key!r} of {who}")
         return fields[who, key]
 
     qemus_filters, daemons_filters = (_filters(values(who, "Seccomp"), fields, who) for who in ("qemu", "daemon"))
