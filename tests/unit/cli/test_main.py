@@ -216,7 +216,7 @@ def test_publishing_records_into_the_project_and_writes_its_tables(
 @pytest.mark.parametrize("word", ["--results", "--libvirt-results=x"])
 def test_a_published_run_has_no_other_folder(selected: list[list[str]], written: list[str], word: str) -> None:
     result = runner.invoke(main.app, ["matrix", "--publish", word, "x"])
-    assert result.exit_code == main.EXIT_USAGE
+    assert result.exit_code == status.USAGE
     assert not selected
     assert not written
 
