@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from conformance.bench import result, table
+from conformance.cli import reference, status
 from conformance.errors import HarnessError
 from conformance.model import contract, record
 from conformance.model.contract import Contract
@@ -14,8 +15,6 @@ from conformance.privileges.claims import measured
 from conformance.report import blocks, html, markdown
 from conformance.selfcheck import change, outcome, trust
 from conformance.util import files, paths
-
-EXIT_BEHIND = 1
 
 
 def write_tables(*, check: bool, readme: Path = paths.README, results: Path = paths.RESULTS) -> None:
@@ -29,12 +28,19 @@ def write_tables(*, check: bool, readme: Path = paths.README, results: Path = pa
         **blocks.makers(claims, record.read(results)),
         **render.makers(claims, measured(claims, configuration.read(results / configuration.FOLDER.name))),
         **trust.makers(claims, change.load(), outcome.read(results / outcome.FOLDER.name)),
+        "help": _help,
         "performance": lambda: table.performance(result.read(results / paths.BENCH.name)),
     }
     pages = sorted(paths.DOCS.glob("*.md")) if readme == paths.README else []
     behind = [one for one in (readme, *pages) if not update(one, lambda text: markdown.fill(text, makers), check=check)]
     if behind:
-        raise typer.Exit(EXIT_BEHIND)
+        raise typer.Exit(status.FAILED)
+
+
+def _help() -> str:
+    from conformance.cli import main  # it imports this module
+
+    return reference.text(main.app)
 
 
 def write_report(claims: Contract, results: Path) -> Path:

@@ -48,6 +48,8 @@ def _runs_in(options: Options, marks: Collection[str], mode: Mode) -> bool:
         return False
     if "macvtap_link" in marks and not options.macvtap_link:
         return False
+    if "own_network" in marks and mode.host_network:
+        return False
     if "profiled" in marks and not mode.profile:
         return False
     if "extras" in marks and not options.contract.image.extras:

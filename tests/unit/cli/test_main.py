@@ -12,7 +12,7 @@ import typer.main
 import yaml
 from typer.testing import CliRunner
 
-from conformance.cli import checkout, documents, main, matrix, searches
+from conformance.cli import checkout, documents, main, matrix, searches, status
 from conformance.cli.manual import manual
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, EngineError, HarnessError, ImageLate
@@ -49,30 +49,30 @@ def test_a_mode_is_rendered() -> None:
 
 @pytest.mark.parametrize("words", [["--docker"], ["unprivileged", "--docker", "--compose"]])
 def test_a_rendering_needs_one_mode_and_one_format(words: list[str]) -> None:
-    assert runner.invoke(main.app, ["modes", *words]).exit_code == 2
+    assert runner.invoke(main.app, ["modes", *words]).exit_code == status.USAGE
 
 
 def test_an_unknown_mode_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["conformance", "modes", "root"])
     with pytest.raises(SystemExit) as ended:
         main.main()
-    assert ended.value.code == main.EXIT_USAGE
+    assert ended.value.code == status.USAGE
     assert "what to do: choose one of: least" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "expected"),
     [
-        (ContractError("odd"), main.EXIT_USAGE),
+        (ContractError("odd"), status.USAGE),
         (EngineError("none", "start one"), EXIT_CANNOT_RUN),
         (HarnessError("full"), EXIT_CANNOT_RUN),
         (DeadlineExpired("the lab's end", 5, "it runs"), EXIT_CANNOT_RUN),
         (ImageLate("waited 5 s for libvirt"), EXIT_CANNOT_RUN),
-        (KeyboardInterrupt(), 130),
+        (KeyboardInterrupt(), status.INTERRUPTED),
     ],
 )
 def test_an_error_is_one_message_and_a_status(
-    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException, expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def app() -> None:
         raise error
@@ -80,7 +80,7 @@ def test_an_error_is_one_message_and_a_status(
     monkeypatch.setattr(main, "app", app)
     with pytest.raises(SystemExit) as ended:
         main.main()
-    assert ended.value.code == status
+    assert ended.value.code == expected
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -216,7 +216,7 @@ def test_publishing_records_into_the_project_and_writes_its_tables(
 @pytest.mark.parametrize("word", ["--results", "--libvirt-results=x"])
 def test_a_published_run_has_no_other_folder(selected: list[list[str]], written: list[str], word: str) -> None:
     result = runner.invoke(main.app, ["matrix", "--publish", word, "x"])
-    assert result.exit_code == main.EXIT_USAGE
+    assert result.exit_code == status.USAGE
     assert not selected
     assert not written
 
@@ -257,12 +257,12 @@ def test_a_run_without_tests_is_not_parallel(selected: list[list[str]], words: l
 
 def test_several_hosts_do_not_have_one_name(selected: list[list[str]]) -> None:
     result = runner.invoke(main.app, ["matrix", "--host", "lab", "--host", "here", "--host-name=mine"])
-    assert result.exit_code == main.EXIT_USAGE
+    assert result.exit_code == status.USAGE
     assert "--host-name" in result.stderr
     assert not MatrixRun.made
 
 
-@pytest.mark.parametrize("option", checkout.PATHS)
+@pytest.mark.parametrize("option", [one for one in checkout.PATHS if one.startswith("--")])
 @pytest.mark.parametrize("form", ["{option}={value}", "{option} {value}"])
 def test_relative_paths_of_the_matrix_belong_to_the_callers_folder(
     selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, form: str
@@ -273,6 +273,16 @@ def test_relative_paths_of_the_matrix_belong_to_the_callers_folder(
     (looked,) = selected
     assert looked == ["-k", "own/file", *form.format(option=option, value=tmp_path / "own/file").split()]
     assert Path.cwd() == paths.PROJECT
+
+
+@pytest.mark.parametrize("words", [["-cown.ini"], ["-c", "own.ini"]])
+def test_a_configuration_file_of_pytest_is_in_the_callers_folder(
+    selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    monkeypatch.setattr(documents, "write_tables", lambda **_: None)
+    monkeypatch.chdir(tmp_path)
+    runner.invoke(main.app, ["matrix", *words], catch_exceptions=False)
+    assert selected == [["-c", str(tmp_path / "own.ini")]]
 
 
 @pytest.mark.parametrize("command", ["privileges", "selfcheck"])
@@ -342,7 +352,7 @@ def test_a_command_gets_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_daemon, "run", run)
     assert runner.invoke(main.app, ["engine", "docker", "ps", "--all"]).exit_code == 7
     assert seen == [["docker", "ps", "--all"]]
-    assert runner.invoke(main.app, ["engine"]).exit_code == 2
+    assert runner.invoke(main.app, ["engine"]).exit_code == status.USAGE
 
 
 def test_the_matrix_shows_pytests_help_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,7 +374,7 @@ def test_modes_are_listed_for_programs() -> None:
     assert {"path": "/dev/kvm"}.items() <= listed[0]["exposures"][0].items()
     (one,) = json.loads(runner.invoke(main.app, ["modes", "privileged", "--json"]).stdout)
     assert one["id"] == "privileged"
-    assert runner.invoke(main.app, ["modes", "privileged", "--json", "--docker"]).exit_code == 2
+    assert runner.invoke(main.app, ["modes", "privileged", "--json", "--docker"]).exit_code == status.USAGE
 
 
 COMMANDS = sorted(typer.main.get_group(main.app).commands.keys() - {"lab"})
