@@ -60,7 +60,7 @@ def smoke_(
     host: OneHost = None,
     image: Image = None,
 ) -> None:
-    """Test the essentials in the mode recommended for this host, in a minute.
+    """Test the essentials in the mode for this host, in a minute.
 
     The container answers for API, exposed paths, volumes, default network
     and pool, one guest for KVM, UEFI, disk, network and NAT. The end names
