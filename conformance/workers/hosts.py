@@ -106,17 +106,14 @@ class MatrixRun:
         run = labels.new_run()
         logs.write_to(run)
         selected = {mode_ for _, mode_ in self.selection.cells}
-        modes = [
-            mode.from_contract(self.claims, one, self.selection.without)
-            for one in self.selection.modes
-            if one in selected
-        ]
+        modes = {one: mode.from_contract(self.claims, one, self.selection.without) for one in self.selection.modes}
         status = WorkerPool(
             [
-                Task(host, one.id, self._exclusive(host, one))
-                for one in modes
+                Task(host, one, self._exclusive(host, made))
+                for one, made in modes.items()
+                if made.id in selected
                 for host, fingerprint in self._hosts.items()
-                if one.id in chosen_modes(self.selection, self.claims, fingerprint)
+                if one in chosen_modes(self.selection, self.claims, fingerprint)
             ],
             RunSettings(
                 run,
@@ -158,7 +155,7 @@ class MatrixRun:
 
 
 def chosen_modes(selection: Selection, claims: Contract, fingerprint: HostFingerprint) -> tuple[str, ...]:
-    """Return the modes that a host tests."""
+    """Return the contract's ids of the modes that a host tests."""
     recommended = claims.recommendation(", ".join(fingerprint.security))
     if not selection.modes_by_host or recommended is None:
         return selection.modes
@@ -177,7 +174,10 @@ def missing(
             required,
             claims,
             [one for one in records if one.host.name == host.name],
-            asked=chosen_modes(selection, claims, fingerprint),
+            asked=[
+                mode.from_contract(claims, one, selection.without).id
+                for one in chosen_modes(selection, claims, fingerprint)
+            ],
             fingerprint=fingerprint,
         )
     ]

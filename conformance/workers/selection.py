@@ -29,7 +29,7 @@ class Selection(BaseModel):
 
     Attributes:
         cells: to test.
-        modes: the chosen ones, in order.
+        modes: the contract's ids of the chosen ones, in order; cells have other ids with ``without``.
         modes_by_host: whether each host tests only the recommended one of these modes.
         without: ids of what is removed from the modes.
         contract: file of the contract.
@@ -117,7 +117,7 @@ class _Collector:
         options = session.config.stash[OPTIONS]
         self.selection = Selection(
             cells=frozenset((check.feature.id, check.mode) for check in checks.values()),
-            modes=tuple(mode.id for mode in options.modes),
+            modes=options.mode_ids,
             modes_by_host=options.modes_by_host,
             without=options.without,
             contract=options.contract_file,

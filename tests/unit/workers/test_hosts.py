@@ -156,6 +156,15 @@ def test_each_host_tests_its_recommended_mode(
     assert status == 0, f"nothing else was required: {said}"
 
 
+def test_a_mode_without_a_part_is_tested_as_its_mode(
+    ready: Ready, led: list[tuple[list[Task], RunSettings]], said: list[str]
+) -> None:
+    reduced = "least-without-NET_RAW"
+    ready(HERE, cells={("api", reduced)}, modes=("least",), without=("NET_RAW",), required=("api",)).run()
+    assert [part.mode for part in led[0][0]] == ["least"]
+    assert said[-1].startswith(f"required, but missing: api in {reduced}: "), "records have the whole name"
+
+
 def test_a_mode_without_selected_cells_has_no_session(ready: Ready, led: list[tuple[list[Task], RunSettings]]) -> None:
     ready(HERE, cells={("api", "least")}).run()
     assert [part.mode for part in led[0][0]] == ["least"]
