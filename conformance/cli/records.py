@@ -48,7 +48,7 @@ def tables_(
                 "conformance report": "write report.html from results/",
                 "conformance report --results night.jsonl --output /tmp/night.html": "write a report of one run",
             },
-            STATUS: {"0": "written"} | COMMON_STATUS | {"2": "a bad option, or no records"},
+            STATUS: {"0": "written", "4": "no records"} | COMMON_STATUS,
         }
     )
 )
