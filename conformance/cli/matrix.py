@@ -131,7 +131,8 @@ def _print_together(selection: selections.Selection | None, runs: Sequence[Seque
     if selection and len(runs) > 1:
         records = [one for run in runs for one in run]
         claims = contract.load(selection.contract)
-        typer.echo("\n" + sessions.table_of_all(claims, f"all {len(runs)} runs together", records, color=colored()))
+        title = f"all {len(runs)} runs together"
+        typer.echo("\n" + sessions.summary_of_all(claims, title, records, selection.results, color=colored()))
 
 
 def _selection(words: list[str]) -> selections.Selection | None:

@@ -122,8 +122,11 @@ class MatrixRun:
         files = sorted(self.selection.results.glob(record.file_name("*", run)))
         records = [one for file in files for one in record.read_file(file, Record)]
         if records:
-            self.echo(sessions.table_of_all(self.claims, "all modes and hosts", records, color=colored()))
-            self.echo("\n".join(f"records: {file}" for file in files))
+            self.echo(
+                sessions.summary_of_all(
+                    self.claims, "all modes and hosts", records, self.selection.results, color=colored()
+                )
+            )
         return self._with_requirements(status, records), records
 
     def _exclusive(self, host: WorkerHost, mode_: Mode) -> frozenset[str]:
