@@ -1,7 +1,7 @@
 """All options and ini keys of a session, resolved once into one object."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -77,12 +77,12 @@ def _contract(file: Path) -> Contract:
     return contracts.load(file)
 
 
-def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
+def resolve(config: pytest.Config, *, only_modes: Collection[str] = ()) -> Options:
     """Return the settings of a session.
 
     Args:
         config: pytest's.
-        only_mode: of a worker, the one of the chosen modes that it tests; ``--require`` is its leader's then.
+        only_modes: of a worker, those of the chosen modes that it tests; ``--require`` is its leader's then.
 
     Raises:
         ContractError: the contract cannot be read, or does not have a name.
@@ -100,7 +100,7 @@ def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
     windows = windows_isos.from_options(
         *map(value, ("windows-iso", "virtio-win-iso", "windows-edition", "windows-firmware", "windows-key"))
     )
-    required = () if only_mode else tuple(value("require", ()))
+    required = () if only_modes else tuple(value("require", ()))
     requirements.parse(contract, required)
     names = value("mode", [one.id for one in contract.modes])
     without = tuple(value("without", ()))
@@ -108,7 +108,9 @@ def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
         contract=contract,
         contract_file=file,
         modes=tuple(
-            modes.from_contract(contract, name, without) for name in dict.fromkeys(names) if only_mode in (None, name)
+            modes.from_contract(contract, name, without)
+            for name in dict.fromkeys(names)
+            if not only_modes or name in only_modes
         ),
         without=without,
         image=value("image"),

@@ -33,12 +33,12 @@ class WorkerContext:
 
     Attributes:
         run: id of the whole run in the records.
-        mode: the worker's own of the chosen modes.
+        modes: the worker's own of the chosen modes.
         progress: receives the progress, a line each.
     """
 
     run: str
-    mode: str
+    modes: tuple[str, ...]
     progress: TextIO
 
 

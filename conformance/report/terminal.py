@@ -34,6 +34,12 @@ COUNTED = {
 
 INDENT = "    "
 
+INCOMPLETE = "incomplete: "
+"""Begins the reason of a cell without all of its checks (:mod:`conformance.model.matrix`)."""
+
+FEW = 3
+"""Names in one line; more are counted."""
+
 Place = tuple[str, str]
 """A feature, by its id or its title, and a mode."""
 
@@ -102,7 +108,8 @@ def totals(records: Iterable[Record], *, seconds: float | None = None, reached: 
     early = f"ended early, after {reached[0]} of {reached[1]} checks" if reached and reached[0] < reached[1] else ""
     number = sum(one.verdict is not Verdict.UNSUPPORTED for one in newest)
     took = "" if seconds is None else f" in {duration(seconds)}"
-    return f"{early or f'{number} checks'}{took}: {_counts(newest) or 'no check has a verdict'}"
+    undecided = "" if any(one.verdict.decided for one in newest) else "; no check reached a verdict"
+    return f"{early or f'{number} checks'}{took}: {_counts(newest) or 'nothing is recorded'}{undecided}"
 
 
 def mode_line(records: Sequence[Record], seconds: float) -> str:
@@ -148,7 +155,7 @@ def _sections(contract: Contract, host: HostMatrix, lines: Mapping[int, tuple[Pa
         why = short(matrix.reason(contract, one))
         if one.verdict.bad:
             bad[one.verdict, f"{title(one)}, {one.check}", one.reason].append(one)
-        elif one.mode not in modes:
+        elif one.mode not in modes and len({feature for feature, _ in host.cells}) > 1:
             gone[one.mode][why] += 1
         elif one.verdict is not Verdict.WORKS:
             folded[one.verdict, why].append((title(one), one.mode))
@@ -171,14 +178,15 @@ def _sections(contract: Contract, host: HostMatrix, lines: Mapping[int, tuple[Pa
                 yield STYLES[verdict], f"{label}: {_folded(places, modes)}: {why}"
     for line in not_run_here({mode: reasons.most_common(1)[0][0] for mode, reasons in gone.items()}):
         yield STYLES[Verdict.UNSUPPORTED], line
-    incomplete = [
-        (titles.get(feature, feature), mode)
-        for (feature, mode), cell in host.cells.items()
-        if cell.verdict is Verdict.NOT_RUN and any(reason.startswith("incomplete") for reason in cell.reasons)
-    ]
-    if incomplete:
-        where = _folded(incomplete, modes)
-        yield STYLES[Verdict.NOT_RUN], f"not complete: {where}: not all checks were selected or reached"
+    missing: dict[str, list[Place]] = defaultdict(list)
+    for feature, mode in _places(contract, host):
+        cell = host.cells[feature, mode]
+        if cell.verdict is Verdict.NOT_RUN:
+            for reason in cell.reasons:
+                if reason.startswith(INCOMPLETE):
+                    missing[_few(reason.removeprefix(INCOMPLETE))].append((titles.get(feature, feature), mode))
+    for reason, places in missing.items():
+        yield STYLES[Verdict.NOT_RUN], f"{INCOMPLETE}{_folded(places, modes)}: {reason}"
 
 
 def _places(contract: Contract, host: HostMatrix) -> list[Place]:
@@ -201,9 +209,15 @@ def _folded(places: Sequence[Place], modes: Sequence[str]) -> str:
     for mode, titles in by_mode.items():
         groups[tuple(titles)].append(mode)
     return "; ".join(
-        f"{', '.join(titles)} in {'all modes' if len(modes) > 1 and set(where) == set(modes) else ', '.join(where)}"
+        f"{', '.join(titles)} in {'all modes' if len(where) > 1 and {*where} >= {*modes} else ', '.join(where)}"
         for titles, where in groups.items()
     )
+
+
+def _few(missing: str) -> str:
+    """Return which checks did not run, or their number where they are many."""
+    number = missing.count(", ") + 1
+    return missing if number <= FEW else f"{number} checks did not run"
 
 
 # ------------------------------------------------------------------------------------------------- helpers

@@ -50,20 +50,13 @@ class Standing:
     left: float | None = None
 
     def __str__(self) -> str:
-        return " · ".join(
-            part
-            for part in (
-                f"mode {self.number}/{self.modes} {self.mode}",
-                f"{self.done}/{self.checks} checks",
-                left(self),
-            )
-            if part
-        )
+        parts = (f"mode {self.number}/{self.modes} {self.mode}", f"{self.done}/{self.checks} checks", left(self.left))
+        return " · ".join(part for part in parts if part)
 
 
-def left(standing: Standing) -> str:
+def left(seconds: float | None) -> str:
     """Return the time left in words; empty if it is unknown."""
-    return "" if standing.left is None else f"about {duration(standing.left)} left"
+    return "" if seconds is None else f"about {duration(seconds)} left"
 
 
 def duration(seconds: float) -> str:
