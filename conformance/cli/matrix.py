@@ -119,7 +119,7 @@ def _run_in_parallel(
     places: Sequence[EngineTarget], words: list[str], selection: selections.Selection, at_once: int, repeat: int
 ) -> int:
     """Run pytest in a process for each mode on each host, ``repeat`` times."""
-    run = MatrixRun(selection, tuple(words), at_once, Progress(), typer.echo)
+    run = MatrixRun(selection, tuple(words), at_once, Progress(quiet=selection.verbose < 0), typer.echo)
     run.prepare(places)
     status, runs = sessions.repeat(run.run, repeat)
     _print_together(selection, runs)

@@ -145,7 +145,7 @@ class MatrixRun:
             self.echo(
                 sessions.summary_of_all(
                     self.claims,
-                    "\nall modes and hosts" if len(self._hosts) > 1 else "\nall modes",
+                    "all modes and hosts" if len(self._hosts) > 1 else "all modes",
                     records,
                     self.selection.results,
                     color=colored(),

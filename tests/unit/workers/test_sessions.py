@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +69,7 @@ def test_each_session_is_a_run_and_the_worst_status_counts(
 def test_all_runs_together_say_what_is_flaky(end: Callable[..., list[Sequence[str]]], contract: Contract) -> None:
     end(0, 1, 0)
     _, runs = ask(3)
-    drawn = sessions.table_of_all(contract, "all 3 runs", [one for run in runs for one in run], color=False)
+    records = [one for run in runs for one in run]
+    drawn = sessions.summary_of_all(contract, "all 3 runs", records, Path("results"), color=False)
     assert drawn.startswith("all 3 runs\ndocker-1: libvirt:1\n")
     assert "flaky: works 2 of 3" in drawn
