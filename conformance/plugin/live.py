@@ -12,7 +12,6 @@ from conformance.report import terminal
 from conformance.run import durations
 from conformance.run.check import Check
 from conformance.run.durations import Estimate, Key
-from conformance.util import paths
 from conformance.util.progress import Standing
 
 DEFAULT_SUMMARY = "fE"
@@ -35,7 +34,7 @@ class LiveProgress:
         self._since = time.monotonic()
         self._began: dict[str, float] = {}
         run = self._state.prepared_run
-        known = durations.recorded({paths.RESULTS, config.stash[OPTIONS].results}, run.host_name)
+        known = durations.recorded(run.host_name, config.stash[OPTIONS].results)
         self._estimate = Estimate([_key(check) for check in self._checks.values()], known)
         self._alone = len(self._checks) == len(session.items)
         reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")

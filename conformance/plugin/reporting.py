@@ -179,7 +179,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
             terminal.summary(
                 state.run.contract,
                 state.run.recorder.records,
-                config.stash[OPTIONS].results,
+                state.run.recorder.path.parent,
                 screen=Screen(terminalreporter._tw.fullwidth, terminalreporter.hasmarkup),
                 seconds=state.live.seconds if state.live else None,
                 reached=state.live.reached if state.live else None,

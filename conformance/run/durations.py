@@ -2,15 +2,19 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 from conformance.model import record
+from conformance.util import paths
 
 TRUSTED_SECONDS = 20.0
 """From so much recorded work on, the run's own pace corrects the recorded seconds."""
+
+FILES = 30
+"""As many of the newest files of records are read."""
 
 LIMITS = (0.2, 5.0)
 """Limits of that correction: a few odd checks must not predict days."""
@@ -24,11 +28,17 @@ class Key(NamedTuple):
     check: str
 
 
-def recorded(folders: Iterable[Path], host: str) -> dict[Key, float]:
-    """Return the newest recorded seconds of each check on a host; records that cannot be read do not count."""
-    files = sorted({file.resolve() for folder in folders for file in folder.glob(record.file_name(host, "*"))})
+def recorded(host: str, results: Path | None = None) -> dict[Key, float]:
+    """Return the newest recorded seconds of each check on a host; records that cannot be read do not count.
+
+    Args:
+        host: its name.
+        results: a folder of records, beside the project's own and those of runs.
+    """
+    folders = [paths.RESULTS, *paths.ARTEFACTS.glob("*"), *([results] if results else [])]
+    files = {file.resolve() for folder in folders for file in folder.glob(record.file_name(host, "*"))}
     found: dict[Key, float] = {}
-    for file in sorted(files, key=lambda one: one.name):
+    for file in sorted(files, key=lambda one: one.name)[-FILES:]:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
             for one in map(json.loads, lines):

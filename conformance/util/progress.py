@@ -13,6 +13,9 @@ STEPS = logging.getLogger(__name__)
 
 CLEAR = "\r\x1b[2K"
 
+LOG_WIDTH = 110
+"""The longest line about a step where there is no terminal."""
+
 LOG_SECONDS = 30.0
 """Pause between two lines about the same run where lines cannot be renewed."""
 
@@ -125,8 +128,8 @@ class Progress(logging.Handler):
         step = step.removeprefix(f"{self._mode}: ")  # the headline has it
         text = " ".join(" · ".join(part for part in (self._headline, step) if part).split())
         line = text if self._headline else f"… {text}"
-        width = shutil.get_terminal_size().columns - 1
-        line = line if len(line) <= width or not self._terminal else line[: width - 1] + "…"
+        width = shutil.get_terminal_size().columns - 1 if self._terminal else LOG_WIDTH
+        line = line if len(line) <= width else line[: width - 1] + "…"
         with self.lock or contextlib.nullcontext(), self._around(begins=not self._shown):
             self._stream.write(f"{CLEAR}{line}" if self._terminal else f"{line}\n")
             self._stream.flush()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import environ
+from pathlib import Path
 
 import pytest
 
@@ -105,7 +106,9 @@ class MatrixRun:
                 self.progress(f"{name}: looking for modes that cannot run")
                 shell = HostShell(engine.client, found.id, labels.new_run())
                 pool = PciPool(shell, _pci_devices(host.arguments) or self.selection.pci_devices)
-                self._unsupported[host] = limits.unsupported(self.claims, fingerprint, shell, pool, self._modes)
+                self._unsupported[host] = limits.unsupported(
+                    self.claims, fingerprint, shell, pool, self._modes_of(host)
+                )
         self.progress.clear()
         for host, reasons in self._unsupported.items():
             for line in terminal.not_run_here(reasons):
@@ -115,14 +118,27 @@ class MatrixRun:
     def _modes(self) -> list[Mode]:
         """Return the modes with a selected check."""
         selected = {mode_ for _, mode_ in self.selection.cells}
-        modes = (mode.from_contract(self.claims, one, self.selection.without) for one in self.selection.modes)
-        return [one for one in modes if one.id in selected]
+        return [
+            mode.from_contract(self.claims, one, self.selection.without)
+            for one in self.selection.modes
+            if one in selected
+        ]
 
-    def run(self) -> tuple[int, Sequence[Record]]:
-        """Test everything once, show one summary of all, and return the exit status and the records."""
+    def _modes_of(self, host: WorkerHost) -> list[Mode]:
+        """Return those of the modes that a host tests."""
+        chosen = chosen_modes(self.selection, self.claims, self._hosts[host])
+        return [one for one in self._modes if one.id in chosen]
+
+    def run(self, folder: Path | None = None) -> tuple[int, Sequence[Record]]:
+        """Test everything once, show one summary of all, and return the exit status and the records.
+
+        Args:
+            folder: for the records, instead of the run's own.
+        """
         run = labels.new_run()
         logs.write_to(run)
         began = time.monotonic()
+        results = folder or paths.run_folder(run)
         colors = ("--color=yes",) if colored() else ()
         # The leader shows what pytest's header, dots and counts would.
         silence = ("-q",) * (2 + self.selection.verbose) if self.selection.verbose <= 0 else ()
@@ -130,7 +146,7 @@ class MatrixRun:
             [task for host in self._hosts for task in self._tasks(host)],
             RunSettings(
                 run,
-                (*colors, *self.arguments, *silence),
+                (*colors, *self.arguments, *sessions.results_option(folder), *silence),
                 self.at_once,
                 first_failure_ends=self.selection.max_failures == 1,
                 junit=self.selection.junit,
@@ -139,7 +155,7 @@ class MatrixRun:
             self.echo,
         )
         status = workers.run()
-        files = sorted(self.selection.results.glob(record.file_name("*", run)))
+        files = sorted(results.glob(record.file_name("*", run)))
         records = [one for file in files for one in record.read_file(file, Record)]
         if records:
             self.echo(
@@ -147,7 +163,7 @@ class MatrixRun:
                     self.claims,
                     "all modes and hosts" if len(self._hosts) > 1 else "all modes",
                     records,
-                    self.selection.results,
+                    results,
                     color=colored(),
                     seconds=time.monotonic() - began,
                     reached=workers.reached,
@@ -158,8 +174,8 @@ class MatrixRun:
     def _tasks(self, host: WorkerHost) -> Iterator[Task]:
         """Yield a task for each mode that can run, and one for all others, whose checks are only recorded."""
         unsupported = self._unsupported.get(host, {})
-        known = durations.recorded({paths.RESULTS, self.selection.results}, host.name)
-        for one in self._modes:
+        known = durations.recorded(host.name, self.selection.results)
+        for one in self._modes_of(host):
             if one.id not in unsupported:
                 seconds = [
                     taken
@@ -196,6 +212,14 @@ class MatrixRun:
         return int(pytest.ExitCode.TESTS_FAILED) if lines and quiet else status
 
 
+def chosen_modes(selection: Selection, claims: Contract, fingerprint: HostFingerprint) -> tuple[str, ...]:
+    """Return the modes that a host tests."""
+    recommended = claims.recommendation(", ".join(fingerprint.security))
+    if not selection.modes_by_host or recommended is None:
+        return selection.modes
+    return tuple(one for one in selection.modes if one == recommended.mode)
+
+
 def missing(
     selection: Selection, claims: Contract, hosts: Mapping[WorkerHost, HostFingerprint], records: Sequence[Record]
 ) -> list[str]:
@@ -208,7 +232,7 @@ def missing(
             required,
             claims,
             [one for one in records if one.host.name == host.name],
-            asked=selection.modes,
+            asked=chosen_modes(selection, claims, fingerprint),
             fingerprint=fingerprint,
         )
     ]

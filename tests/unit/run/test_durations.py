@@ -5,13 +5,17 @@ import pytest
 
 from conformance.run import durations
 from conformance.run.durations import Estimate, Key
+from conformance.util import paths
 
 
 def key(check: str, mode: str = "least") -> Key:
     return Key(mode, "nat", check)
 
 
-def test_records_give_the_newest_seconds_of_checks_that_ran(tmp_path: Path) -> None:
+def test_records_give_the_newest_seconds_of_checks_that_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "missing")
+    monkeypatch.setattr(paths, "ARTEFACTS", tmp_path / "runs")
+
     def write(run: str, seconds: float, verdict: str, host: str = "docker-1") -> None:
         line = {"mode": "least", "feature": "nat", "check": "a", "seconds": seconds, "verdict": verdict}
         (tmp_path / f"{host}-{run}.jsonl").write_text(json.dumps(line) + "\n")
@@ -21,7 +25,7 @@ def test_records_give_the_newest_seconds_of_checks_that_ran(tmp_path: Path) -> N
     write("3", 0.1, "unsupported")
     write("9", 99.0, "works", host="lab-1")
     (tmp_path / "docker-1-4.jsonl").write_text("half a li")
-    assert durations.recorded([tmp_path, tmp_path / "missing"], "docker-1") == {key("a"): 7.0}
+    assert durations.recorded("docker-1", tmp_path) == {key("a"): 7.0}
 
 
 def test_recorded_seconds_of_waiting_checks_are_the_time_left() -> None:
