@@ -30,6 +30,8 @@ def render(contract: Contract, records: Iterable[Record]) -> str:
     sheets = cells.sheets(contract, build(contract, records))
     columns = [column for sheet in sheets for column in sheet.columns if column.tested]
     recommended = {column.mode.id for sheet in sheets for column in sheet.columns if column.recommended}
+    tested = {column.mode.id for column in columns}
+    modes = sorted(contract.modes, key=lambda claims: claims.id not in recommended)
     styles = [style for style in cells.STYLES if any(style in column.counts for column in columns)]
     templates = _templates()
     # Only numbers and verdicts go into it: escaping for HTML does not make text safe in a style sheet.
@@ -45,7 +47,8 @@ def render(contract: Contract, records: Iterable[Record]) -> str:
         contract=contract,
         sheets=sheets,
         columns=columns,
-        modes=sorted(contract.modes, key=lambda claims: claims.id not in recommended),
+        modes=[claims for claims in modes if claims.id in tested | recommended],
+        untested=[claims for claims in modes if claims.id not in tested | recommended],
         chosen={column.mode_number: column.mode for column in columns},
         styles=styles,
         failures=summary.failures(contract, sheets),

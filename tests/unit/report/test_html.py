@@ -13,7 +13,7 @@ from markupsafe import escape
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
-from conformance.cli import main
+from conformance.cli import main, status
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record, Recorder
 from conformance.model.verdict import Verdict
@@ -308,7 +308,7 @@ def test_a_report_of_nothing_is_an_error(found: str, tmp_path: Path, monkeypatch
     else:
         place.touch()
     done = CliRunner().invoke(main.app, ["report", "--results", str(place), "--output", str(output)])
-    assert done.exit_code == 2
+    assert done.exit_code == status.USAGE
     assert "no records in" in done.output
     assert "matrix" in done.output, "the remedy"
     assert not output.exists()
