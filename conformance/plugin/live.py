@@ -14,8 +14,11 @@ from conformance.run.check import Check
 from conformance.run.durations import Estimate, Key
 from conformance.util.progress import Standing
 
-DEFAULT_SUMMARY = "fE"
-"""pytest's own choice for its short summary (``-r``); this plugin's table has the same lines with more in them."""
+DEFAULT_SUMMARY = frozenset("wfE")
+"""pytest's own choice for its short summary (``-r``): warnings, failures and errors."""
+
+WARNINGS = "w"
+"""The part of it that the summary of this plugin does not have."""
 
 
 class LiveProgress:
@@ -37,13 +40,14 @@ class LiveProgress:
         known = durations.recorded(run.host_name, config.stash[OPTIONS].results)
         self._estimate = Estimate([_key(check) for check in self._checks.values()], known)
         self._alone = len(self._checks) == len(session.items)
+        self._runs = False
         reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
         verbose = config.getoption("verbose")
         self._replaces = self._alone and (verbose == 0 or (self._state.worker is not None and verbose < 0))
         if self._replaces and reporter:
             reporter.showfspath = False
-            if reporter.reportchars == DEFAULT_SUMMARY:
-                reporter.reportchars = ""
+            if {*reporter.reportchars} <= DEFAULT_SUMMARY:
+                reporter.reportchars = WARNINGS
 
     @property
     def reached(self) -> tuple[int, int]:
@@ -85,9 +89,19 @@ class LiveProgress:
     def pytest_report_teststatus(
         self, report: pytest.CollectReport | pytest.TestReport
     ) -> Generator[None, tuple[str, str, object], tuple[str, str, object]]:
-        """Count a check as pytest does, without its letter."""
+        """Count a check as pytest does, without its letter; pytest asks again for its summary."""
         status = yield
-        return (status[0], "", "") if self._replaces and report.nodeid in self._checks else status
+        shown = self._replaces and self._runs and report.nodeid in self._checks
+        return (status[0], "", "") if shown else status
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Note when the checks run."""
+        self._runs = True
+        try:
+            return (yield)
+        finally:
+            self._runs = False
 
     def judged(self, record: Record) -> None:
         """Show a bad verdict at once."""

@@ -5,7 +5,7 @@ import re
 import sys
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,25 +148,18 @@ def _sections(contract: Contract, host: HostMatrix, lines: Mapping[int, tuple[Pa
     def title(one: Record) -> str:
         return titles.get(one.feature, one.feature)
 
-    bad: dict[tuple[Verdict, str, str], list[Record]] = defaultdict(list)
+    bad: list[Record] = []
     folded: dict[tuple[Verdict, str], list[Place]] = defaultdict(list)
     gone: dict[str, Counter[str]] = defaultdict(Counter)
     for one in shown:
         why = short(matrix.reason(contract, one))
         if one.verdict.bad:
-            bad[one.verdict, f"{title(one)}, {one.check}", one.reason].append(one)
+            bad.append(one)
         elif one.mode not in modes and len({feature for feature, _ in host.cells}) > 1:
             gone[one.mode][why] += 1
         elif one.verdict is not Verdict.WORKS:
             folded[one.verdict, why].append((title(one), one.mode))
-    for verdict in (Verdict.FAILS, Verdict.ERROR, Verdict.FIXED):
-        for (found, where, why), records in bad.items():
-            if found is verdict:
-                text = f"{verdict.words}: {where} in {', '.join(one.mode for one in records)}: {why}"
-                yield STYLES[verdict], text
-                for one in records:
-                    file, number = lines[id(one)]
-                    yield "", f"{INDENT}evidence: line {number} of {file.name}"
+    yield from _failures(bad, title, lines)
     for (feature, mode), cell in host.cells.items():
         if cell.flaky:
             where = f"{titles.get(feature, feature)} in {mode}"
@@ -187,6 +180,31 @@ def _sections(contract: Contract, host: HostMatrix, lines: Mapping[int, tuple[Pa
                     missing[_few(reason.removeprefix(INCOMPLETE))].append((titles.get(feature, feature), mode))
     for reason, places in missing.items():
         yield STYLES[Verdict.NOT_RUN], f"{INCOMPLETE}{_folded(places, modes)}: {reason}"
+
+
+def _failures(
+    bad: Sequence[Record], title: Callable[[Record], str], lines: Mapping[int, tuple[Path, int]]
+) -> Iterator[tuple[str, str]]:
+    """Yield the lines of verdicts that need attention; checks of a feature with one cause in the same modes are one."""
+    by_check: dict[tuple[Verdict, str, str, str], list[Record]] = defaultdict(list)
+    for one in bad:
+        by_check[one.verdict, title(one), one.reason, one.check].append(one)
+    groups: dict[tuple[Verdict, str, str, tuple[str, ...]], list[Record]] = defaultdict(list)
+    for (verdict, feature, why, _), records in by_check.items():
+        groups[verdict, feature, why, tuple(one.mode for one in records)] += records
+    files = {file for file, _ in lines.values()}
+    for verdict in (Verdict.FAILS, Verdict.ERROR, Verdict.FIXED):
+        for (found, feature, why, modes), records in groups.items():
+            if found is verdict:
+                yield STYLES[verdict], f"{verdict.words}: {feature} in {', '.join(modes)}: {why}"
+                yield "", f"{INDENT}checks: {', '.join(dict.fromkeys(one.check for one in records))}"
+                numbers: dict[Path, list[int]] = defaultdict(list)
+                for one in records:
+                    file, number = lines[id(one)]
+                    numbers[file].append(number)
+                for file, found_ in numbers.items():
+                    of = file.name if len(files) > 1 else "the records"
+                    yield "", f"{INDENT}evidence: line {', '.join(map(str, sorted(found_)))} of {of}"
 
 
 def _places(contract: Contract, host: HostMatrix) -> list[Place]:

@@ -6,6 +6,7 @@ the processes, shows their progress and output, and ends them.
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,9 @@ END_SECONDS = 240
 
 POLL_SECONDS = 0.1
 """Pause between two looks at the workers' progress and state."""
+
+ENDED = re.compile(r"^!+ \S*Terminated: SIGTERM !+$", re.MULTILINE)
+"""pytest's line about a signal that ended it."""
 
 NO_CACHE = ("-p", "no:cacheprovider")
 """pytest's cache keeps one session's failures: workers would overwrite each other's."""
@@ -332,7 +336,8 @@ class WorkerPool:
         outcome = OUTCOMES.get(status, f"could not run (exit status {status})")
         standing = self._standings.get(worker.task)
         complete = standing is not None and standing.done == standing.checks
-        lines = [worker.output.strip()]
+        # A worker that was ended from here says no more than that.
+        lines = [ENDED.sub("", worker.output).strip() if worker.kill_at else worker.output.strip()]
         if status not in COMPLETED or (worker.task.runs and not complete):
             lines.append(f"{self._title(worker.task)}: {outcome} after {time.monotonic() - worker.began:.0f} s")
         if text := "\n".join(line for line in lines if line):

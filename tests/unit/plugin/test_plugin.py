@@ -252,17 +252,24 @@ def test_progress_counts_checks_and_modes_in_place_of_dots(ask: Ask) -> None:
             "unprivileged: 2 checks in * s: 1 fails, 1 works",
             "mode 2/2 least * 0/2 checks*",
             "least: 2 checks in * s: 2 work",
-            "fails: libvirt API over TCP, test_two in unprivileged: no carrier*",
-            "    evidence: line 2 of host-run.jsonl",
+            "fails: libvirt API over TCP in unprivileged: no carrier*",
+            "    checks: test_two",
+            "    evidence: line 2 of the records",
             "4 checks in *: 1 fails, 3 work",
         ]
     )
+    assert "short test summary" not in str(outcome.result.stdout)
     outcome.result.stdout.no_fnmatch_line("*test_progress_counts*.py *[.]*")
 
 
 @pytest.mark.parametrize(("option", "line"), [("-v", "*::test_it?unprivileged? PASSED*"), ("-q", ".*100%]")])
 def test_pytests_own_lines_stay_with_its_options(ask: Ask, option: str, line: str) -> None:
     ask("def test_it(mode): pass", option).result.stdout.fnmatch_lines([line])
+
+
+def test_pytests_summary_comes_on_demand(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): pytest.skip('no medium')", "-rs")
+    outcome.result.stdout.fnmatch_lines(["SKIPPED * no medium"])
 
 
 def test_a_plain_skip_is_not_run(ask: Ask) -> None:

@@ -25,10 +25,11 @@ def test_failures_come_first_with_cause_and_evidence(contract: Contract, make_re
         make_record(verdict=Verdict.FAILS, feature="nat", check="test_nat", reason="no carrier"),
     ]
     lines = lines_of(contract, records)
-    assert lines[:4] == [
+    assert lines[:5] == [
         "docker-1: libvirt:1",
-        "fails: NAT network, test_nat in unprivileged: no carrier",
-        "    evidence: line 2 of docker-1-20260101T000000Z-abcdef-1.jsonl",
+        "fails: NAT network in unprivileged: no carrier",
+        "    checks: test_nat",
+        "    evidence: line 2 of the records",
         "known failure: Confined guests (sVirt) in unprivileged: no profiles",
     ]
 
@@ -36,8 +37,33 @@ def test_failures_come_first_with_cause_and_evidence(contract: Contract, make_re
 def test_a_failure_in_several_modes_is_one_with_evidence_of_each(contract: Contract, make_record: Make) -> None:
     records = [make_record(verdict=Verdict.FAILS, mode=mode, reason="no") for mode in ("least", "privileged")]
     lines = lines_of(contract, records)
-    assert "fails: ISO boot, test_boot in least, privileged: no" in lines
-    assert [line.split()[2] for line in lines if "evidence" in line] == ["1", "2"]
+    assert "fails: ISO boot in least, privileged: no" in lines
+    assert "    evidence: line 1, 2 of the records" in lines
+
+
+def test_checks_that_fail_alike_are_one_and_another_cause_is_another(contract: Contract, make_record: Make) -> None:
+    causes = {"test_a": "no carrier", "test_b": "no carrier", "test_c": "no address"}
+    records = [
+        make_record(verdict=Verdict.FAILS, check=check, checks=tuple(causes), reason=reason)
+        for check, reason in causes.items()
+    ]
+    lines = lines_of(contract, records)
+    assert lines[1:7] == [
+        "fails: ISO boot in unprivileged: no carrier",
+        "    checks: test_a, test_b",
+        "    evidence: line 1, 2 of the records",
+        "fails: ISO boot in unprivileged: no address",
+        "    checks: test_c",
+        "    evidence: line 3 of the records",
+    ]
+
+
+def test_the_evidence_of_several_hosts_names_its_file(contract: Contract, make_record: Make) -> None:
+    records = [
+        make_record(verdict=Verdict.FAILS, host=Host(name=name, fingerprint={})) for name in ("docker-1", "lab-1")
+    ]
+    lines = lines_of(contract, records)
+    assert "    evidence: line 1 of lab-1-20260101T000000Z-abcdef-1.jsonl" in lines
 
 
 def test_known_failures_of_one_cause_are_one_line(contract: Contract, make_record: Make) -> None:
