@@ -94,7 +94,7 @@ class SessionState:
         """Return the progress; it is written past the capturing of a test's output, or to the leading process."""
         if self.worker:
             return ProgressFile(self.worker.progress)
-        quiet = self.config.getoption("verbose") < 0
+        verbosity = self.config.getoption("verbose")
         plugins = self.config.pluginmanager
         reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
 
@@ -105,7 +105,8 @@ class SessionState:
                     reporter.ensure_newline()
                 yield
 
-        return Progress(reporter._tw._file if reporter else sys.stderr, quiet=quiet, around=uncaptured)
+        stream = reporter._tw._file if reporter else sys.stderr
+        return Progress(stream, quiet=verbosity < 0, verbose=verbosity > 0, around=uncaptured)
 
     @property
     def prepared_run(self) -> Run:

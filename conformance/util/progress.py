@@ -78,16 +78,25 @@ class Progress(logging.Handler):
     shows every other record as a line that stays.
 
     From the first :meth:`headline` on, the line begins with it. Where lines cannot be renewed, steps are then left to
-    the log, and the headline is repeated twice a minute.
+    the log unless the progress is verbose, and the headline is repeated twice a minute.
 
     Args:
         stream: the output; on a terminal each step replaces the last one, anything else gets every step.
         quiet: show nothing; the log still gets the steps.
+        verbose: show each step, wherever it is.
         around: the context of each write, where the stream has another user too.
     """
 
-    def __init__(self, stream: TextIO = sys.stderr, *, quiet: bool = False, around: Around = _nothing) -> None:
+    def __init__(
+        self,
+        stream: TextIO = sys.stderr,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        around: Around = _nothing,
+    ) -> None:
         super().__init__()
+        self._verbose = verbose
         self._stream = stream
         self._around = around
         self._quiet = quiet
@@ -120,7 +129,7 @@ class Progress(logging.Handler):
     def _show(self, step: str) -> None:
         if self._quiet:
             return
-        if self._headline and not self._terminal:
+        if self._headline and not self._terminal and not (step and self._verbose):
             now = time.monotonic()
             if now < self._next:
                 return
