@@ -473,6 +473,11 @@ def test_a_profile_selects_features_and_checks(ask: Ask, profile: str, marker: s
     assert all(one["checks"] == ["test_one", "test_two"] for one in outcome.records), "a part is known as a part"
 
 
+def test_a_profile_of_a_part_shows_how_many_checks_ran(ask: Ask) -> None:
+    outcome = ask(PART, "--profile=smoke")
+    outcome.result.stdout.fnmatch_lines(["profile smoke, mode unprivileged: works: 1", "*works*1 of 2*", "records: *"])
+
+
 def test_a_feature_without_essential_checks_is_tested_whole(ask: Ask) -> None:
     outcome = ask("def test_one(mode): pass\ndef test_two(mode): pass", "--profile=smoke")
     assert outcome.verdicts.keys() == {"test_one", "test_two"}
