@@ -9,9 +9,10 @@ from conformance.bench import result, table
 from conformance.cli import reference, status
 from conformance.errors import HarnessError
 from conformance.model import contract, record
+from conformance.model.contract import Contract
 from conformance.privileges import configuration, render
 from conformance.privileges.claims import measured
-from conformance.report import blocks, markdown
+from conformance.report import blocks, html, markdown
 from conformance.selfcheck import change, outcome, trust
 from conformance.util import files, paths
 
@@ -40,6 +41,13 @@ def _help() -> str:
     from conformance.cli import main  # it imports this module
 
     return reference.text(main.app)
+
+
+def write_report(claims: Contract, results: Path) -> Path:
+    """Write the report of the records in a folder beside them, and that of the project's records at its usual place."""
+    file = paths.REPORT if results == paths.RESULTS else results / paths.REPORT.name
+    files.write(file, html.render(claims, record.read(results)), "name another folder with --results")
+    return file
 
 
 def refresh() -> None:

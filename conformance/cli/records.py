@@ -48,7 +48,7 @@ def tables_(
                 "conformance report": "write report.html from results/",
                 "conformance report --results night.jsonl --output /tmp/night.html": "write a report of one run",
             },
-            STATUS: {"0": "written"} | COMMON_STATUS,
+            STATUS: {"0": "written"} | COMMON_STATUS | {"2": "a bad option, or no records"},
         }
     )
 )
@@ -61,7 +61,7 @@ def report(
     ] = paths.RESULTS,
 ) -> None:
     """Write the records with their evidence as one HTML file."""
-    files.write(output, html.render(contract.load(), record.read(results)), "name another file with --output")
+    files.write(output, html.render(contract.load(), _recorded(results)), "name another file with --output")
     typer.echo(f"wrote {output}")
 
 
@@ -132,5 +132,7 @@ def merge_(
 def _recorded(place: Path) -> list[record.Record]:
     records = list(record.read(place))
     if not records:
-        raise typer.BadParameter(f"no records in {place}: name a file or folder that a run wrote")
+        raise typer.BadParameter(
+            f"no records in {place}: name a file or folder that a run wrote, or record one: {paths.COMMAND} matrix"
+        )
     return records

@@ -11,8 +11,9 @@ from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
 from conformance.host.kvm import HostKvm
 from conformance.model import mode as modes
-from conformance.model.contract import Contract, Recommendation
+from conformance.model.contract import Contract
 from conformance.model.mode import Mode
+from conformance.model.profile import Recommendation
 
 State = Literal["OK", "MISSING", "N/A"]
 """N/A: it could not be examined, or does not matter on this machine."""

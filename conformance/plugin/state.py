@@ -19,6 +19,9 @@ from conformance.util.progress import Progress
 INSTALL = "install"
 """The marker of installations, which are slow: they run only if ``-m`` names it or the feature's own marker."""
 
+ESSENTIAL = "essential"
+"""The marker of the checks that stand for their feature where time is short."""
+
 EXIT_NOTHING_DECIDED = 5
 """As pytest's own for a session without tests: no check was decided."""
 

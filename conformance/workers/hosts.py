@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import environ
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from conformance.model.mode import Mode
 from conformance.model.record import Record
 from conformance.plugin.settings import SETTINGS
 from conformance.run import preparation as runs
-from conformance.util import logs
+from conformance.util import logs, paths
 from conformance.util.progress import Progress
 from conformance.workers import sessions
 from conformance.workers.pool import RunSettings, Task, WorkerHost, WorkerPool
@@ -96,22 +97,30 @@ class MatrixRun:
             host = WorkerHost(name, target.address, (*target.arguments, _host_name(name), *suite))
             self._hosts[host] = fingerprint
 
-    def run(self) -> tuple[int, Sequence[Record]]:
-        """Test everything once, show one table of all, and return the exit status and the records."""
+    def run(self, folder: Path | None = None) -> tuple[int, Sequence[Record]]:
+        """Test everything once, show one table of all, and return the exit status and the records.
+
+        Args:
+            folder: for the records, instead of the run's own.
+        """
         run = labels.new_run()
         logs.write_to(run)
-        modes = [mode.from_contract(self.claims, one, self.selection.without) for one in self.selection.modes]
         selected = {mode_ for _, mode_ in self.selection.cells}
+        modes = [
+            mode.from_contract(self.claims, one, self.selection.without)
+            for one in self.selection.modes
+            if one in selected
+        ]
         status = WorkerPool(
             [
                 Task(host, one.id, self._exclusive(host, one))
                 for one in modes
-                if one.id in selected
-                for host in self._hosts
+                for host, fingerprint in self._hosts.items()
+                if one.id in chosen_modes(self.selection, self.claims, fingerprint)
             ],
             RunSettings(
                 run,
-                ("--color=yes", *self.arguments) if colored() else self.arguments,
+                (*(("--color=yes",) if colored() else ()), *self.arguments, *sessions.results_option(folder)),
                 self.at_once,
                 first_failure_ends=self.selection.max_failures == 1,
                 junit=self.selection.junit,
@@ -119,7 +128,7 @@ class MatrixRun:
             self.progress,
             self.echo,
         ).run()
-        files = sorted(self.selection.results.glob(record.file_name("*", run)))
+        files = sorted((folder or paths.run_folder(run)).glob(record.file_name("*", run)))
         records = [one for file in files for one in record.read_file(file, Record)]
         if records:
             self.echo(sessions.table_of_all(self.claims, "all modes and hosts", records, color=colored()))
@@ -148,6 +157,14 @@ class MatrixRun:
         return int(pytest.ExitCode.TESTS_FAILED) if lines and quiet else status
 
 
+def chosen_modes(selection: Selection, claims: Contract, fingerprint: HostFingerprint) -> tuple[str, ...]:
+    """Return the modes that a host tests."""
+    recommended = claims.recommendation(", ".join(fingerprint.security))
+    if not selection.modes_by_host or recommended is None:
+        return selection.modes
+    return tuple(one for one in selection.modes if one == recommended.mode)
+
+
 def missing(
     selection: Selection, claims: Contract, hosts: Mapping[WorkerHost, HostFingerprint], records: Sequence[Record]
 ) -> list[str]:
@@ -160,7 +177,7 @@ def missing(
             required,
             claims,
             [one for one in records if one.host.name == host.name],
-            asked=selection.modes,
+            asked=chosen_modes(selection, claims, fingerprint),
             fingerprint=fingerprint,
         )
     ]

@@ -30,12 +30,13 @@ class Selection(BaseModel):
     Attributes:
         cells: to test.
         modes: the chosen ones, in order.
+        modes_by_host: whether each host tests only the recommended one of these modes.
         without: ids of what is removed from the modes.
         contract: file of the contract.
         required: names of what has to be decided.
         image: to test; None for the project's own, which is built.
         host_name: of the engine's host in the records; None for one that is made from its engine.
-        results: folder of the records.
+        results: folder of the records; None for the run's own.
         junit: file of JUnit's report, if one is wanted.
         pci_devices: addresses of PCI devices for guests.
         pci_modes: modes with a selected test that uses such a device.
@@ -46,12 +47,13 @@ class Selection(BaseModel):
 
     cells: Cells
     modes: tuple[str, ...]
+    modes_by_host: bool
     without: tuple[str, ...]
     contract: Path
     required: tuple[str, ...]
     image: str | None
     host_name: str | None
-    results: Path
+    results: Path | None
     junit: Path | None
     pci_devices: tuple[str, ...]
     pci_modes: frozenset[str]
@@ -116,6 +118,7 @@ class _Collector:
         self.selection = Selection(
             cells=frozenset((check.feature.id, check.mode) for check in checks.values()),
             modes=tuple(mode.id for mode in options.modes),
+            modes_by_host=options.modes_by_host,
             without=options.without,
             contract=options.contract_file,
             required=options.required,

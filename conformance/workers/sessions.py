@@ -3,12 +3,15 @@
 import contextlib
 import io
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from conformance.errors import HarnessError
 from conformance.model.contract import Contract
 from conformance.model.record import Record
+from conformance.plugin.settings import SETTINGS
 from conformance.plugin.state import CHECK, EXIT_NOTHING_DECIDED, LEADER, SESSION
 from conformance.report import terminal
 from conformance.run.check import Check
@@ -31,37 +34,58 @@ class _RecordsPlugin:
             self.records = state.run.recorder.records
 
 
-Session = Callable[[], tuple[int, Sequence[Record] | None]]
-"""Runs once; returns the exit status and the records, or None in their place if no run was prepared."""
+Session = Callable[[Path | None], tuple[int, Sequence[Record] | None]]
+"""Runs once, with records in a folder or in the run's own; returns the exit status and the records, or None in their
+place if no run was prepared."""
 
 
-def run_suites(arguments: Sequence[str]) -> tuple[int, Sequence[Record] | None]:
-    """Run the suites in this process with pytest's options."""
+@dataclass(frozen=True)
+class Repeated:
+    """The end of several runs.
+
+    Attributes:
+        status: the worst exit status.
+        runs: the records of each run.
+        folder: of all their records; None if there are none.
+    """
+
+    status: int
+    runs: Sequence[Sequence[Record]]
+    folder: Path | None
+
+
+def run_suites(arguments: Sequence[str], folder: Path | None = None) -> tuple[int, Sequence[Record] | None]:
+    """Run the suites in this process with pytest's options; ``folder`` is for the records, instead of the run's own."""
     plugin = _RecordsPlugin()
-    status = pytest.main([*paths.TESTS, *arguments], plugins=[plugin])
+    status = pytest.main([*paths.TESTS, *arguments, *results_option(folder)], plugins=[plugin])
     return int(status), plugin.records
 
 
-def repeat(session: Session, times: int) -> tuple[int, list[Sequence[Record]]]:
+def results_option(folder: Path | None) -> tuple[str, ...]:
+    """Return pytest's option for a folder of records."""
+    return () if folder is None else (f"{SETTINGS['results'].option}={folder}",)
+
+
+def repeat(session: Session, times: int, folder: Path | None = None) -> Repeated:
     """Run a session several times, each time as a run of its own, with new containers and new guests.
 
     Args:
         session: to run.
         times: number of runs; fewer after one that is interrupted or cannot run.
-
-    Returns:
-        The worst exit status, and the records of each run.
+        folder: for all records, instead of the first run's own.
     """
-    runs = []
+    runs: list[Sequence[Record]] = []
     statuses: list[int] = []
     for _ in range(times):
-        status, records = session()
+        status, records = session(folder)
         if records is not None:
             runs.append(records)
+        if records:
+            folder = folder or paths.run_folder(records[0].run)
         statuses.append(status)
         if status not in COMPLETED:
             break
-    return worst(statuses), runs
+    return Repeated(worst(statuses), runs, folder if any(runs) else None)
 
 
 def worst(statuses: Collection[int]) -> int:
@@ -78,14 +102,23 @@ def table_of_all(contract: Contract, title: str, records: Sequence[Record], *, c
 Wanted = Callable[[Check, pytest.Item], bool]
 """Returns whether a test runs."""
 
+Announce = Callable[[Check, int, int], None]
+"""Receives a check that begins, its number, and the number of all checks."""
 
-def run_within(run: Run, arguments: Sequence[str], wanted: Wanted = lambda _check, _item: True) -> list[Record]:
+
+def run_within(
+    run: Run,
+    arguments: Sequence[str],
+    wanted: Wanted = lambda _check, _item: True,
+    announce: Announce = lambda _check, _number, _all: None,
+) -> list[Record]:
     """Run a session as a part of a run that continues after it; pytest's output is dropped.
 
     Args:
         run: receives the session's records.
         arguments: pytest's options and places.
         wanted: selects among the tests.
+        announce: is called before each check.
 
     Returns:
         The session's records.
@@ -96,7 +129,7 @@ def run_within(run: Run, arguments: Sequence[str], wanted: Wanted = lambda _chec
     """
     before = len(run.recorder.records)
     output = io.StringIO()
-    plugin = _SharedRunPlugin(run, wanted)
+    plugin = _SharedRunPlugin(run, wanted, announce)
     with contextlib.redirect_stdout(output):
         status = pytest.main([*arguments, "-qq"], plugins=[plugin])
     if plugin.interrupted:
@@ -110,9 +143,10 @@ def run_within(run: Run, arguments: Sequence[str], wanted: Wanted = lambda _chec
 class _SharedRunPlugin:
     """Lets a session record into a run that continues, and deselects the tests that are not wanted."""
 
-    def __init__(self, run: Run, wanted: Wanted) -> None:
+    def __init__(self, run: Run, wanted: Wanted, announce: Announce) -> None:
         self._run = run
         self._wanted = wanted
+        self._announce = announce
         self.interrupted = False
 
     @pytest.hookimpl(tryfirst=True)
@@ -121,6 +155,12 @@ class _SharedRunPlugin:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if CHECK not in item.stash or self._wanted(item.stash[CHECK], item)]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        checks = [one for one in item.session.items if CHECK in one.stash]
+        if item in checks:
+            self._announce(item.stash[CHECK], checks.index(item) + 1, len(checks))
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         # pytest's own status is the same for tests that cannot be collected.

@@ -3,7 +3,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from conformance.engine import local_daemon
 from conformance.errors import ContractError, EngineError, HarnessError, ImageLate
 from conformance.lab import definition
 from conformance.model import contract as contracts
-from conformance.model.record import Record
+from conformance.model.record import Record, Recorder
 from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.privileges import command as privileges_command
 from conformance.selfcheck import command as selfcheck_command
@@ -123,7 +123,7 @@ class MatrixRun:
     def prepare(self, places: list[EngineTarget]) -> None:
         self.places = places
 
-    def run(self) -> tuple[int, list[Record]]:
+    def run(self, _folder: Path | None) -> tuple[int, list[Record]]:
         self.runs += 1
         return 1, []
 
@@ -138,12 +138,13 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         selection = selections.Selection(
             cells=frozenset() if "none" in words else frozenset({("api", "least")}),
             modes=("least",),
+            modes_by_host=False,
             without=(),
             contract=paths.CONTRACT,
             required=(),
             image=None,
             host_name="mine" if "--host-name=mine" in words else None,
-            results=paths.RESULTS,
+            results=None,
             junit=None,
             pci_devices=(),
             pci_modes=frozenset(),
@@ -160,13 +161,64 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     for module in (matrix, searches):
         monkeypatch.setattr(module, "engine_target", engine)
     monkeypatch.setattr(selections, "collect", collect)
-    monkeypatch.setattr(sessions, "run_suites", lambda words: (7, None))
+    monkeypatch.setattr(sessions, "run_suites", lambda _words, _folder: (7, None))
     monkeypatch.setenv("DOCKER_HOST", "unix:///before.sock")
     monkeypatch.chdir(Path.cwd())
     return looked
 
 
 ELSEWHERE = "--results=/nowhere"
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Simulate a run with a record; returns which of the project's documents were written."""
+    done: list[str] = []
+    monkeypatch.setattr(documents, "write_tables", lambda **_: done.append("tables"))
+    return done
+
+
+def test_a_run_writes_into_its_own_folder_only(
+    selected: list[list[str]],
+    written: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    make_record: Callable[..., Record],
+) -> None:
+    folders: list[Path | None] = []
+
+    def run(_words: list[str], folder: Path | None) -> tuple[int, list[Record]]:
+        folders.append(folder)
+        record = make_record(run=f"night-{len(folders)}")
+        Recorder(folder or paths.run_folder(record.run), "docker-1", record.run).append(record)
+        return 0, [record]
+
+    monkeypatch.setattr(paths, "ARTEFACTS", tmp_path)
+    monkeypatch.setattr(sessions, "run_suites", run)
+    result = runner.invoke(main.app, ["matrix", "--repeat", "2"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert folders == [None, tmp_path / "night-1"], "repeated runs share the first one's folder"
+    report = tmp_path / "night-1" / "report.html"
+    assert result.stdout.endswith(f"report: {report}\n")
+    assert report.read_text().startswith("<!DOCTYPE html>")
+    assert written == []
+
+
+@pytest.mark.parametrize(("words", "tables"), [([], ["tables"]), (["--collect-only"], [])])
+def test_publishing_records_into_the_project_and_writes_its_tables(
+    selected: list[list[str]], written: list[str], words: list[str], tables: list[str]
+) -> None:
+    assert runner.invoke(main.app, ["matrix", "--publish", *words]).exit_code == 7
+    assert selected == [[*words, f"--libvirt-results={paths.RESULTS}"]]
+    assert written == tables
+
+
+@pytest.mark.parametrize("word", ["--results", "--libvirt-results=x"])
+def test_a_published_run_has_no_other_folder(selected: list[list[str]], written: list[str], word: str) -> None:
+    result = runner.invoke(main.app, ["matrix", "--publish", word, "x"])
+    assert result.exit_code == status.USAGE
+    assert not selected
+    assert not written
 
 
 def test_one_mode_at_a_time_is_one_session_in_this_process(selected: list[list[str]]) -> None:
@@ -215,7 +267,6 @@ def test_several_hosts_do_not_have_one_name(selected: list[list[str]]) -> None:
 def test_relative_paths_of_the_matrix_belong_to_the_callers_folder(
     selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, form: str
 ) -> None:
-    monkeypatch.setattr(documents, "write_tables", lambda **_: None)
     monkeypatch.chdir(tmp_path)
     words = form.format(option=option, value="own/file").split()
     runner.invoke(main.app, ["matrix", "-k", "own/file", *words], catch_exceptions=False)

@@ -362,7 +362,12 @@ LAB_PACKAGES = (
     "xz-utils", "libglib2.0-dev", "libslirp-dev", "libpixman-1-dev", "libfdt-dev",
 )  # fmt: skip
 
-ON_LAB = [["matrix", "--host", "lab"], ["matrix", "-m", "kvm", "--host=lab:debian-12"], ["lab", "up"]]
+ON_LAB = [
+    ["matrix", "--host", "lab"],
+    ["smoke", "--host", "lab"],
+    ["matrix", "-m", "kvm", "--host=lab:debian-12"],
+    ["lab", "up"],
+]
 
 
 @pytest.mark.parametrize("words", [*ON_LAB, ["test"], ["bench"]])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 
+from conformance.engine import client
 from conformance.engine.client import Engine
 from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError, HarnessError
@@ -98,12 +99,16 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     pytester.makeconftest((paths.PROJECT / "conftest.py").read_text())
 
     def ask(
-        body: str, *options: str, marker: str = "api", mode: str = "unprivileged", plugins: Sequence[object] = ()
+        body: str, *options: str, marker: str = "api", mode: str | None = "unprivileged", plugins: Sequence[object] = ()
     ) -> Outcome:
         pytester.makepyfile(PREAMBLE.format(marker=marker) + body)
         results = tmp_path / "results"
         result = pytester.runpytest_inprocess(
-            "--mode", mode, f"--results={results}", *options, no_reraise_ctrlc=True, plugins=plugins
+            *(["--mode", mode] if mode else []),
+            f"--results={results}",
+            *options,
+            no_reraise_ctrlc=True,
+            plugins=plugins,
         )
         files = list(results.glob("*.jsonl")) if results.exists() else []
         return Outcome(result, [json.loads(line) for file in files for line in file.read_text().splitlines()])
@@ -377,6 +382,61 @@ def test_a_part_of_a_checks_parameters_is_known_as_a_part(ask: Ask) -> None:
     outcome = ask(test, "-k", "efi")
     assert outcome.records[0]["checks"] == ["test_it[bios]", "test_it[efi]"]
     outcome.result.stdout.fnmatch_lines(["*1  incomplete: *test_it?bios?*"])
+
+
+PART = """
+@pytest.mark.essential
+def test_one(mode): pass
+def test_two(mode): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "marker", "ran"),
+    [
+        ("smoke", "api", {"test_one"}),
+        ("smoke", "restart", set()),
+        ("standard", "api", {"test_one", "test_two"}),
+        ("full", "restart", {"test_one", "test_two"}),
+    ],
+)
+def test_a_profile_selects_features_and_checks(ask: Ask, profile: str, marker: str, ran: set[str]) -> None:
+    outcome = ask(PART, f"--profile={profile}", marker=marker)
+    assert outcome.verdicts.keys() == ran
+    assert all(one["checks"] == ["test_one", "test_two"] for one in outcome.records), "a part is known as a part"
+
+
+def test_a_feature_without_essential_checks_is_tested_whole(ask: Ask) -> None:
+    outcome = ask("def test_one(mode): pass\ndef test_two(mode): pass", "--profile=smoke")
+    assert outcome.verdicts.keys() == {"test_one", "test_two"}
+
+
+@pytest.mark.parametrize(("security", "mode"), [(("apparmor",), "least-apparmor"), (("seccomp",), "least")])
+def test_a_profile_tests_the_mode_recommended_for_the_engines_host(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, security: tuple[str, ...], mode: str
+) -> None:
+    class Found:
+        def fingerprint(self) -> HostFingerprint:
+            return HostFingerprint("6.1", 2, security, "docker 26.1", "Debian", "x86_64", "CPU", 2)
+
+    monkeypatch.setattr(client, "connect", Found)
+    outcome = ask(PART, "--profile=smoke", mode=None)
+    assert [one["mode"] for one in outcome.records] == [mode]
+
+
+def test_a_collection_asks_no_engine_and_lists_the_modes_of_every_kind_of_host(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "connect", None)
+    outcome = ask(PART, "--profile=smoke", "--collect-only", "-q", mode=None)
+    for mode in ("least", "least-apparmor", "unprivileged-unlabelled"):
+        outcome.result.stdout.fnmatch_lines([f"*test_one?{mode}?"])
+
+
+def test_an_unknown_profile_is_a_usage_error_that_lists_the_known_ones(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): pass", "--profile=quick")
+    assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.result.stderr.fnmatch_lines(["*no profile is called 'quick'*", "*smoke, standard, full*"])
 
 
 def test_an_unknown_mode_is_a_usage_error_that_lists_the_known_ones(ask: Ask) -> None:

@@ -1,6 +1,7 @@
 """One matrix spread over sessions, which are only told of: what all of them come to."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,10 @@ def led(monkeypatch: pytest.MonkeyPatch, make_record: Make, tmp_path: Path) -> l
                 verdict = verdicts.get((part.host.name, part.mode), Verdict.WORKS)
                 host = Host(name=part.host.name, fingerprint={})
                 record = make_record(run=shared.run, host=host, mode=part.mode, feature="api", verdict=verdict)
-                Recorder(tmp_path, part.host.name, shared.run).append(record)
+                Recorder(paths.run_folder(shared.run), part.host.name, shared.run).append(record)
             return statuses.pop() if statuses else 0
 
+    monkeypatch.setattr(paths, "ARTEFACTS", tmp_path)
     monkeypatch.setattr(hosts, "WorkerPool", Parts)
     return done
 
@@ -93,19 +95,20 @@ Ready = Callable[..., MatrixRun]
 
 
 @pytest.fixture
-def ready(built: list[str], led: object, said: list[str], tmp_path: Path) -> Ready:
+def ready(built: list[str], led: object, said: list[str]) -> Ready:
     """Makes a spread that is ready on some places."""
 
     def ready(*places: EngineTarget, words: tuple[str, ...] = (), at_once: int = 2, **changes: Any) -> MatrixRun:
         given: dict[str, Any] = {
             "cells": {("api", "unprivileged"), ("api", "least")},
             "modes": ("unprivileged", "least"),
+            "modes_by_host": False,
             "without": (),
             "contract": paths.CONTRACT,
             "required": (),
             "image": None,
             "host_name": None,
-            "results": tmp_path,
+            "results": None,
             "junit": None,
             "pci_devices": (),
             "pci_modes": (),
@@ -134,6 +137,23 @@ def test_each_mode_on_each_host_is_a_part_and_all_are_one_run(
     assert len(records) == 4
     assert said[0].startswith("all modes and hosts\ndocker-26.1-cgroup2: libvirt:1\n")
     assert "lab-1: libvirt:1" in said[0]
+
+
+def test_each_host_tests_its_recommended_mode(
+    ready: Ready, led: list[tuple[list[Task], RunSettings]], monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    def fingerprint(engine: Engine) -> HostFingerprint:
+        return replace(FINGERPRINT, security=("apparmor",)) if engine.address == LAB.address else FINGERPRINT
+
+    monkeypatch.setattr(Engine, "fingerprint", fingerprint)
+    modes = ("least", "least-apparmor", "unprivileged-unlabelled")
+    cells = {("api", one) for one in modes}
+    status, _ = ready(HERE, LAB, cells=cells, modes=modes, modes_by_host=True, required=("api",)).run()
+    assert {(part.host.address, part.mode) for part in led[0][0]} == {
+        (HERE.address, "least"),
+        (LAB.address, "least-apparmor"),
+    }
+    assert status == 0, f"nothing else was required: {said}"
 
 
 def test_a_mode_without_selected_cells_has_no_session(ready: Ready, led: list[tuple[list[Task], RunSettings]]) -> None:
