@@ -13,6 +13,7 @@ def makers(contract: Contract, records: Iterable[Record]) -> dict[str, Callable[
     known = list(records)
     hosts = matrix.build(contract, known)
     return {
+        "numbers": lambda: overview.numbers(contract, hosts, known),
         "which-mode": lambda: overview.which_mode(contract, hosts),
         "at-a-glance": lambda: overview.at_a_glance(contract, hosts),
         "quick-start": lambda: overview.quick_start(contract),
