@@ -109,14 +109,17 @@ def heads(shown: Page) -> set[tuple[str, str]]:
     return {(mode, host) for mode, host, *_ in names}
 
 
-def everywhere(*sizes: tuple[int, int]) -> pytest.MarkDecorator:
-    """Run a test at these sizes, in the light and in the dark."""
-    places = [(size, scheme) for size in sizes for scheme in SCHEMES]
-    names = [f"{size[0]}-{scheme}" for size, scheme in places]
-    return pytest.mark.parametrize("opened", places, ids=names, indirect=True)
+PLACES = [(size, scheme) for size in SIZES for scheme in SCHEMES]
 
 
-@everywhere(*SIZES)
+def on(*places: tuple[tuple[int, int], Scheme]) -> pytest.MarkDecorator:
+    """Run a test at these sizes and in these colours."""
+    return pytest.mark.parametrize(
+        "opened", places, ids=[f"{size[0]}-{scheme}" for size, scheme in places], indirect=True
+    )
+
+
+@on(*PLACES)
 def test_it_can_be_read(opened: Page) -> None:
     assert opened.get_by_role("heading", level=1).inner_text() == "libvirt in a container: what works"
     assert {"works", "fails", "known failure", "fixed", "unsupported", "error", "not run", "flaky"} <= cells(opened)
@@ -127,7 +130,7 @@ def test_it_can_be_read(opened: Page) -> None:
     assert violations(opened) == []
 
 
-@everywhere(SIZES[0], SIZES[2])
+@on((SIZES[0], "dark"), (SIZES[2], "light"))
 def test_a_cell_its_mode_and_its_guest_can_be_read(opened: Page) -> None:
     opened.locator(".grid td a", has_text="error").first.click()
     section = opened.locator(".opens:visible")
@@ -222,7 +225,7 @@ def test_the_keyboard_opens_a_cell_and_comes_back(opened: Page) -> None:
         opened.keyboard.press("Tab")
     opened.keyboard.press("Enter")
     assert not opened.evaluate("document.activeElement.parentElement.open"), "what fails was open"
-    section.get_by_text("Back to the table").focus()
+    opened.get_by_text("Back to the table").focus()
     opened.keyboard.press("Enter")
     assert not section.is_visible()
     opened.locator("#_show-all").focus()
