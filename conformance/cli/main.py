@@ -20,7 +20,7 @@ app = typer.Typer(
         {
             EXAMPLES: {
                 "conformance doctor": "which mode to use on this machine",
-                "conformance matrix -m kvm --mode least": "test one feature in one mode",
+                "conformance smoke": "test the essentials in that mode",
             },
             STATUS: {"0, 1, 5": "success; a check failed; no verdict"}
             | COMMON_STATUS

@@ -79,7 +79,7 @@ def matrix(
         bool, typer.Option("--publish", help="record into results/, and update the tables of README and docs/")
     ] = False,
 ) -> None:
-    """Run the feature matrix, record it, and write a report; takes pytest's options.
+    """Run the feature matrix; takes pytest's options.
 
     Records, log and report.html go to a folder of the run, artefacts/RUN, or
     to --results=FOLDER. Only --publish changes the project.

@@ -60,7 +60,7 @@ def report(
         Path, typer.Option(exists=True, help="a file or a folder of records", show_default="results")
     ] = paths.RESULTS,
 ) -> None:
-    """Write the records as one self-contained HTML file: a summary, the matrix, and the evidence for each cell."""
+    """Write the records as one HTML file: summary, matrix, evidence."""
     files.write(output, html.render(contract.load(), _recorded(results)), "name another file with --output")
     typer.echo(f"wrote {output}")
 

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import pytest
 import typer
 
-from conformance.cli import checkout, documents
+from conformance.cli import checkout, documents, status
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.cli.options import Image, OneHost
 from conformance.cli.target import engine_target
 from conformance.container.container import READY_SECONDS
+from conformance.doctor import terminal as doctor
 from conformance.engine import image as image_
 from conformance.lab import definition, machine
-from conformance.model import commands, contract, mode
+from conformance.model import contract, mode
 from conformance.model.record import Record
 from conformance.plugin.settings import SETTINGS
 from conformance.plugin.state import EXIT_NOTHING_DECIDED
@@ -48,8 +48,7 @@ app = typer.Typer()
                 "conformance smoke --mode privileged": "another mode",
                 "conformance smoke --host lab": "on a virtual machine with KVM",
             },
-            STATUS: {"0": "nothing fails", "1": "a feature fails", "5": "nothing can be tested on this host"}
-            | COMMON_STATUS,
+            STATUS: {"0, 1, 5": "nothing fails; a feature fails; nothing can be tested here"} | COMMON_STATUS,
             FILES: {"artefacts/RUN/": "the run's log, records and report.html"},
         }
     ),
@@ -61,13 +60,14 @@ def smoke_(
     host: OneHost = None,
     image: Image = None,
 ) -> None:
-    """Test the essentials in the mode recommended for this host; a minute after the first time.
+    """Test the essentials in the mode for this host, in a minute.
 
-    One guest answers for KVM, UEFI, disk, network and NAT; the container for
-    API, exposed paths, volumes, default network and pool. The end names the
-    command that starts the image on this host, and the next test. The first
-    run also builds the image and the boot media, which takes minutes.
+    The container answers for API, exposed paths, volumes, default network
+    and pool, one guest for KVM, UEFI, disk, network and NAT. The end names
+    the command that starts the image here, and the next test. The first
+    run also builds image and boot media, in minutes.
     """
+    caller = Path.cwd()
     checkout.enter()
     claims = contract.load()
     if mode_id:
@@ -93,6 +93,7 @@ def smoke_(
             records = _test(run, chosen, progress)
             progress(f"{chosen}: cleaning up")
     progress.clear()
+    os.chdir(caller)  # the commands below name files relative to it
     for line in _conclusion(run, chosen, records):
         typer.echo(line)
     raise typer.Exit(_status(records))
@@ -109,28 +110,27 @@ def _test(run: Run, mode_id: str, progress: Progress) -> list[Record]:
 
 def _status(records: Sequence[Record]) -> int:
     if any(one.verdict.bad for one in records):
-        return pytest.ExitCode.TESTS_FAILED
-    return pytest.ExitCode.OK if any(one.verdict.decided for one in records) else EXIT_NOTHING_DECIDED
+        return status.FAILED
+    return 0 if any(one.verdict.decided for one in records) else EXIT_NOTHING_DECIDED
 
 
 def _conclusion(run: Run, chosen: str, records: Sequence[Record]) -> Iterator[str]:
     """Yield the lines of the end: the table, the recommended command, the next test, and the evidence."""
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
-    status = _status(records)
+    found = _status(records)
     rows = smoke.rows(run.contract, records)
     yield f"{run.host_name}, mode {chosen}: {smoke.summary(rows)}"
     yield ""
     yield smoke.draw(rows, width=width, color=colored())
     yield ""
-    if status == pytest.ExitCode.OK:
+    if found == 0:
         yield "The image works here. Start it on this host:"
         yield ""
         yield from _commands(run, chosen, width)
         yield ""
         yield f"Next, all checks of every feature: {paths.COMMAND} matrix --mode {chosen}"
     else:
-        failed = status == pytest.ExitCode.TESTS_FAILED
-        yield f"The image {'does not work' if failed else 'cannot be tested'} here in mode {chosen}."
+        yield f"The image {'does not work' if found == status.FAILED else 'cannot be tested'} here in mode {chosen}."
         yield f"Next, what this host lacks, and the mode to use: {paths.COMMAND} doctor"
     yield f"Evidence: {documents.write_report(run.contract, run.recorder.path.parent)}"
 
@@ -139,8 +139,6 @@ def _commands(run: Run, chosen: str, width: int) -> Iterator[str]:
     """Yield the shell commands that build the image, if it is the project's own, and start it."""
     lacking = [KVM] if KVM in run.contract.mode(chosen).exposures and not run.kvm.usable else []
     made = mode.from_contract(run.contract, chosen, lacking)
-    folder = paths.IMAGE.name if Path.cwd() == paths.CHECKOUT else str(paths.IMAGE)
     if run.image.tag == image_.TAG:
-        yield f"docker build --tag {image_.TAG} {folder}"
-    yield from commands.preparation(made, folder)
-    yield commands.paragraph(commands.docker_run(made, run.image.tag), width)
+        yield doctor.build_command()
+    yield doctor.command(made, width, run.image.tag)

@@ -49,17 +49,22 @@ def conclusion(report: Report, width: int) -> list[str]:
         return ["No mode can run on this machine: see MISSING above."]
     lines = textwrap.wrap(_heading(report, report.mode), width)
     if not report.image:
-        lines += ["", f"Build the image first: docker build --tag {image.TAG} {_folder()}"]
-    test = f"{paths.COMMAND} matrix --mode {report.mode.id}"
+        lines += ["", f"Build the image first: {build_command()}"]
+    test = f"{paths.COMMAND} smoke" + ("" if report.recommends(report.mode) else f" --mode {report.mode.id}")
     lines += ["", *command(report.mode, width).splitlines(), "", f"Test it: {test}"]
     if not report.everything_runs:
         lines += textwrap.wrap(f"A virtual machine has all that is MISSING: {paths.COMMAND} matrix --host lab", width)
     return lines
 
 
-def command(mode: Mode, width: int) -> str:
-    """Return the shell commands that start a container of the project's image in a mode."""
-    run = commands.paragraph(commands.docker_run(mode, image.TAG), width)
+def build_command() -> str:
+    """Return the shell command that builds the project's image."""
+    return f"docker build --tag {image.TAG} {_folder()}"
+
+
+def command(mode: Mode, width: int, tag: str = image.TAG) -> str:
+    """Return the shell commands that start a container of an image, the project's by default, in a mode."""
+    run = commands.paragraph(commands.docker_run(mode, tag), width)
     return "\n".join([*commands.preparation(mode, _folder()), run])
 
 
