@@ -107,7 +107,8 @@ def matrix(
     with contextlib.ExitStack() as stack:
         places = [stack.enter_context(engine_target(one)) for one in hosts]
         if parallel and selection and selection.cells:
-            run = MatrixRun(selection, tuple(words), at_once, Progress(), typer.echo)
+            progress = Progress(quiet=selection.verbose < 0, verbose=selection.verbose > 0)
+            run = MatrixRun(selection, tuple(words), at_once, progress, typer.echo)
             run.prepare(places)
             done = sessions.repeat(run.run, repeat, selection.results)
         else:
@@ -134,10 +135,11 @@ def _words(arguments: Sequence[str], *, publish: bool) -> list[str]:
 
 
 def _print_end(claims: Contract, runs: Sequence[Sequence[record.Record]], folder: Path) -> None:
-    """Print the table of several runs together, and write the report."""
+    """Print the summary of several runs together, and write the report."""
     if len(runs) > 1:
         records = [one for run in runs for one in run]
-        typer.echo("\n" + sessions.table_of_all(claims, f"all {len(runs)} runs together", records, color=colored()))
+        title = f"all {len(runs)} runs together"
+        typer.echo("\n" + sessions.summary_of_all(claims, title, records, folder, color=colored()))
     typer.echo(f"report: {documents.write_report(claims, folder)}")
 
 

@@ -11,6 +11,8 @@ import pytest
 from conformance.errors import HarnessError
 from conformance.model.mode import Mode
 from conformance.model.verdict import KnownFailure
+from conformance.plugin import limits
+from conformance.plugin.live import LiveProgress
 from conformance.plugin.options import Options
 from conformance.plugin.state import CHECK, ESSENTIAL, EXIT_CANNOT_RUN, INSTALL, OPTIONS, SESSION
 from conformance.run.check import Check, digest
@@ -189,6 +191,7 @@ def _functions(options: Options, item: pytest.Function, mode: Mode) -> tuple[str
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest counts the tests
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Prepare the run before the first test, so that a missing part is reported at once."""
     config = session.config
@@ -218,7 +221,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             minimise_boots=options.profile.partial,
             recorded_as=state.worker.run if state.worker else None,
         )
+        limits.leave_out(session)
     except HarnessError as error:
         pytest.exit(f"error: {error}{logs.footer()}", returncode=EXIT_CANNOT_RUN)
     finally:
         state.progress.clear()
+    state.live = LiveProgress(session)
+    config.pluginmanager.register(state.live)

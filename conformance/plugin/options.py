@@ -1,7 +1,7 @@
 """All options and ini keys of a session, resolved once into one object."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -88,7 +88,7 @@ def _contract(file: Path) -> Contract:
     return contracts.load(file)
 
 
-def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
+def resolve(config: pytest.Config, *, only_modes: Collection[str] = ()) -> Options:
     """Return the settings of a session.
 
     A profile may test the mode recommended for the host; then a session that runs tests asks the engine for its host.
@@ -96,7 +96,7 @@ def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
 
     Args:
         config: pytest's.
-        only_mode: of a worker, the one of the chosen modes that it tests; ``--require`` is its leader's then.
+        only_modes: of a worker, those of the chosen modes that it tests; ``--require`` is its leader's then.
 
     Raises:
         ContractError: the contract cannot be read, or does not have a name.
@@ -114,12 +114,12 @@ def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
     windows = windows_isos.from_options(
         *map(value, ("windows-iso", "virtio-win-iso", "windows-edition", "windows-firmware", "windows-key"))
     )
-    required = () if only_mode else tuple(value("require", ()))
+    required = () if only_modes else tuple(value("require", ()))
     requirements.parse(contract, required)
     profile = contract.profile(value("profile", FULL))
     named = value("mode")
     by_host = named is None and profile.modes == "recommended"
-    asks = by_host and only_mode is None and not config.option.collectonly
+    asks = by_host and not only_modes and not config.option.collectonly
     names = named or contract.modes_of(profile, _security() if asks else None)
     without = tuple(value("without", ()))
     return Options(
@@ -127,7 +127,9 @@ def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
         contract_file=file,
         profile=profile,
         modes=tuple(
-            modes.from_contract(contract, name, without) for name in dict.fromkeys(names) if only_mode in (None, name)
+            modes.from_contract(contract, name, without)
+            for name in dict.fromkeys(names)
+            if not only_modes or name in only_modes
         ),
         modes_by_host=by_host,
         without=without,

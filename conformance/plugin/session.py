@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     leader = config.stash.get(LEADER, None)
     worker = leader if isinstance(leader, WorkerContext) else None
     try:
-        resolved = config.stash[OPTIONS] = options.resolve(config, only_mode=worker.mode if worker else None)
+        resolved = config.stash[OPTIONS] = options.resolve(config, only_modes=worker.modes if worker else ())
     except (ContractError, MediaError) as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = SessionState(config, worker, None if isinstance(leader, WorkerContext) else leader)

@@ -15,7 +15,7 @@ from conformance.model import matrix
 from conformance.model.contract import Contract
 from conformance.model.record import Record
 from conformance.model.verdict import Verdict, gravest
-from conformance.report.terminal import STYLES
+from conformance.report.terminal_table import STYLES
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ It is a process of its own, since a session of pytest leaves its modules and set
 import contextlib
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ class Selection(BaseModel):
     Attributes:
         cells: to test.
         modes: the chosen ones, in order.
+        checks: the number of checks in each mode.
+        verbose: pytest's verbosity.
         modes_by_host: whether each host tests only the recommended one of these modes.
         without: ids of what is removed from the modes.
         contract: file of the contract.
@@ -47,6 +50,8 @@ class Selection(BaseModel):
 
     cells: Cells
     modes: tuple[str, ...]
+    checks: dict[str, int]
+    verbose: int
     modes_by_host: bool
     without: tuple[str, ...]
     contract: Path
@@ -118,6 +123,8 @@ class _Collector:
         self.selection = Selection(
             cells=frozenset((check.feature.id, check.mode) for check in checks.values()),
             modes=tuple(mode.id for mode in options.modes),
+            checks=Counter(check.mode for check in checks.values()),
+            verbose=session.config.getoption("verbose") + 1,  # this session has -q
             modes_by_host=options.modes_by_host,
             without=options.without,
             contract=options.contract_file,

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from conformance.model.record import Record
 from conformance.plugin.settings import SETTINGS
 from conformance.plugin.state import CHECK, EXIT_NOTHING_DECIDED, LEADER, SESSION
 from conformance.report import terminal
+from conformance.report.terminal import Screen
 from conformance.run.check import Check
 from conformance.run.context import Run
 from conformance.util import paths
@@ -94,9 +96,30 @@ def worst(statuses: Collection[int]) -> int:
     return incomplete[0] if incomplete else int(min(statuses, key=lambda one: COMPLETED.index(pytest.ExitCode(one))))
 
 
-def table_of_all(contract: Contract, title: str, records: Sequence[Record], *, color: bool) -> str:
-    """Return one table of several sessions' records; cells on which they disagree are flaky, with counts."""
-    return "\n".join([title, *terminal.render(contract, records, color=color)])
+def summary_of_all(
+    contract: Contract,
+    title: str,
+    records: Sequence[Record],
+    results: Path,
+    *,
+    color: bool,
+    seconds: float | None = None,
+    reached: tuple[int, int] | None = None,
+) -> str:
+    """Return one summary of several sessions' records; cells on which they disagree are flaky, with counts.
+
+    Args:
+        contract: for titles, causes and order.
+        title: the first line.
+        records: of each file in the order of its lines.
+        results: the folder of the files.
+        color: whether to use terminal colours.
+        seconds: as for :func:`terminal.summary`.
+        reached: as for :func:`terminal.summary`.
+    """
+    screen = Screen(shutil.get_terminal_size().columns, color)
+    text = terminal.summary(contract, records, results, screen=screen, seconds=seconds, reached=reached)
+    return f"{title}\n{text}"
 
 
 Wanted = Callable[[Check, pytest.Item], bool]

@@ -138,6 +138,8 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         selection = selections.Selection(
             cells=frozenset() if "none" in words else frozenset({("api", "least")}),
             modes=("least",),
+            checks={"least": 1},
+            verbose=0,
             modes_by_host=False,
             without=(),
             contract=paths.CONTRACT,

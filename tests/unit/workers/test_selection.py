@@ -14,6 +14,8 @@ def test_pytest_tells_what_its_options_select() -> None:
     assert collected.selection == selection.Selection(
         cells=frozenset({("api", "least"), ("api", "privileged")}),
         modes=("least", "privileged"),
+        checks={"least": 3, "privileged": 3},
+        verbose=0,
         modes_by_host=False,
         without=(),
         contract=paths.CONTRACT,

@@ -86,6 +86,7 @@ def test_the_records_of_all_runs_are_in_the_users_folder(
 def test_all_runs_together_say_what_is_flaky(end: Callable[..., list[Sequence[str]]], contract: Contract) -> None:
     end(0, 1, 0)
     runs = ask(3).runs
-    drawn = sessions.table_of_all(contract, "all 3 runs", [one for run in runs for one in run], color=False)
+    records = [one for run in runs for one in run]
+    drawn = sessions.summary_of_all(contract, "all 3 runs", records, Path("results"), color=False)
     assert drawn.startswith("all 3 runs\ndocker-1: libvirt:1\n")
     assert "flaky: works 2 of 3" in drawn
