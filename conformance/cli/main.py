@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from conformance.cli import bench, doctor, engine, jobs, lab, matrix, modes, records, searches
+from conformance.cli import bench, doctor, engine, jobs, lab, matrix, modes, mutate, records, searches
 from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.plugin.state import EXIT_CANNOT_RUN
@@ -61,7 +61,7 @@ def _options(
         logs.show(Progress())
 
 
-for group in (matrix, searches, bench, engine, modes, doctor, jobs, records):
+for group in (matrix, searches, mutate, bench, engine, modes, doctor, jobs, records):
     app.add_typer(group.app)
 app.add_typer(lab.app, name="lab")
 

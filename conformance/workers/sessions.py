@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 
 import pytest
 
@@ -78,14 +78,23 @@ def table_of_all(contract: Contract, title: str, records: Sequence[Record], *, c
 Wanted = Callable[[Check, pytest.Item], bool]
 """Returns whether a test runs."""
 
+Place = Callable[[Check], float]
+"""Returns the place of a test in the order: tests run from the lowest place to the highest one."""
 
-def run_within(run: Run, arguments: Sequence[str], wanted: Wanted = lambda _check, _item: True) -> list[Record]:
+
+def run_within(
+    run: Run,
+    arguments: Sequence[str],
+    wanted: Wanted = lambda _check, _item: True,
+    place: Place | None = None,
+) -> list[Record]:
     """Run a session as a part of a run that continues after it; pytest's output is dropped.
 
     Args:
         run: receives the session's records.
         arguments: pytest's options and places.
         wanted: selects among the tests.
+        place: orders the tests; by default they have the order of a whole run.
 
     Returns:
         The session's records.
@@ -96,7 +105,7 @@ def run_within(run: Run, arguments: Sequence[str], wanted: Wanted = lambda _chec
     """
     before = len(run.recorder.records)
     output = io.StringIO()
-    plugin = _SharedRunPlugin(run, wanted)
+    plugin = _SharedRunPlugin(run, wanted, place)
     with contextlib.redirect_stdout(output):
         status = pytest.main([*arguments, "-qq"], plugins=[plugin])
     if plugin.interrupted:
@@ -110,17 +119,22 @@ def run_within(run: Run, arguments: Sequence[str], wanted: Wanted = lambda _chec
 class _SharedRunPlugin:
     """Lets a session record into a run that continues, and deselects the tests that are not wanted."""
 
-    def __init__(self, run: Run, wanted: Wanted) -> None:
+    def __init__(self, run: Run, wanted: Wanted, place: Place | None) -> None:
         self._run = run
         self._wanted = wanted
+        self._place = place
         self.interrupted = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[LEADER] = self._run
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
+        yield  # the plugin attaches the checks and orders them
         items[:] = [item for item in items if CHECK not in item.stash or self._wanted(item.stash[CHECK], item)]
+        if place := self._place:
+            items.sort(key=lambda item: place(item.stash[CHECK]) if CHECK in item.stash else 0.0)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         # pytest's own status is the same for tests that cannot be collected.

@@ -1,0 +1,60 @@
+"""All mutants of the image, and their selection."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from itertools import zip_longest
+
+from conformance.errors import ContractError
+from conformance.mutation import default_objects, dockerfile, image_source, settings, shell
+from conformance.mutation.mutant import ImageFiles, Mutant
+
+
+def mutants(files: ImageFiles | None = None) -> list[Mutant]:
+    """Return the mutants of the image, the present one by default, each once."""
+    source = image_source.read() if files is None else files
+    found = [
+        *settings.settings(source),
+        *shell.shell(source),
+        *default_objects.objects(source),
+        *settings.confinement(source),
+        *dockerfile.environment(source),
+        *dockerfile.left_out(source, {}),
+    ]
+    return list({one.id: one for one in found}.values())
+
+
+def chosen(
+    known: Sequence[Mutant],
+    *,
+    ids: Collection[str] = (),
+    kinds: Collection[str] = (),
+    files: Collection[str] = (),
+    since: str | None = None,
+) -> list[Mutant]:
+    """Return the mutants that meet every condition, in the order of their tests; raises ContractError for none."""
+    for what, wanted, there in (
+        ("mutant", ids, {one.id for one in known}),
+        ("kind", kinds, {one.kind for one in known}),
+        ("file", files, {one.file for one in known}),
+    ):
+        for one in set(wanted) - there:
+            listed = "conformance mutate --list shows them" if what == "mutant" else f"choose from {sorted(there)}"
+            raise ContractError(f"no {what} of a mutant is {one!r}", listed)
+    before = {one.id: one.digest for one in mutants(image_source.read_revision(since))} if since else {}
+    return interleaved(
+        one
+        for one in known
+        if (not ids or one.id in ids)
+        and (not kinds or one.kind in kinds)
+        and (not files or one.file in files)
+        and (since is None or one.id not in before)
+    )
+
+
+def interleaved(found: Iterable[Mutant]) -> list[Mutant]:
+    """Order mutants so that each beginning of the list is a sample of all kinds: by a hash within each kind."""
+    groups: dict[str, list[Mutant]] = defaultdict(list)
+    for one in sorted(found, key=lambda mutant: hashlib.sha256(mutant.id.encode()).digest()):
+        groups[one.kind].append(one)
+    return [one for row in zip_longest(*groups.values()) for one in row if one]
