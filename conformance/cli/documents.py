@@ -8,6 +8,8 @@ import typer
 from conformance.bench import result, table
 from conformance.errors import HarnessError
 from conformance.model import contract, record
+from conformance.mutation import catalogue, concern, image_source, observation, score
+from conformance.mutation import outcome as mutation_outcome
 from conformance.privileges import configuration, render
 from conformance.privileges.claims import measured
 from conformance.report import blocks, markdown
@@ -28,12 +30,24 @@ def write_tables(*, check: bool, readme: Path = paths.README, results: Path = pa
         **blocks.makers(claims, record.read(results)),
         **render.makers(claims, measured(claims, configuration.read(results / configuration.FOLDER.name))),
         **trust.makers(claims, change.load(), outcome.read(results / outcome.FOLDER.name)),
+        **_mutation(results),
         "performance": lambda: table.performance(result.read(results / paths.BENCH.name)),
     }
     pages = sorted(paths.DOCS.glob("*.md")) if readme == paths.README else []
     behind = [one for one in (readme, *pages) if not update(one, lambda text: markdown.fill(text, makers), check=check)]
     if behind:
         raise typer.Exit(EXIT_BEHIND)
+
+
+def _mutation(results: Path) -> dict[str, Callable[[], str]]:
+    files, observed = image_source.read(), observation.load()
+    return score.makers(
+        catalogue.mutants(files, observed),
+        files,
+        concern.load(),
+        observed,
+        mutation_outcome.read(results / mutation_outcome.FOLDER.name),
+    )
 
 
 def refresh() -> None:

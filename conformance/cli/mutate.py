@@ -12,7 +12,7 @@ from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manua
 from conformance.cli.options import Image, OneHost
 from conformance.cli.target import engine_target
 from conformance.lab import definition
-from conformance.mutation import catalogue, command, concern, outcome
+from conformance.mutation import catalogue, command, concern, image_source, observation, outcome, score
 from conformance.util import paths
 from conformance.util.progress import Progress
 
@@ -31,6 +31,7 @@ app = typer.Typer()
             },
             FILES: {
                 "selfcheck/mutation.toml": "the checks that have to do with a mutant, and the equivalent mutants",
+                "selfcheck/observed.json": "the image's behaviour at run time, from --inspect",
                 "results/mutation/": "a record for each mutant that was tested",
             },
             STATUS: {"0": "every mutant was tested, or the time limit has passed"} | COMMON_STATUS,
@@ -47,6 +48,9 @@ def mutate_(
         str | None, typer.Option(metavar="REF", help="mutants that this commit of git does not have")
     ] = None,
     list_only: Annotated[bool, typer.Option("--list", help="list the mutants, and test nothing")] = False,
+    inspect: Annotated[
+        bool, typer.Option("--inspect", help="only record the image's behaviour, in selfcheck/observed.json")
+    ] = False,
     time_limit: Annotated[
         float | None, typer.Option(metavar="MINUTES", min=0, help="begin no mutant after so many minutes")
     ] = None,
@@ -76,12 +80,23 @@ def mutate_(
     paths.require_checkout("mutate")
     results = results.absolute()
     checkout.enter()
-    known = catalogue.mutants()
-    wanted = catalogue.chosen(known, ids=mutant or (), kinds=kind or (), files=file or (), since=changed_since)
+    if inspect:
+        with engine_target(None) as place:
+            os.environ["DOCKER_HOST"] = place.address
+            command.inspect(Progress(), tag=image, host_name=place.name)
+        return
+    files, observed, concerns = image_source.read(), observation.load(), concern.load()
+    known = catalogue.mutants(files, observed)
+    before = (
+        {one.id for one in catalogue.mutants(image_source.read_revision(changed_since), observed)}
+        if changed_since
+        else ()
+    )
+    wanted = catalogue.chosen(known, ids=mutant or (), kinds=kind or (), files=file or (), before=before)
     if list_only:
-        concerns = concern.load()
+        outcomes = outcome.read(results)
         for one in wanted:
-            typer.echo(f"{one.id}: {one.sentence}{' (equivalent)' if concerns.reason(one) else ''}")
+            typer.echo(f"{one.id} ({score.state(one, files, concerns, observed, outcomes)}): {one.sentence}")
         return
     definition_ = definition.named(host) if host else None
     with engine_target(definition_) as place:

@@ -6,20 +6,22 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import zip_longest
 
 from conformance.errors import ContractError
-from conformance.mutation import default_objects, dockerfile, image_source, settings, shell
+from conformance.mutation import arguments, default_objects, dockerfile, firewall, settings, shell
 from conformance.mutation.mutant import ImageFiles, Mutant
+from conformance.mutation.observation import Observation
 
 
-def mutants(files: ImageFiles | None = None) -> list[Mutant]:
-    """Return the mutants of the image, the present one by default, each once."""
-    source = image_source.read() if files is None else files
+def mutants(source: ImageFiles, observed: Observation) -> list[Mutant]:
+    """Return the mutants of an image, each once."""
     found = [
         *settings.settings(source),
         *shell.shell(source),
         *default_objects.objects(source),
         *settings.confinement(source),
         *dockerfile.environment(source),
-        *dockerfile.left_out(source, {}),
+        *dockerfile.left_out(source, observed.takes_along),
+        *firewall.firewall(observed),
+        *arguments.arguments(observed),
     ]
     return list({one.id: one for one in found}.values())
 
@@ -30,9 +32,20 @@ def chosen(
     ids: Collection[str] = (),
     kinds: Collection[str] = (),
     files: Collection[str] = (),
-    since: str | None = None,
+    before: Collection[str] = (),
 ) -> list[Mutant]:
-    """Return the mutants that meet every condition, in the order of their tests; raises ContractError for none."""
+    """Return the mutants that meet every condition, in the order of their tests.
+
+    Args:
+        known: all mutants.
+        ids: their ids; any if empty, as with the other conditions.
+        kinds: their kinds.
+        files: their files.
+        before: ids that another revision of the image has too.
+
+    Raises:
+        ContractError: no mutant has such an id, kind or file.
+    """
     for what, wanted, there in (
         ("mutant", ids, {one.id for one in known}),
         ("kind", kinds, {one.kind for one in known}),
@@ -41,14 +54,13 @@ def chosen(
         for one in set(wanted) - there:
             listed = "conformance mutate --list shows them" if what == "mutant" else f"choose from {sorted(there)}"
             raise ContractError(f"no {what} of a mutant is {one!r}", listed)
-    before = {one.id: one.digest for one in mutants(image_source.read_revision(since))} if since else {}
     return interleaved(
         one
         for one in known
         if (not ids or one.id in ids)
         and (not kinds or one.kind in kinds)
         and (not files or one.file in files)
-        and (since is None or one.id not in before)
+        and one.id not in before
     )
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from conformance.errors import HarnessError
 from conformance.model import contract, record
-from conformance.mutation import catalogue, concern, outcome, trial
+from conformance.mutation import concern, image_source, inspection, observation, outcome, score, trial
 from conformance.mutation.concern import Concerns
 from conformance.mutation.mutant import Mutant
 from conformance.mutation.outcome import Outcome, Result
@@ -33,7 +33,7 @@ def mutate(
     """Test each mutant; recorded outcomes of the same mutant, suites and host are used again.
 
     Args:
-        mutants: the mutants; equivalent ones are left out.
+        mutants: the mutants; those that no run decides are left out.
         progress: gets each mutant.
         folder: the folder of the records; each outcome is recorded at once.
         tag: the image; the project's own by default.
@@ -51,8 +51,9 @@ def mutate(
     """
     claims = contract.load()
     concerns = concern.load()
-    concerns.require(claims, catalogue.mutants())
-    tested = [one for one in mutants if not concerns.reason(one)]
+    tested = testable(mutants, concerns)
+    for mode in dict.fromkeys(concerns.of_mutant(one).mode for one in tested):
+        claims.mode(mode)
     with unrecorded(
         claims, progress, tag=tag, host_name=host_name, host_facts=host_facts, ready_seconds=trial.READY_SECONDS
     ) as run:
@@ -63,6 +64,22 @@ def mutate(
         words = (str(folder.resolve()), tag or "", str(deadline or ""), *(one.id for one in tested))
         with helpers.helped(max(by, 0), WORKER, words, progress):
             return measurement.take()
+
+
+def inspect(progress: Progress, *, tag: str | None = None, host_name: str | None = None) -> None:
+    """Observe the image at run time, for mutants of its behaviour; raises as :func:`mutate`."""
+    claims = contract.load()
+    with unrecorded(
+        claims, progress, tag=tag, host_name=host_name, host_facts={}, ready_seconds=trial.READY_SECONDS
+    ) as run:
+        observation.save(inspection.inspect(run, concern.load(), progress))
+    progress.clear()
+
+
+def testable(mutants: Sequence[Mutant], concerns: Concerns) -> list[Mutant]:
+    """Return the mutants whose outcome a run decides: not the equivalent ones, nor those that no check reaches."""
+    files, observed = image_source.read(), observation.load()
+    return [one for one in mutants if not concerns.reason(one) and not score.unreached(one, files, concerns, observed)]
 
 
 class _Measurement:

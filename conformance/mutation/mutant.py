@@ -24,7 +24,9 @@ class Mutant:
         change: the change of that place.
         sentence: the defect in one sentence.
         files: the changed files of the image's folder, whole.
+        programs: further programs in the image, by their paths there.
         instructions: instructions of a Dockerfile over the image.
+        lines: the first and the last line of the changed statement of a script.
     """
 
     kind: Kind
@@ -33,7 +35,9 @@ class Mutant:
     change: str
     sentence: str
     files: ImageFiles = field(default_factory=dict)
+    programs: Mapping[str, str] = field(default_factory=dict)
     instructions: str = ""
+    lines: tuple[int, int] | None = None
 
     @property
     def id(self) -> str:
@@ -45,5 +49,5 @@ class Mutant:
     @property
     def digest(self) -> str:
         """Return a digest of the change as it is realised."""
-        made = json.dumps([self.id, sorted(self.files.items()), self.instructions])
+        made = json.dumps([self.id, sorted(self.files.items()), sorted(self.programs.items()), self.instructions])
         return hashlib.sha256(made.encode()).hexdigest()[:16]

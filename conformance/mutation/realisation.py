@@ -32,7 +32,7 @@ def realised(run: Run, mutant: Mutant, progress: Progress) -> Iterator[str]:
             place: (mutant.files[one], (paths.IMAGE / one).stat().st_mode & 0o777)
             for one, found in places.items()
             for place in found
-        }
+        } | {place: (text, 0o755) for place, text in mutant.programs.items()}
         with image.layer(run.engine, progress, run.image.id, mutant.instructions, run.id, replaced) as made:
             yield made
     else:

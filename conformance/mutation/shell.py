@@ -19,6 +19,9 @@ stand for them."""
 PACE = ("sleep", "pause", "tries")
 """Words of commands whose numbers only set the pace; another one is no defect."""
 
+STATEMENTS = ("command", "declaration_command", "variable_assignment", "test_command", "compound_statement")
+"""Parts of a script that the shell traces as one."""
+
 INERT = ("shopt", "local", "readonly", "declare", "export", "set", "trap", ":", "true")
 """Commands whose deletion hides no action of the image, or an action that other mutants hide too."""
 
@@ -56,6 +59,7 @@ def _script(file: str, source: bytes) -> Iterator[Mutant]:
                 change if change != "changed" else f"to {new.decode()}",
                 f"{file}, {where}: {_words(change, line, new.decode())}{ordinal}",
                 {file: (source[:start] + new + source[end:]).decode()},
+                lines=_lines(node),
             )
 
 
@@ -123,6 +127,14 @@ def _counts(node: Node) -> bool:
             return False
         above = above.parent
     return above is None or above.type != "command" or not _begins_with(above, (*PACE, "chmod", "trap"))
+
+
+def _lines(node: Node) -> tuple[int, int]:
+    """Return the first and the last line of the statement that a node belongs to."""
+    whole = node
+    while whole.parent and whole.type not in STATEMENTS:
+        whole = whole.parent
+    return whole.start_point[0] + 1, whole.end_point[0] + 1
 
 
 def _begins_with(node: Node, names: tuple[str, ...]) -> bool:

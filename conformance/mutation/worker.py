@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from conformance.errors import HarnessError
-from conformance.mutation import catalogue
+from conformance.mutation import catalogue, image_source, observation
 from conformance.mutation.command import mutate
 from conformance.util import logs, signals
 from conformance.util.progress import Progress
@@ -20,7 +20,7 @@ def main(folder: str, tag: str, deadline: str, *ids: str) -> int:
     with signals.as_ctrl_c():
         try:
             mutate(
-                catalogue.chosen(catalogue.mutants(), ids=ids),
+                catalogue.chosen(catalogue.mutants(image_source.read(), observation.load()), ids=ids),
                 Progress(),
                 folder=Path(folder),
                 tag=tag or None,
