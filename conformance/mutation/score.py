@@ -1,5 +1,6 @@
 """The score in docs/trust.md: a pure function of the mutants and their outcomes."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 
@@ -97,10 +98,19 @@ def scores(mutants: Sequence[Mutant], known: Mapping[str, State], outcomes: Sequ
 
 
 def survivors(mutants: Sequence[Mutant], known: Mapping[str, State]) -> str:
-    """Return the table of the surviving mutants."""
+    """Return the table of the surviving mutants, and one of the functions that no check reaches."""
     rows = [
-        [f"`{one.id}`", literal(one.sentence[:SENTENCE_CHARACTERS]), str(known[one.id])]
+        [f"`{one.id}`", literal(one.sentence[:SENTENCE_CHARACTERS])]
         for one in mutants
-        if known[one.id] in (State.SURVIVED, State.UNREACHED)
+        if known[one.id] is State.SURVIVED
     ]
-    return table(["Mutant", "Defect", "Result"], rows) if rows else "No mutant survives."
+    places = Counter((one.file, one.place.partition(":")[0]) for one in mutants if known[one.id] is State.UNREACHED)
+    functions = [[f"`{file}`", f"`{function}`", str(count)] for (file, function), count in places.items()]
+    return "\n\n".join(
+        [
+            table(["Mutant", "Defect"], rows) if rows else "No tested mutant survives.",
+            table(["Script", "Function with lines that no check reaches", "Mutants"], functions)
+            if functions
+            else "The checks reach every line.",
+        ]
+    )

@@ -132,8 +132,10 @@ def test_the_tables_count_by_kind_and_file_and_list_survivors() -> None:
     assert "| `entrypoint` | 1 | 0 | 0 | 1 | 0 | 0 | 0 % |" in table
     assert "| **All** | 2 | 1 | 0 | 1 | 0 | 0 | 50 % |" in table
     assert "sample" not in table
-    assert OWNER.id in makers["survivors"]()
-    assert USER.id not in makers["survivors"]()
+    assert "| `entrypoint` | `own` | 1 |" in makers["survivors"]()
+    assert "No tested mutant survives" in makers["survivors"]()
+    survived = score.survivors([USER], {USER.id: State.SURVIVED})
+    assert f"| `{USER.id}` | QEMU runs as root |" in survived
 
 
 def test_a_sample_says_so() -> None:
