@@ -25,14 +25,37 @@ ADDED_LINES = {
     "filter-AAAA": "dnsmasq hides IPv6 addresses",
     "dhcp-option=3": "dnsmasq names no router to guests",
     "dhcp-option=6": "dnsmasq names no DNS server to guests",
+    "user=root": "dnsmasq runs as root",
+    "server=192.0.2.1": "dnsmasq sends queries to a server that does not exist",
 }
 """Lines that weaken dnsmasq, and their effect."""
+
+
+PROCESS = {
+    "umask 0;": "files that QEMU makes are open to everybody",
+    "setpriority(0, 0, 19);": "QEMU has the lowest priority",
+    "if (open(my $score, '>', '/proc/self/oom_score_adj')) { print $score 1000; close $score; }": (
+        "the kernel ends QEMU first when memory runs out"
+    ),
+    "chdir '/tmp';": "QEMU runs in another folder",
+}
+"""Perl that changes QEMU's process, and the effect."""
+
+
+def processes() -> Iterator[Mutant]:
+    """Change the process in which QEMU runs."""
+    program = "qemu-system-x86_64"
+    for perl, effect in PROCESS.items():
+        yield Mutant("process", program, perl.split("(")[0], "added", effect, programs=_programs(program, perl))
 
 
 def arguments(observed: Observation) -> Iterator[Mutant]:
     """Change each observed argument."""
     for option, value in observed.calls.get("qemu-system-x86_64", ()):
         yield from _qemu(option, value)
+    yield from _half_of_the_memory()
+    for option, value in observed.calls.get("qemu-img", ()):
+        yield from _volume(option, value)
     for program in ("swtpm", "swtpm_setup"):
         for option, value in observed.calls.get(program, ()):
             if option.startswith("-"):
@@ -55,6 +78,15 @@ def _dnsmasq_lines(observed: Observation) -> Iterator[Mutant]:
             yield Mutant("argument", "dnsmasq", "conf", f"{line} added", effect, programs=_programs("dnsmasq", body))
 
 
+def _volume(option: str, value: str) -> Iterator[Mutant]:
+    """Change what qemu-img makes: the size and the features of a volume."""
+    if option == "-o":
+        yield _mutant("qemu-img", option, "dropped", f"has no {option} {value}", wrapper.without_option(option))
+    if option == "create":
+        body = "$words[-1] =~ s{^(\\d+)K$}{int($1 / 2) . 'K'}e if $words[0] eq 'create';"
+        yield _mutant("qemu-img", "create", "halved", "makes volumes with half of their capacity", body)
+
+
 def _flags(program: str, option: str, value: str) -> Iterator[Mutant]:
     yield _mutant(program, option, "dropped", f"has no {option}", wrapper.without_option(option, valued=bool(value)))
     for name, old in (one.partition("=")[::2] for one in value.split(",") if "=" in one):
@@ -74,6 +106,15 @@ def _qemu(option: str, value: str) -> Iterator[Mutant]:
         )
     else:
         yield from _list_value(option, value)
+
+
+def _half_of_the_memory() -> Iterator[Mutant]:
+    """Give the guest half of its memory: in both places, which have to agree."""
+    body = (
+        "for (@words) { s{^size=(\\d+)k$}{'size=' . int($1 / 2) . 'k'}e;"
+        ' s{("id":"pc.ram","size":)(\\d+)}{$1 . int($2 / 2)}e }'
+    )
+    yield _mutant("qemu-system-x86_64", "-m and its object", "halved", "has half of the memory", body)
 
 
 def _json_value(option: str, value: dict[str, Any]) -> Iterator[Mutant]:

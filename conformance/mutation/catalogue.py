@@ -18,6 +18,7 @@ def mutants(source: ImageFiles, observed: Observation) -> list[Mutant]:
         *shell.shell(source),
         *default_objects.objects(source),
         *settings.confinement(source),
+        *arguments.processes(),
         *dockerfile.environment(source),
         *dockerfile.left_out(source, observed.takes_along),
         *firewall.firewall(observed),

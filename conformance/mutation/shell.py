@@ -1,4 +1,4 @@
-"""Mutants of the shell scripts: each command deleted, each condition negated, each number changed."""
+"""Mutants of the shell scripts: each command deleted, each condition negated, each number, owner and mode changed."""
 
 import re
 import subprocess
@@ -21,6 +21,9 @@ PACE = ("sleep", "pause", "tries")
 
 STATEMENTS = ("command", "declaration_command", "variable_assignment", "test_command", "compound_statement")
 """Parts of a script that the shell traces as one."""
+
+ATTRIBUTES = ("chmod", "chown", "chgrp", "install")
+"""Commands that set owners and modes of files."""
 
 INERT = ("shopt", "local", "readonly", "declare", "export", "set", "trap", ":", "true")
 """Commands whose deletion hides no action of the image, or an action that other mutants hide too."""
@@ -85,6 +88,8 @@ def _changes(node: Node) -> Iterator[Change]:
         yield _negation(node)
     if node.type in ("number", "word") and (number := _text(node)).isdecimal() and _counts(node):
         yield "changed", node.start_byte, node.end_byte, b"0" if int(number) else b"1"
+    if node.type in ("number", "word") and (other := _attribute(node)):
+        yield "changed", node.start_byte, node.end_byte, other.encode()
 
 
 def _deletion(node: Node) -> Change:
@@ -117,6 +122,16 @@ def _is_condition(node: Node) -> bool:
     return node.type == "negated_command"
 
 
+def _attribute(node: Node) -> str:
+    """Return another owner or mode for an argument that sets one; empty for any other word."""
+    if not (node.parent and node.parent.type == "command" and _begins_with(node.parent, ATTRIBUTES)):
+        return ""
+    text = _text(node)
+    if re.fullmatch(r"(--mode=)?[0-7]{3}", text):
+        return text[:-3] + "700"
+    return text.replace("libvirt", "root") if re.fullmatch(r"libvirt:libvirt|--(owner|group)=libvirt", text) else ""
+
+
 def _counts(node: Node) -> bool:
     """Return whether a number is more than a file descriptor, a pace, a file mode or a key of an array."""
     above = node.parent
@@ -126,7 +141,7 @@ def _counts(node: Node) -> bool:
         if above.type == "variable_assignment" and _text(above).startswith(PACE):
             return False
         above = above.parent
-    return above is None or above.type != "command" or not _begins_with(above, (*PACE, "chmod", "trap"))
+    return above is None or above.type != "command" or not _begins_with(above, (*PACE, *ATTRIBUTES, "trap"))
 
 
 def _lines(node: Node) -> tuple[int, int]:

@@ -7,6 +7,7 @@ FOLDER = "/usr/local/sbin"
 
 REAL = {
     "qemu-system-x86_64": "/usr/bin/qemu-system-x86_64",
+    "qemu-img": "/usr/bin/qemu-img",
     "dnsmasq": "/usr/sbin/dnsmasq",
     "swtpm": "/usr/bin/swtpm",
     "swtpm_setup": "/usr/bin/swtpm_setup",

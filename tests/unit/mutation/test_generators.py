@@ -183,6 +183,34 @@ def test_arguments_of_qemu_are_dropped_and_weakened(tmp_path: Path) -> None:
     assert ("-blockdev file filename", "dropped") not in found
 
 
+def test_a_volume_gets_half_of_its_capacity_and_a_guest_half_of_its_memory(tmp_path: Path) -> None:
+    observed = Observation(calls={"qemu-img": (("create", ""), ("-o", "compat=1.1"))})
+    found = {(one.place, one.change): one for one in arguments.arguments(observed)}
+    call = ["create", "-f", "qcow2", "-o", "compat=1.1", "/x.qcow2", "65536K"]
+    assert ran(found["create", "halved"], tmp_path, call).endswith("/x.qcow2 32768K")
+    assert ran(found["-o", "dropped"], tmp_path, call) == "create -f qcow2 /x.qcow2 65536K"
+    guest = ["-m", "size=1024k", "-object", '{"id":"pc.ram","size":1048576}']
+    assert ran(found["-m and its object", "halved"], tmp_path, guest) == (
+        '-m size=512k -object {"id":"pc.ram","size":524288}'
+    )
+
+
+def test_the_process_of_qemu_is_changed(tmp_path: Path) -> None:
+    for one in arguments.processes():
+        assert ran(one, tmp_path, ["-version"]) == "-version", one.sentence
+
+
+def test_owners_and_modes_are_changed() -> None:
+    text = "#!/bin/bash\nchmod 775 /a\nchown libvirt:libvirt /a\ninstall --owner=libvirt --mode=755 /a\n"
+    assert {change for _, change in changes(list(shell.shell({"x": text})))} == {
+        "deleted",
+        "to 700",
+        "to root:root",
+        "to --owner=root",
+        "to --mode=700",
+    }
+
+
 def test_lines_of_dnsmasq_are_dropped_and_added(tmp_path: Path) -> None:
     observed = Observation(calls={"dnsmasq.conf": (("strict-order", ""), ("interface", "virbr0"))})
     found = {(one.place, one.change): one for one in arguments.arguments(observed)}
