@@ -88,22 +88,26 @@ def seeded(run: Run, change: Change, scratch: Path, progress: Callable[[str], No
         if change.dockerfile:
             layer = undo.enter_context(image.layer(run.engine, progress, judged.id, change.dockerfile, run.id))
             judged = judged.model_copy(update={"id": layer})
-        part = _SeededRun(
-            **_fields(run)
-            | {
-                "call": change.call,
-                "contract": claims,
-                "image": judged,
-                "probe": probe,
-                "ready_seconds": change.ready_seconds or run.ready_seconds,
-                "recorder": Recorder(scratch / "records", run.host_name, run.id),
-                # One boot by Secure Boot, the slowest one, is cheaper than one boot by each firmware.
-                "minimise_boots": change.repeat > 1,
-                "warnings": {},
-            }
+        part = part_of(
+            run,
+            scratch,
+            call=change.call,
+            contract=claims,
+            image=judged,
+            probe=probe,
+            ready_seconds=change.ready_seconds or run.ready_seconds,
+            # One boot by Secure Boot, the slowest one, is cheaper than one boot by each firmware.
+            minimise_boots=change.repeat > 1,
         )
-        run.lend(part)
         yield part, file
+
+
+def part_of(run: Run, scratch: Path, **differences: Any) -> Run:
+    """Return a part of a run that records into a folder of its own, and differs from the run in some fields."""
+    recorder = Recorder(scratch / "records", run.host_name, run.id)
+    part = _SeededRun(**_fields(run) | {"recorder": recorder, "warnings": {}} | differences)
+    run.lend(part)
+    return part
 
 
 def _fields(one: Any) -> dict[str, Any]:
