@@ -107,19 +107,24 @@ class MatrixRun:
                 shell = HostShell(engine.client, found.id, labels.new_run())
                 pool = PciPool(shell, _pci_devices(host.arguments) or self.selection.pci_devices)
                 self._unsupported[host] = limits.unsupported(
-                    self.claims, fingerprint, shell, pool, [*self._modes_of(host).values()]
+                    self.claims, fingerprint, shell, pool, list(self._modes_of(host).values())
                 )
         self.progress.clear()
         for host, reasons in self._unsupported.items():
             for line in terminal.not_run_here(reasons):
                 self.progress.line(f"{host.name}: {line}" if len(targets) > 1 else line)
 
-    def _modes_of(self, host: WorkerHost) -> dict[str, Mode]:
-        """Return the modes with a selected check that a host tests, by the contract's ids."""
+    @property
+    def _modes(self) -> dict[str, Mode]:
+        """Return the modes with a selected check, by the contract's ids."""
         selected = {mode_ for _, mode_ in self.selection.cells}
-        modes = chosen_modes(self.selection, self.claims, self._hosts[host])
-        made = {one: mode.from_contract(self.claims, one, self.selection.without) for one in modes}
+        made = {one: mode.from_contract(self.claims, one, self.selection.without) for one in self.selection.modes}
         return {one: mode_ for one, mode_ in made.items() if mode_.id in selected}
+
+    def _modes_of(self, host: WorkerHost) -> dict[str, Mode]:
+        """Return those of the modes that a host tests, by the contract's ids."""
+        chosen = chosen_modes(self.selection, self.claims, self._hosts[host])
+        return {one: mode_ for one, mode_ in self._modes.items() if one in chosen}
 
     def run(self, folder: Path | None = None) -> tuple[int, Sequence[Record]]:
         """Test everything once, show one summary of all, and return the exit status and the records.
@@ -168,22 +173,22 @@ class MatrixRun:
         unsupported = self._unsupported.get(host, {})
         known = durations.recorded(host.name, self.selection.results)
         modes = self._modes_of(host)
-        for one, mode_ in modes.items():
-            if mode_.id not in unsupported:
+        for name, one in modes.items():
+            if one.id not in unsupported:
                 seconds = [
                     taken
                     for key, taken in known.items()
-                    if key.mode == mode_.id and (key.feature, key.mode) in self.selection.cells
+                    if key.mode == one.id and (key.feature, key.mode) in self.selection.cells
                 ]
                 yield Task(
                     host,
-                    (one,),
-                    self._exclusive(host, mode_),
-                    checks=self.selection.checks[mode_.id],
+                    (name,),
+                    self._exclusive(host, one),
+                    checks=self.selection.checks[one.id],
                     seconds=sum(seconds) if seconds else None,
                 )
         if unsupported:
-            yield Task(host, tuple(one for one, mode_ in modes.items() if mode_.id in unsupported), runs=False)
+            yield Task(host, tuple(name for name, one in modes.items() if one.id in unsupported), runs=False)
 
     def _exclusive(self, host: WorkerHost, mode_: Mode) -> frozenset[str]:
         """Return the parts of a host that only one worker at a time can use."""
