@@ -122,15 +122,12 @@ def resolve(config: pytest.Config, *, only_modes: Collection[str] = ()) -> Optio
     asks = by_host and not only_modes and not config.option.collectonly
     names = named or contract.modes_of(profile, _security() if asks else None)
     without = tuple(value("without", ()))
+    chosen = [modes.from_contract(contract, name, without) for name in dict.fromkeys(names)]
     return Options(
         contract=contract,
         contract_file=file,
         profile=profile,
-        modes=tuple(
-            modes.from_contract(contract, name, without)
-            for name in dict.fromkeys(names)
-            if not only_modes or name in only_modes
-        ),
+        modes=tuple(one for one in chosen if not only_modes or one.id in only_modes),
         modes_by_host=by_host,
         without=without,
         image=value("image"),

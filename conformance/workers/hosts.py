@@ -118,8 +118,9 @@ class MatrixRun:
     def _modes(self) -> list[Mode]:
         """Return the modes with a selected check."""
         selected = {mode_ for _, mode_ in self.selection.cells}
+        removed = "".join(f"-without-{part}" for part in dict.fromkeys(self.selection.without))
         return [
-            mode.from_contract(self.claims, one, self.selection.without)
+            mode.from_contract(self.claims, one.removesuffix(removed), self.selection.without)
             for one in self.selection.modes
             if one in selected
         ]

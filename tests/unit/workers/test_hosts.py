@@ -169,6 +169,15 @@ def test_a_mode_without_selected_cells_has_no_session(ready: Ready, led: list[tu
     assert [part.modes for part in led[0][0]] == [("least",)]
 
 
+def test_modes_without_a_part_are_tested_side_by_side_too(
+    ready: Ready, led: list[tuple[list[Task], RunSettings]]
+) -> None:
+    name = "least-without-NET_RAW-without-KILL"
+    asks = {"modes": (name,), "cells": {("api", name)}, "checks": {name: 1}}
+    ready(HERE, without=("NET_RAW", "KILL"), **asks).run()
+    assert [part.modes for part in led[0][0]] == [(name,)]
+
+
 def test_modes_that_cannot_run_have_one_session_that_records_them(
     ready: Ready, led: list[tuple[list[Task], RunSettings]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
