@@ -748,14 +748,6 @@ def test_a_part_asks_its_mode_of_the_chosen_ones_and_is_recorded_as_the_whole(
     assert "libvirt API over TCP" not in said, "the table is drawn by who has all of it"
 
 
-def test_a_part_tests_its_mode_without_a_part(
-    ask: Ask, part: Callable[[str], tuple[io.StringIO, list[object]]]
-) -> None:
-    _, plugins = part("privileged-without-privileged")
-    outcome = ask(SAYS, "--mode", "privileged", "--without", "privileged", plugins=plugins, mode="privileged")
-    assert [record["mode"] for record in outcome.records] == ["privileged-without-privileged"]
-
-
 def test_a_quiet_part_reports_to_its_leader_and_prints_nothing(
     ask: Ask, part: Callable[[str], tuple[io.StringIO, list[object]]]
 ) -> None:
