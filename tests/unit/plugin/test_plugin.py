@@ -264,7 +264,9 @@ def test_progress_counts_checks_and_modes_in_place_of_dots(ask: Ask) -> None:
 
 @pytest.mark.parametrize(("option", "line"), [("-v", "*::test_it?unprivileged? PASSED*"), ("-q", ".*100%]")])
 def test_pytests_own_lines_stay_with_its_options(ask: Ask, option: str, line: str) -> None:
-    ask("def test_it(mode): pass", option).result.stdout.fnmatch_lines([line])
+    outcome = ask("def test_it(mode): pass", option)
+    outcome.result.stdout.fnmatch_lines([line])
+    outcome.result.stdout.no_fnmatch_line("mode 1/1*")
 
 
 def test_pytests_summary_comes_on_demand(ask: Ask) -> None:
