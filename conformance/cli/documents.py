@@ -10,6 +10,8 @@ from conformance.cli import reference, status
 from conformance.errors import HarnessError
 from conformance.model import contract, record
 from conformance.model.contract import Contract
+from conformance.mutation import catalogue, concern, image_source, observation, score
+from conformance.mutation import outcome as mutation_outcome
 from conformance.privileges import configuration, render
 from conformance.privileges.claims import measured
 from conformance.report import blocks, html, markdown
@@ -29,6 +31,7 @@ def write_tables(*, check: bool, readme: Path = paths.README, results: Path = pa
         **render.makers(claims, measured(claims, configuration.read(results / configuration.FOLDER.name))),
         **trust.makers(claims, change.load(), outcome.read(results / outcome.FOLDER.name)),
         "help": _help,
+        **_mutation(results),
         "performance": lambda: table.performance(result.read(results / paths.BENCH.name)),
     }
     pages = sorted(paths.DOCS.glob("*.md")) if readme == paths.README else []
@@ -48,6 +51,17 @@ def write_report(claims: Contract, results: Path) -> Path:
     file = paths.REPORT if results == paths.RESULTS else results / paths.REPORT.name
     files.write(file, html.render(claims, record.read(results)), "name another folder with --results")
     return file
+
+
+def _mutation(results: Path) -> dict[str, Callable[[], str]]:
+    files, observed = image_source.read(), observation.load()
+    return score.makers(
+        catalogue.mutants(files, observed),
+        files,
+        concern.load(),
+        observed,
+        mutation_outcome.read(results / mutation_outcome.FOLDER.name),
+    )
 
 
 def refresh() -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -129,7 +130,14 @@ def inputs_hash(folder: Path, base_id: str, buildargs: Mapping[str, str]) -> str
 
 
 @contextlib.contextmanager
-def layer(engine: Engine, progress: Progress, under: str, instructions: str, run: str) -> Iterator[str]:
+def layer(
+    engine: Engine,
+    progress: Progress,
+    under: str,
+    instructions: str,
+    run: str,
+    files: Mapping[str, tuple[str, int]] = MappingProxyType({}),
+) -> Iterator[str]:
     """Build an image on another one for the length of a block, and remove it afterwards.
 
     Args:
@@ -138,6 +146,7 @@ def layer(engine: Engine, progress: Progress, under: str, instructions: str, run
         under: the other image's id.
         instructions: of a Dockerfile.
         run: the run's id, for name and label.
+        files: files that the layer puts in place before the instructions: by path in the image, text and mode.
 
     Yields:
         The image's id.
@@ -149,7 +158,14 @@ def layer(engine: Engine, progress: Progress, under: str, instructions: str, run
     tag = names.new(run, "layer")
     with engine_errors(), tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
         folder = Path(scratch)
-        (folder / "Dockerfile").write_text(f"FROM {under}\n{instructions}\n", encoding="utf-8")
+        tree = folder / "tree"
+        for path, (text, mode) in files.items():
+            place = tree / path.lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text, encoding="utf-8")
+            place.chmod(mode)
+        copy = f"COPY {tree.name}/ /\n" if files else ""
+        (folder / "Dockerfile").write_text(f"FROM {under}\n{copy}{instructions}\n", encoding="utf-8")
         try:
             _build(engine, progress, folder, tag, {}, {labels.RUN: run}, paths.cache() / "layer-build.log")
             yield str(engine.client.images.get(tag).id)

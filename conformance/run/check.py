@@ -21,7 +21,7 @@ ERROR_CHARACTERS = 8000
 """As much of an error's text as a record keeps: the console's and the logs' ends are in it."""
 
 
-REPORTING = frozenset("bench ci cli doctor lab privileges report selfcheck workers".split())
+REPORTING = frozenset("bench ci cli doctor lab mutation privileges report selfcheck workers".split())
 """Packages that select tests, run labs or show results: none of them can change a verdict. Every other package counts,
 so that a new one cannot be forgotten."""
 

@@ -1,6 +1,5 @@
 """A selfcheck on one host, from its first change to its last."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -66,7 +65,7 @@ def selfcheck(
         if helpers > 0:
             _ = run.peer_network  # made once here, before all helpers make it
         words = (str(folder.resolve()), tag or "", str(ready_seconds), *(one.id for one in changes))
-        with helping.helped(max(helpers, 0), words, progress):
+        with helping.helped(max(helpers, 0), "conformance.selfcheck.worker", words, progress):
             return checking.ask()
 
 
@@ -95,31 +94,26 @@ class _Selfcheck:
 
     def ask(self) -> list[Outcome]:
         """Test changes without an outcome that no other process is testing; later those that others gave up."""
-        found: dict[int, Outcome] = {}
-        while len(found) < len(self._turns):
-            before = len(found)
-            for number, (change, turn) in enumerate(self._turns, start=1):
-                if number not in found and (there := self._outcome(number, change, turn)):
-                    found[number] = there
-            if len(found) == before:
-                time.sleep(helping.LOOK_SECONDS)
+        found = helping.share(
+            self._turns,
+            name=lambda turn: f"{self._folder.resolve()} {self._run.host_name} {turn[0].id} {turn[1]}",
+            answer=lambda turn: self._answered(*turn, outcome.read(self._folder)),
+            test=lambda turn: self._outcome(*turn),
+        )
         self._progress.clear()
-        return [found[number] for number in sorted(found)]
+        return found
 
-    def _outcome(self, number: int, change: Change, turn: int) -> Outcome | None:
-        """Return a change's outcome, tested now if necessary; none while another process tests it."""
-        with helping.claimed(f"{self._folder.resolve()} {self._run.host_name} {change.id} {turn}") as mine:
-            there = self._answered(change, turn, outcome.read(self._folder))
-            if there or not mine:
-                return there
-            self._progress(f"{number} of {len(self._turns)}: {change.id}: {change.title}")
-            try:
-                there = trial.ask(self._run, change, turn, self._progress)
-            except HarnessError as error:
-                raise HarnessError(f"{change.id}: {error.message}", error.remedy) from error
-            record.append(self._file, there)
-            self._progress(f"{change.id}: {there.result}{f': {there.why}' if there.why else ''}")
-            return there
+    def _outcome(self, change: Change, turn: int) -> Outcome:
+        """Test a change, and record the outcome."""
+        number = self._turns.index((change, turn)) + 1
+        self._progress(f"{number} of {len(self._turns)}: {change.id}: {change.title}")
+        try:
+            there = trial.ask(self._run, change, turn, self._progress)
+        except HarnessError as error:
+            raise HarnessError(f"{change.id}: {error.message}", error.remedy) from error
+        record.append(self._file, there)
+        self._progress(f"{change.id}: {there.result}{f': {there.why}' if there.why else ''}")
+        return there
 
     def _answered(self, change: Change, turn: int, known: Iterable[Outcome]) -> Outcome | None:
         """Return the newest outcome of the same change, if any; a change that could not run is tested again."""

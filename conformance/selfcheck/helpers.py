@@ -1,4 +1,4 @@
-"""Helper processes of a selfcheck: each tests changes that no other one is testing, and all share the records."""
+"""Helper processes: each tests changes that no other one is testing, and all share the records."""
 
 import contextlib
 import errno
@@ -6,10 +6,15 @@ import hashlib
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from conformance.util import paths
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
 
 END_SECONDS = 240
 """Deadline for the end of a helper, which stops its container and cleans up."""
@@ -35,19 +40,55 @@ def claimed(what: str) -> Iterator[bool]:
             yield True
 
 
+def share(
+    tasks: Sequence[Task],
+    *,
+    name: Callable[[Task], str],
+    answer: Callable[[Task], Answer | None],
+    test: Callable[[Task], Answer],
+    stopped: Callable[[], bool] = lambda: False,
+) -> list[Answer]:
+    """Do each task that no other process is doing; later those that others gave up.
+
+    Args:
+        tasks: the tasks, in their order.
+        name: the name of a task, the same in each process.
+        answer: the recorded answer to a task, if any.
+        test: does a task and records its answer.
+        stopped: whether no further task may begin.
+
+    Returns:
+        The answers in the order of the tasks; without those that nobody did before the stop.
+    """
+    found: dict[int, Answer] = {}
+    while len(found) < len(tasks) and not stopped():
+        before = len(found)
+        for number, task in enumerate(tasks):
+            if number in found or stopped():
+                continue
+            with claimed(name(task)) as mine:
+                if there := answer(task) or (test(task) if mine else None):
+                    found[number] = there
+        if len(found) == before:
+            time.sleep(LOOK_SECONDS)
+    return [found[number] for number in sorted(found)]
+
+
 @contextlib.contextmanager
-def helped(by: int, words: Sequence[str], progress: Callable[[str], None]) -> Iterator[None]:
+def helped(by: int, module: str, words: Sequence[str], progress: Callable[[str], None]) -> Iterator[None]:
     """Run helper processes until the end of the context.
 
     If one ends early, the others test its changes.
 
     Args:
         by: the number of helpers.
-        words: arguments of :mod:`conformance.selfcheck.worker`.
+        module: the Python module that each helper runs.
+        words: its arguments.
         progress: gets a message for each helper that failed.
     """
-    logs = [paths.cache() / f"selfcheck-{number}.log" for number in range(2, by + 2)]
-    helpers = [_helper(words, log) for log in logs]
+    name = module.split(".")[1]
+    logs = [paths.cache() / f"{name}-{number}.log" for number in range(2, by + 2)]
+    helpers = [_helper(module, words, log) for log in logs]
     try:
         yield
         _wait(helpers)
@@ -66,14 +107,14 @@ def _wait(helpers: Sequence["subprocess.Popen[bytes]"]) -> None:
             one.wait(END_SECONDS)
 
 
-def _helper(words: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
+def _helper(module: str, words: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
     with log.open("wb") as output:
         return subprocess.Popen(
             # It ends with its parent, even if that is killed (prctl(2), PR_SET_PDEATHSIG). -P: modules in the current
             # folder would be a second copy of the plugin for pytest.
             [
                 *("setpriv", "--pdeathsig", "TERM", "--"),
-                *(sys.executable, "-P", "-m", "conformance.selfcheck.worker", *words),
+                *(sys.executable, "-P", "-m", module, *words),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.container.container import Container
-from conformance.engine import image
+from conformance.engine import base_image, image
 from conformance.errors import ContractError, HarnessError
 from conformance.media import probe as probe_media
 from conformance.media.probe import Probe
@@ -79,25 +79,35 @@ def seeded(run: Run, change: Change, scratch: Path, progress: Callable[[str], No
         progress(f"{change.id}: building the media")
         probe = _media(run.probe, change, scratch)
     with contextlib.ExitStack() as undo:
+        if change.suite:
+            base = base_image.default(run.engine, progress, change.suite)
+            log = paths.cache() / f"image-build-{change.suite}.log"
+            tag = f"{image.TAG.partition(':')[0]}:{change.suite}"
+            other = image.ensure_image(run.engine, progress, base=base, tag=tag, log=log)
+            judged = judged.model_copy(update={"id": other.id, "base": other.base})
         if change.dockerfile:
             layer = undo.enter_context(image.layer(run.engine, progress, judged.id, change.dockerfile, run.id))
             judged = judged.model_copy(update={"id": layer})
-        part = _SeededRun(
-            **_fields(run)
-            | {
-                "call": change.call,
-                "contract": claims,
-                "image": judged,
-                "probe": probe,
-                "ready_seconds": change.ready_seconds or run.ready_seconds,
-                "recorder": Recorder(scratch / "records", run.host_name, run.id),
-                # One boot by Secure Boot, the slowest one, is cheaper than one boot by each firmware.
-                "minimise_boots": change.repeat > 1,
-                "warnings": {},
-            }
+        part = part_of(
+            run,
+            scratch,
+            call=change.call,
+            contract=claims,
+            image=judged,
+            probe=probe,
+            ready_seconds=change.ready_seconds or run.ready_seconds,
+            # One boot by Secure Boot, the slowest one, is cheaper than one boot by each firmware.
+            minimise_boots=change.repeat > 1,
         )
-        run.lend(part)
         yield part, file
+
+
+def part_of(run: Run, scratch: Path, **differences: Any) -> Run:
+    """Return a part of a run that records into a folder of its own, and differs from the run in some fields."""
+    recorder = Recorder(scratch / "records", run.host_name, run.id)
+    part = _SeededRun(**_fields(run) | {"recorder": recorder, "warnings": {}} | differences)
+    run.lend(part)
+    return part
 
 
 def _fields(one: Any) -> dict[str, Any]:

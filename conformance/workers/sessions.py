@@ -3,7 +3,7 @@
 import contextlib
 import io
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,12 +128,16 @@ Wanted = Callable[[Check, pytest.Item], bool]
 Announce = Callable[[Check, int, int], None]
 """Receives a check that begins, its number, and the number of all checks."""
 
+Place = Callable[[Check], float]
+"""Returns the place of a test in the order: tests run from the lowest place to the highest one."""
+
 
 def run_within(
     run: Run,
     arguments: Sequence[str],
     wanted: Wanted = lambda _check, _item: True,
     announce: Announce = lambda _check, _number, _all: None,
+    place: Place | None = None,
 ) -> list[Record]:
     """Run a session as a part of a run that continues after it; pytest's output is dropped.
 
@@ -142,6 +146,7 @@ def run_within(
         arguments: pytest's options and places.
         wanted: selects among the tests.
         announce: is called before each check.
+        place: orders the tests; by default they have the order of a whole run.
 
     Returns:
         The session's records.
@@ -152,7 +157,7 @@ def run_within(
     """
     before = len(run.recorder.records)
     output = io.StringIO()
-    plugin = _SharedRunPlugin(run, wanted, announce)
+    plugin = _SharedRunPlugin(run, wanted, announce, place)
     with contextlib.redirect_stdout(output):
         status = pytest.main([*arguments, "-qq"], plugins=[plugin])
     if plugin.interrupted:
@@ -166,18 +171,23 @@ def run_within(
 class _SharedRunPlugin:
     """Lets a session record into a run that continues, and deselects the tests that are not wanted."""
 
-    def __init__(self, run: Run, wanted: Wanted, announce: Announce) -> None:
+    def __init__(self, run: Run, wanted: Wanted, announce: Announce, place: Place | None) -> None:
         self._run = run
         self._wanted = wanted
         self._announce = announce
+        self._place = place
         self.interrupted = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[LEADER] = self._run
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
+        yield  # the plugin attaches the checks and orders them
         items[:] = [item for item in items if CHECK not in item.stash or self._wanted(item.stash[CHECK], item)]
+        if place := self._place:
+            items.sort(key=lambda item: place(item.stash[CHECK]) if CHECK in item.stash else 0.0)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

@@ -91,7 +91,7 @@ def test_commands_read_the_packed_contract(installed: Installation, tmp_path: Pa
     assert done.stdout
 
 
-@pytest.mark.parametrize("command", ["tables", "jobs", "selfcheck", "bench"])
+@pytest.mark.parametrize("command", ["tables", "jobs", "mutate", "selfcheck", "bench"])
 def test_commands_on_the_repository_say_that_there_is_none(
     installed: Installation, tmp_path: Path, command: str
 ) -> None:

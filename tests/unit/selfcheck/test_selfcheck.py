@@ -308,7 +308,7 @@ class Selfcheck:
         kvm = type("Kvm", (), {"usable": self.kvm, "seen": "no KVM here"})
         return FakeRun(contract, image=self.image, kvm=kvm, disposable=self.lab)
 
-    def _helper(self, words: Sequence[str], _log: Path) -> "subprocess.Popen[bytes]":
+    def _helper(self, _module: str, words: Sequence[str], _log: Path) -> "subprocess.Popen[bytes]":
         self.helped.append(tuple(words))
         return subprocess.Popen(["true"])
 

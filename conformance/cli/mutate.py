@@ -1,0 +1,116 @@
+"""``conformance mutate``: small defects, derived from the image, that the suites must notice."""
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from conformance.cli import checkout, documents
+from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
+from conformance.cli.options import Image, OneHost
+from conformance.cli.target import engine_target
+from conformance.lab import definition
+from conformance.mutation import catalogue, command, concern, image_source, observation, outcome, score
+from conformance.util import paths
+from conformance.util.progress import Progress
+
+app = typer.Typer()
+
+
+@app.command(
+    name="mutate",
+    epilog=manual(
+        {
+            EXAMPLES: {
+                "conformance mutate --time-limit 60": "as many mutants as an hour allows",
+                "conformance mutate --kind setting --kind object": "two kinds",
+                "conformance mutate --file lib/daemon.bash": "the mutants of one file",
+                "conformance mutate --changed-since main --time-limit 10": "those that a change of image/ touches",
+            },
+            FILES: {
+                "selfcheck/mutation.toml": "the checks that have to do with a mutant, and the equivalent mutants",
+                "selfcheck/observed.json": "the image's behaviour at run time, from --inspect",
+                "results/mutation/": "a record for each mutant that was tested",
+            },
+            STATUS: {"0": "every mutant was tested, or the time limit has passed"} | COMMON_STATUS,
+        }
+    ),
+)
+def mutate_(
+    mutant: Annotated[list[str] | None, typer.Option(metavar="ID", help="test this mutant; repeatable")] = None,
+    kind: Annotated[list[str] | None, typer.Option(metavar="KIND", help="mutants of this kind; repeatable")] = None,
+    file: Annotated[
+        list[str] | None, typer.Option(metavar="PATH", help="mutants of this file below image/; repeatable")
+    ] = None,
+    changed_since: Annotated[
+        str | None, typer.Option(metavar="REF", help="mutants that this commit of git does not have")
+    ] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="list the mutants, and test nothing")] = False,
+    inspect: Annotated[
+        bool, typer.Option("--inspect", help="only record the image's behaviour, in selfcheck/observed.json")
+    ] = False,
+    time_limit: Annotated[
+        float | None, typer.Option(metavar="MINUTES", min=0, help="begin no mutant after so many minutes")
+    ] = None,
+    host: OneHost = None,
+    image: Image = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            "-n", "--jobs", metavar="N", min=1, help="number of mutants to test in parallel; one for each processor"
+        ),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="write records to this folder")] = outcome.FOLDER,
+) -> None:
+    """Measure how many small defects of the image the suites notice.
+
+    Each mutant is one change, derived from the image's files or from its
+    behaviour at run time: a setting removed, a command deleted, a rule of
+    the firewall left out. The checks that have to do with it run in one
+    container, those that noticed similar mutants first, until one fails: the
+    mutant is killed. It survives where all of them pass.
+
+    Mutants run in a fixed order that mixes all kinds, so that the ones
+    within a time limit are a sample of all. Each outcome is recorded at
+    once; a mutant with an outcome for the same checks and host is not tested
+    again. The tables are written at the end.
+    """
+    paths.require_checkout("mutate")
+    results = results.absolute()
+    checkout.enter()
+    if inspect:
+        with engine_target(None) as place:
+            os.environ["DOCKER_HOST"] = place.address
+            command.inspect(Progress(), tag=image, host_name=place.name)
+        return
+    files, observed, concerns = image_source.read(), observation.load(), concern.load()
+    known = catalogue.mutants(files, observed)
+    before = (
+        {one.id for one in catalogue.mutants(image_source.read_revision(changed_since), observed)}
+        if changed_since
+        else ()
+    )
+    wanted = catalogue.chosen(known, ids=mutant or (), kinds=kind or (), files=file or (), before=before)
+    if list_only:
+        outcomes = outcome.read(results)
+        for one in wanted:
+            typer.echo(f"{one.id} ({score.state(one, files, concerns, observed, outcomes)}): {one.sentence}")
+        return
+    definition_ = definition.named(host) if host else None
+    with engine_target(definition_) as place:
+        os.environ["DOCKER_HOST"] = place.address
+        found = command.mutate(
+            wanted,
+            Progress(),
+            folder=results,
+            tag=image,
+            host_name=place.name,
+            host_facts=place.facts,
+            at_once=1 if definition_ else at_once or len(os.sched_getaffinity(0)),
+            deadline=time.time() + 60 * time_limit if time_limit is not None else None,
+        )
+    typer.echo(command.summary(wanted, found))
+    if results == outcome.FOLDER:
+        documents.refresh()
