@@ -1,8 +1,10 @@
-"""Make the README's pictures of the report from the records in results/: .venv/bin/python docs/pictures.py."""
+"""Make the pictures of the report in the documents, from the records in results/: .venv/bin/python docs/pictures.py."""
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
@@ -13,42 +15,61 @@ from conformance.util import paths
 
 FOLDER = Path(__file__).parent
 
-HOST = "lab-debian-13"
-"""The host in the pictures: its table has many kinds of cells."""
+COLOURS = 256
+"""The size of the pictures' palette: the page has few colours, and a small palette keeps the repository small."""
 
 
-def take(browser: Browser, report: str, name: str, *, width: int, height: int, dark: bool) -> None:
-    """Take a picture of a host's table, or, in dark mode, of an opened cell on a phone."""
-    scale = 2 if dark else 1
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a part of the report.
+
+    Attributes:
+        name: the name of its file.
+        part: the id of the part in the page.
+        width: the width of the window.
+        height: the height of the window.
+        scheme: the colours that the reader prefers.
+        scale: the number of the picture's pixels for each pixel of the window.
+    """
+
+    name: str
+    part: str
+    width: int
+    height: int
+    scheme: Literal["light", "dark"]
+    scale: int = 1
+
+
+PICTURES = (
+    Picture("report.png", "_results", 1440, 900, "light"),
+    Picture("report-summary.png", "", 1280, 800, "dark"),
+    Picture("report-cell.png", "lab-debian-13.unprivileged.volumes", 400, 800, "dark", scale=2),
+)
+
+
+def take(browser: Browser, report: str, picture: Picture) -> None:
+    """Take one picture."""
     context = browser.new_context(
-        viewport={"width": width, "height": height},
-        color_scheme="dark" if dark else "light",
-        device_scale_factor=scale,
+        viewport={"width": picture.width, "height": picture.height},
+        color_scheme=picture.scheme,
+        device_scale_factor=picture.scale,
     )
-    shown = context.new_page()
-    shown.goto(report)
-    heading = shown.get_by_role("heading", name=HOST, exact=True)
-    heading.evaluate("one => one.scrollIntoView()")
-    if dark:
-        shown.locator("section", has=shown.locator(f"h2:text-is('{HOST}')")).locator(".is-bad a").first.click()
-        opened = shown.locator(".opens:visible summary")
-        if opened.count():
-            opened.first.click()
-    picture = FOLDER / name
-    shown.screenshot(path=picture)
-    # The page has few colours; a small palette keeps the repository small.
-    Image.open(picture).convert("RGB").quantize(128).save(picture, optimize=True)
+    page = context.new_page()
+    page.goto(f"{report}#{picture.part}")
+    file = FOLDER / picture.name
+    page.screenshot(path=file)
+    Image.open(file).convert("RGB").quantize(COLOURS).save(file, optimize=True)
     context.close()
 
 
 def main() -> None:
-    """Make both pictures."""
+    """Take all pictures."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         report = Path(folder, "report.html")
         report.write_text(html.render(contract.load(), record.read(paths.RESULTS)), encoding="utf-8")
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"))
-        take(browser, report.as_uri(), "report.png", width=1760, height=1000, dark=False)
-        take(browser, report.as_uri(), "report-cell.png", width=400, height=800, dark=True)
+        for picture in PICTURES:
+            take(browser, report.as_uri(), picture)
         browser.close()
 
 

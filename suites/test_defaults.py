@@ -36,6 +36,20 @@ def test_the_default_pool_is_started_and_starts_by_itself(connection: libvirt.vi
 
 
 @pytest.mark.ends("container")
+def test_network_and_pool_are_the_same_objects_in_a_new_container(container: Container) -> None:
+    def identities() -> tuple[str, str]:
+        network = container.connection.networkLookupByName("default")
+        pool = container.connection.storagePoolLookupByName("default")
+        return network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE), pool.UUIDString()
+
+    before = identities()
+
+    container.renew()
+
+    assert identities() == before
+
+
+@pytest.mark.ends("container")
 def test_a_changed_network_is_not_overwritten(container: Container) -> None:
     network = container.connection.networkLookupByName("default")
     definition = ET.fromstring(network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE))

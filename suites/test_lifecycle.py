@@ -9,7 +9,8 @@ from conformance.checks.libvirt_objects import Kind, kinds, swept
 from conformance.container.container import Container
 from conformance.guests import hot_plug, snapshots
 from conformance.guests.factory import Guests
-from conformance.guests.spec import MEMORY_MIB
+from conformance.guests.spec import MEMORY_MIB, DiskFormat
+from conformance.guests.storage import DISK_BYTES
 from conformance.plugin.fixtures import RunningGuests
 
 pytestmark = pytest.mark.lifecycle
@@ -172,6 +173,13 @@ def test_the_guest_sees_its_medium_change(running: RunningGuests, guests: Guests
 
     hot_plug.eject_medium(guest)
     assert not guest.probe.ask("medium")["present"]
+
+
+@pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
+def test_a_volume_has_its_format_and_its_capacity(guests: Guests, disk_format: DiskFormat) -> None:
+    volume = guests.pool.new_disk(disk_format)
+
+    assert guests.pool.layout(volume) == (disk_format, DISK_BYTES)
 
 
 def test_a_volume_is_cloned_uploaded_and_downloaded(guests: Guests) -> None:

@@ -32,6 +32,17 @@ def test_the_networks_dns_server_knows_the_guest(boot: Boot) -> None:
 
     assert guest.report["dns"]["server"] == guest.report["lease"]["router"]
     assert guest.report["lease"]["address"] in guest.report["dns"]["answers"]
+    assert guest.report["dns"]["reverse"] == guest.report["dns"]["name"]
+
+
+@pytest.mark.own_network
+def test_the_networks_dns_server_knows_what_the_container_knows(
+    running: RunningGuests, peer_network: PeerNetwork
+) -> None:
+    """On the run's own network, the engine's DNS server knows the names of containers (Docker, "Embedded DNS")."""
+    guest = running("network")
+
+    assert guest.probe.ask("dns", name=peer_network.name)["answers"] == [peer_network.address]
 
 
 @pytest.mark.essential
@@ -44,6 +55,18 @@ def test_a_server_beyond_sees_the_container_and_not_the_guest(
 
     assert reply["query"] == guest.nonce
     assert reply["client"] == peer_network.source(container)
+
+
+def test_icmp_and_udp_reach_a_server_beyond_and_its_answers_come_back(
+    running: RunningGuests, peer_network: PeerNetwork
+) -> None:
+    """Each protocol has a rule of its own in libvirt's NAT; without one, the server's answers get lost."""
+    guest = running("network")
+    trace = guest.probe.ask("trace", target=peer_network.address)
+
+    assert guest.reaches(peer_network.address)
+    assert trace["hops"][0] == guest.report["lease"]["router"]
+    assert trace["hops"][-1] == peer_network.address
 
 
 def test_ten_mebibytes_arrive_whole_in_each_direction(running: RunningGuests, peer_network: PeerNetwork) -> None:
@@ -83,6 +106,21 @@ def test_a_second_network_stands_beside_the_first(
         assert exchange["by"] == "eth1"
         assert exchange.json("reply")["client"] == (container.address or peer_network.gateway)
         assert guest.probe.ask("ping")["received"] > 0
+
+
+def test_guests_of_two_networks_do_not_reach_each_other(
+    running: RunningGuests, container: Container, evidence: dict[str, Any]
+) -> None:
+    guest = running("network")
+    other = running("network", beside=guest)
+
+    with nat_networks.second(container.connection) as network, hot_plug.network_card(other, network):
+        other.probe.ask("link", interface="eth1")
+        lease = other.probe.ask("lease", interface="eth1")
+        evidence["lease"] = lease.facts
+
+        assert other.reaches(lease["router"])
+        assert not guest.reaches(lease["address"])
 
 
 def test_a_subnet_that_is_taken_is_refused(container: Container) -> None:

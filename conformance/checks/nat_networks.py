@@ -2,11 +2,16 @@
 
 import contextlib
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
 
 import libvirt
 
 from conformance.util.wait import DeadlineExpired, wait_for
+
+LEASE_LIFETIME_SECONDS = 3600
+"""Of a lease whose network states none (dnsmasq's manual, --dhcp-range: "the default lease time is one hour")."""
 
 LEASE_SECONDS = 20
 """For libvirt to note a lease: dnsmasq answers the guest, and then runs libvirt's helper, which writes it down."""
@@ -29,6 +34,37 @@ def nat(name: str, subnet: str) -> str:
         f"<network><name>{name}</name><forward mode='nat'/><ip address='{subnet}.1' netmask='255.255.255.0'>"
         f"<dhcp><range start='{subnet}.2' end='{subnet}.254'/></dhcp></ip></network>"
     )
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """The addresses of a network, as it is defined.
+
+    Attributes:
+        gateway: the host's own.
+        prefix: the length of the network's part of an address.
+        leased: the addresses that its DHCP server leases.
+    """
+
+    gateway: str
+    prefix: int
+    leased: Container[IPv4Address]
+
+
+def addresses(network: "libvirt.virNetwork") -> Addresses:
+    """Return the IPv4 addresses of a network that leases some.
+
+    Raises:
+        ValueError: it leases none.
+    """
+    own = ET.fromstring(network.XMLDesc()).find("ip[dhcp]")  # noqa: S314  - libvirt's own words
+    dhcp = own.find("dhcp/range") if own is not None else None
+    if own is None or dhcp is None:
+        raise ValueError(f"network {network.name()} leases no addresses")
+    first, last = IPv4Address(dhcp.attrib["start"]), IPv4Address(dhcp.attrib["end"])
+    leased = frozenset(map(IPv4Address, range(int(first), int(last) + 1)))
+    interface = IPv4Interface(f"{own.attrib['address']}/{own.get('netmask') or own.get('prefix')}")
+    return Addresses(str(interface.ip), interface.network.prefixlen, leased)
 
 
 def subnet(network: "libvirt.virNetwork") -> str:

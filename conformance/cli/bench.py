@@ -22,37 +22,35 @@ app = typer.Typer()
         {
             EXAMPLES: {
                 "conformance bench": "all measurements; takes minutes",
-                "conformance bench --only engine --results /tmp/b": "one part, into another folder",
-                "conformance bench --render": "write the newest result's table again",
+                "conformance bench --only engine": "one part",
+                "conformance bench --render": "only the newest result's table",
             },
             STATUS: {"0": "measured"} | COMMON_STATUS,
         }
     ),
 )
 def bench_(
-    repeat: Annotated[int, typer.Option(min=1, help="number of repetitions of short measurements")] = 5,
+    repeat: Annotated[int, typer.Option(min=1, metavar="N", help="repetitions of short measurements")] = 5,
     matrices: Annotated[
         int,
-        typer.Option(
-            min=0, help="number of runs of long measurements: the matrix in one mode, and two modes in parallel"
-        ),
+        typer.Option(min=0, metavar="N", help="runs of the matrix in one mode, and of two modes in parallel"),
     ] = 1,
-    results: Annotated[Path, typer.Option(help="write the result to this folder")] = paths.BENCH,
-    host_name: Annotated[str | None, typer.Option(help="the name of this host in the result")] = None,
+    results: Annotated[
+        Path, typer.Option(help="write the result to this folder", show_default="results/bench")
+    ] = paths.BENCH,
+    host_name: Annotated[str | None, typer.Option(metavar="NAME", help="the name of this host in the result")] = None,
     only: Annotated[
         measure.Part | None,
-        typer.Option(help="measure only this; extra: only the measurements of --lab-build and --lab-boots"),
+        typer.Option(metavar="PART", help="engine, parallel, lab, or extra: --lab-build, --lab-boots"),
     ] = None,
-    lab_build: Annotated[
-        bool, typer.Option("--lab-build", help="also measure a lab's first build; takes minutes")
-    ] = False,
-    lab_boots: Annotated[
-        int, typer.Option(min=0, metavar="N", help="also boot N guests in a row under a lab's KVM; 30 s each")
-    ] = 0,
+    lab_build: Annotated[bool, typer.Option("--lab-build", help="also measure a lab's first build (minutes)")] = False,
+    lab_boots: Annotated[int, typer.Option(min=0, metavar="N", help="also boot N guests under a lab's KVM")] = 0,
     render: Annotated[bool, typer.Option("--render", help="only write the table")] = False,
-    document: Annotated[Path, typer.Option(help="the document with the table")] = paths.PERFORMANCE,
+    document: Annotated[
+        Path, typer.Option(help="the document with the table", show_default="docs/performance.md")
+    ] = paths.PERFORMANCE,
 ) -> None:
-    """Measure the image and the harness, compare them with targets, and write the table of docs/performance.md.
+    """Measure image and harness, and write the table of results.
 
     It measures the start of containers and domains, a probe guest under
     libvirt and under bare QEMU, and the matrix in one mode (time by

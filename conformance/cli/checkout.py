@@ -13,6 +13,7 @@ from conformance.util import paths
 
 PATHS = (
     *(name for one in SETTINGS.values() if one.parse is Path for name in one.options),
+    *("-c", "--config-file", "--rootdir", "--confcutdir", "--ignore", "--ignore-glob"),
     *("--basetemp", "--junit-xml", "--junitxml", "--log-file"),
 )
 """Options of the matrix, ours and pytest's, whose value is a file or a folder."""

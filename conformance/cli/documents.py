@@ -6,17 +6,17 @@ from pathlib import Path
 import typer
 
 from conformance.bench import result, table
+from conformance.cli import reference, status
 from conformance.errors import HarnessError
 from conformance.model import contract, record
+from conformance.model.contract import Contract
 from conformance.mutation import catalogue, concern, image_source, observation, score
 from conformance.mutation import outcome as mutation_outcome
 from conformance.privileges import configuration, render
 from conformance.privileges.claims import measured
-from conformance.report import blocks, markdown
+from conformance.report import blocks, html, markdown
 from conformance.selfcheck import change, outcome, trust
 from conformance.util import files, paths
-
-EXIT_BEHIND = 1
 
 
 def write_tables(*, check: bool, readme: Path = paths.README, results: Path = paths.RESULTS) -> None:
@@ -31,12 +31,26 @@ def write_tables(*, check: bool, readme: Path = paths.README, results: Path = pa
         **render.makers(claims, measured(claims, configuration.read(results / configuration.FOLDER.name))),
         **trust.makers(claims, change.load(), outcome.read(results / outcome.FOLDER.name)),
         **_mutation(results),
+        "help": _help,
         "performance": lambda: table.performance(result.read(results / paths.BENCH.name)),
     }
     pages = sorted(paths.DOCS.glob("*.md")) if readme == paths.README else []
     behind = [one for one in (readme, *pages) if not update(one, lambda text: markdown.fill(text, makers), check=check)]
     if behind:
-        raise typer.Exit(EXIT_BEHIND)
+        raise typer.Exit(status.FAILED)
+
+
+def _help() -> str:
+    from conformance.cli import main  # it imports this module
+
+    return reference.text(main.app)
+
+
+def write_report(claims: Contract, results: Path) -> Path:
+    """Write the report of the records in a folder beside them, and that of the project's records at its usual place."""
+    file = paths.REPORT if results == paths.RESULTS else results / paths.REPORT.name
+    files.write(file, html.render(claims, record.read(results)), "name another folder with --results")
+    return file
 
 
 def _mutation(results: Path) -> dict[str, Callable[[], str]]:

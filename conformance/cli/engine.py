@@ -24,7 +24,10 @@ app = typer.Typer()
     ),
 )
 def engine_(context: typer.Context) -> None:
-    """Run COMMAND with DOCKER_HOST set: to the engine that answers, else to a private one until COMMAND ends."""
+    """Run COMMAND on the engine that answers, else on a private one.
+
+    DOCKER_HOST names it for COMMAND. A private engine stops when COMMAND ends.
+    """
     if not context.args:
         raise typer.BadParameter("COMMAND is missing: conformance engine COMMAND [ARGUMENT ...]")
     raise typer.Exit(local_daemon.run(context.args, Progress()))

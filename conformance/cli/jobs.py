@@ -8,14 +8,11 @@ from typing import Annotated
 import typer
 
 from conformance.ci import gitlab, workflow
-from conformance.cli import documents
+from conformance.cli import documents, status
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.cli.options import echo_json
 from conformance.model import contract
 from conformance.util import paths
-
-EXIT_NOT_COVERED = 1
-
 
 app = typer.Typer()
 
@@ -26,14 +23,13 @@ app = typer.Typer()
         {
             EXAMPLES: {
                 "conformance jobs": "list all jobs",
-                "conformance jobs --write": "write the contract's modes into the workflow",
-                "conformance jobs --check": "check that the jobs test every feature in every mode",
-                "conformance jobs --missing cells": "list jobs without records below the folder cells",
-                "conformance jobs --gitlab >pipeline.yml": "convert the jobs to a GitLab pipeline",
+                "conformance jobs --check": "check that each cell has a job",
+                "conformance jobs --missing cells": "list jobs without records below cells/",
+                "conformance jobs --gitlab": "print a GitLab pipeline",
             },
             STATUS: {
                 "0": "success",
-                "1": "a cell has no job, a job is not safe, the workflow is out of date, or records are missing",
+                "1": "a cell lacks a job or records, or the workflow is out of date",
             }
             | COMMON_STATUS,
             FILES: {".github/workflows/nightly.yml": "the jobs"},
@@ -49,7 +45,7 @@ def jobs_(
         Path | None, typer.Option(exists=True, help="list only jobs whose artefact in this folder has no record")
     ] = None,
 ) -> None:
-    """List the nightly jobs, one for each mode on each host, or check that they test everything."""
+    """List the nightly jobs, or check that they test everything."""
     paths.require_checkout("jobs")
     if write:
         claims = contract.load()
@@ -62,7 +58,7 @@ def jobs_(
             typer.echo(line, err=True)
         if not wrong:
             typer.echo(f"{len(known)} jobs test every feature in every mode")
-        raise typer.Exit(EXIT_NOT_COVERED if wrong else 0)
+        raise typer.Exit(status.FAILED if wrong else 0)
     listed = known if missing is None else workflow.missing(known, missing)
     if as_json:
         echo_json([dataclasses.asdict(one) for one in listed])
@@ -73,4 +69,4 @@ def jobs_(
             runner = ", ".join(one.runs_on)
             typer.echo(f"{one.artefact}: {shlex.join(one.command)} ({runner}; {one.minutes} minutes)")
     if missing is not None and listed:
-        raise typer.Exit(EXIT_NOT_COVERED)
+        raise typer.Exit(status.FAILED)

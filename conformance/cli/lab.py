@@ -14,13 +14,12 @@ from conformance.util import paths
 from conformance.util.progress import Progress
 
 app = typer.Typer(
-    help="Virtual machines with KVM, a current engine and AppArmor, for machines that lack them; no root is needed.",
+    help="Manage virtual machines with KVM, Docker and AppArmor.",
     epilog=manual(
         {
             EXAMPLES: {
                 "conformance lab up": "start the default lab; it keeps running",
-                "conformance lab ssh debian-13 docker ps": "run a command in it",
-                "conformance lab status --json": "hosts and running labs, for programs",
+                "conformance lab ssh debian-13": "a shell in it",
                 "conformance matrix --host lab:debian-13": "run the matrix on it",
             },
             STATUS: {"0": "success", "1": "status: no lab is running"} | COMMON_STATUS,
@@ -37,7 +36,7 @@ Name = Annotated[
 
 @app.command()
 def up(name: Name = definition.DEFAULT) -> None:
-    """Start a lab that keeps running, and build it first if necessary; `./run matrix --host lab` then uses it."""
+    """Start a lab that keeps running; build it first if necessary."""
     host = definition.load(name)
     progress = Progress()
     for gone in (one for one in machine.running() if one.host.name == name and not one.alive):
@@ -98,14 +97,14 @@ def _list(found: Sequence[machine.Machine]) -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def ssh(context: typer.Context, name: Name = definition.DEFAULT) -> None:
-    """Open a shell in a running lab, or run a command in it: conformance lab ssh debian-13 docker ps."""
+    """Open a shell in a running lab, or run a command in it."""
     lab = _kept_lab(name)
     raise typer.Exit(subprocess.run(lab.ssh(*context.args), check=False).returncode)
 
 
 @app.command()
 def down(name: Annotated[str | None, typer.Argument(help="stop only this lab host")] = None) -> None:
-    """Stop the labs of `lab up` and discard their changes; labs that runs started end with their runs."""
+    """Stop the labs of `lab up`, and discard their changes."""
     if name:
         definition.load(name)
     found = [one for one in machine.running() if one.kept and name in (None, one.host.name)]
@@ -118,7 +117,7 @@ def down(name: Annotated[str | None, typer.Argument(help="stop only this lab hos
 
 @app.command()
 def rebuild(name: Name = definition.DEFAULT) -> None:
-    """Rebuild a lab's disk and saved state; QEMU and downloads are kept."""
+    """Rebuild a lab's disk and saved state."""
     host = definition.load(name)
     if any(one.host.name == name and one.alive for one in machine.running()):
         raise LabError(
@@ -134,7 +133,7 @@ def rebuild(name: Name = definition.DEFAULT) -> None:
 
 @app.command()
 def pin(name: Name = definition.DEFAULT) -> None:
-    """Pin a lab host's packages to Debian's current versions, for maintainers; commit the written file."""
+    """Pin a lab host's packages to current versions, for maintainers."""
     paths.require_checkout("lab pin")
     progress = Progress()
     count = pins.renew(definition.load(name), progress)

@@ -1,44 +1,39 @@
 """The command line: ``conformance --help``."""
 
 import sys
+import traceback
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from conformance.cli import bench, doctor, engine, jobs, lab, matrix, modes, mutate, records, searches
-from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, FILES, STATUS, manual
+from conformance.cli import bench, doctor, engine, jobs, lab, matrix, modes, mutate, records, searches, smoke, status
+from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, STATUS, manual
 from conformance.errors import ContractError, HarnessError, ImageFailure
-from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.util import logs, signals
 from conformance.util.progress import Progress
 
-EXIT_USAGE = 2
-
 app = typer.Typer(
-    help="Test libvirt in a container with real guests, record the results, and write the tables.",
+    cls=status.CommandGroup,
+    help="Test libvirt in a container with real guests, and record the results.",
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance doctor": "what can be tested on this machine",
-                "conformance matrix -m kvm --mode privileged": "test one feature in one mode",
-                "conformance COMMAND --help": "details of a command",
-                "conformance --install-completion": "shell completion for commands, modes and labs",
+                "conformance doctor": "which mode to use on this machine",
+                "conformance smoke": "test the essentials in that mode",
             },
-            STATUS: {"0": "success", "1": "a check failed"} | COMMON_STATUS,
+            STATUS: {"0, 1, 5": "success; a check failed; no verdict"}
+            | COMMON_STATUS
+            | {"3": "a defect of this program"},
             ENVIRONMENT: {
-                "DOCKER_HOST, DOCKER_CONTEXT": "the container engine, as for the docker command",
-                "CONFORMANCE_CACHE": "the folder for downloads, media, labs and the private engine",
-                "CONFORMANCE_DEBIAN_MIRROR": "the Debian mirror to use instead of apt's",
+                "DOCKER_HOST, DOCKER_CONTEXT": "container engine, as for docker",
+                "CONFORMANCE_CACHE": "default: ~/.cache/libvirt-conformance",
+                "CONFORMANCE_DEBIAN_MIRROR": "Debian mirror to use instead of apt's",
                 "NO_COLOR": "no colours unless empty",
-            },
-            FILES: {
-                "contract.toml": "features, modes, known failures",
-                "results/": "the records behind the README's tables",
-                "~/.cache/libvirt-conformance": "the cache; can be deleted while nothing runs",
             },
         }
     ),
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -61,7 +56,7 @@ def _options(
         logs.show(Progress())
 
 
-for group in (matrix, searches, mutate, bench, engine, modes, doctor, jobs, records):
+for group in (smoke, matrix, searches, mutate, bench, engine, modes, doctor, jobs, records):
     app.add_typer(group.app)
 app.add_typer(lab.app, name="lab")
 
@@ -73,25 +68,29 @@ def main() -> None:
         with signals.as_ctrl_c():
             app()
     except ContractError as error:
-        sys.exit(_report(error, EXIT_USAGE))
+        sys.exit(_report(error, status.USAGE))
     except HarnessError as error:
-        sys.exit(_report(error, EXIT_CANNOT_RUN))
+        sys.exit(_report(error, status.CANNOT_RUN))
     except ImageFailure as error:  # outside of tests, such as in a benchmark
         sys.exit(
             _report(
                 HarnessError(f"the image failed: {error}", "find the failing checks: conformance matrix"),
-                EXIT_CANNOT_RUN,
+                status.CANNOT_RUN,
             )
         )
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
-        sys.exit(130)
+        sys.exit(status.INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        typer.echo(f"error: this is a defect of conformance; please report it{logs.footer()}", err=True)
+        sys.exit(status.INTERNAL_ERROR)
     finally:
         end()
 
 
-def _report(error: Exception, status: int) -> int:
+def _report(error: Exception, exit_status: int) -> int:
     """Print an error, with the log file where that helps; returns the exit status."""
-    footer = "" if status == EXIT_USAGE else logs.footer()
+    footer = "" if exit_status == status.USAGE else logs.footer()
     typer.echo(f"error: {error}{footer}", err=True)
-    return status
+    return exit_status

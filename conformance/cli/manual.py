@@ -9,8 +9,8 @@ STATUS = "Exit status"
 ENVIRONMENT = "Environment"
 FILES = "Files"
 
-COMMON_STATUS = {"2": "a bad option or name", "6": "nothing can run; the message has a remedy", "130": "interrupted"}
-"""Exit statuses of every command, beside its own; the matrix has pytest's."""
+COMMON_STATUS = {"2, 4, 6": "interrupted; a bad option or name; nothing can run"}
+"""Exit statuses of every command, beside its own."""
 
 WIDTH = 72
 """Characters for words and meanings on a terminal of 80 columns, without margins and the gap."""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -16,12 +17,13 @@ from conformance.cli.options import PASS_ON
 from conformance.cli.target import engine_target
 from conformance.lab import definition
 from conformance.model import contract, record
+from conformance.model.contract import Contract
 from conformance.plugin.settings import SETTINGS
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.workers import pool, sessions
 from conformance.workers import selection as selections
-from conformance.workers.hosts import EngineTarget, MatrixRun, colored
+from conformance.workers.hosts import MatrixRun, colored
 
 app = typer.Typer()
 
@@ -50,6 +52,7 @@ def _split_option(word: str) -> tuple[str, ...]:
                 "conformance matrix --image any/libvirt:1 --results=/tmp/any": "test another image",
                 "conformance matrix --host lab:debian-13": "test on a virtual machine",
                 "conformance matrix -m nat --repeat 5": "run five times, to find flaky checks",
+                "conformance matrix --publish": "for maintainers: update results/, README and docs/",
             },
             STATUS: {
                 "0": "all selected cells have a verdict, and none is bad",
@@ -72,8 +75,14 @@ def matrix(
         int, typer.Option("-n", metavar="N", min=1, help="number of modes to test in parallel on each host")
     ] = 1,
     repeat: Annotated[int, typer.Option(metavar="N", min=1, help="number of runs")] = 1,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="record into results/, and update the tables of README and docs/")
+    ] = False,
 ) -> None:
-    """Run the feature matrix, record it, and write the README's tables; takes pytest's options.
+    """Run the feature matrix; takes pytest's options.
+
+    Records, log and report.html go to a folder of the run, artefacts/RUN, or
+    to --results=FOLDER. Only --publish changes the project.
 
     With -n, each mode runs in a pytest process of its own, N at a time;
     modes in the host's network never run in parallel. With --repeat, checks
@@ -83,7 +92,7 @@ def matrix(
     hosts run in parallel, each with all tests. If no engine answers, a
     private one starts, and stops at the end.
     """
-    words = checkout.with_absolute_paths(context.args)
+    words = _words(context.args, publish=publish)
     checkout.enter()
     if {"-h", "--help"} & set(words):
         typer.echo(context.get_help())
@@ -98,40 +107,40 @@ def matrix(
     with contextlib.ExitStack() as stack:
         places = [stack.enter_context(engine_target(one)) for one in hosts]
         if parallel and selection and selection.cells:
-            status = _run_in_parallel(places, words, selection, at_once, repeat)
+            progress = Progress(quiet=selection.verbose < 0, verbose=selection.verbose > 0)
+            run = MatrixRun(selection, tuple(words), at_once, progress, typer.echo)
+            run.prepare(places)
+            done = sessions.repeat(run.run, repeat, selection.results)
         else:
             os.environ["DOCKER_HOST"] = places[0].address
-            status = _run_here([*places[0].arguments, *words], selection, repeat)
-    # Records in another folder, such as the benchmark's, do not change the README's tables.
-    if not only_lists and not any(word.startswith(SETTINGS["results"].options) for word in words):
-        documents.refresh()
-    raise typer.Exit(status)
+            words = [*places[0].arguments, *words]
+            results = selection.results if selection else None
+            done = sessions.repeat(lambda folder: sessions.run_suites(words, folder), repeat, results)
+    if selection and done.folder:
+        _print_end(contract.load(selection.contract), done.runs, done.folder)
+    if publish and not only_lists:
+        documents.write_tables(check=False)
+    raise typer.Exit(done.status)
 
 
-def _run_here(words: list[str], selection: selections.Selection | None, repeat: int) -> int:
-    """Run pytest in this process, ``repeat`` times."""
-    status, runs = sessions.repeat(lambda: sessions.run_suites(words), repeat)
-    _print_together(selection, runs)
-    return status
+def _words(arguments: Sequence[str], *, publish: bool) -> list[str]:
+    """Return pytest's options, with absolute paths; ``--publish`` adds the folder of the project's records."""
+    words = checkout.with_absolute_paths(arguments)
+    if not publish:
+        return words
+    paths.require_checkout("matrix --publish")
+    if any(word.partition("=")[0] in SETTINGS["results"].options for word in words):
+        raise typer.BadParameter("--publish records into results/, and --results elsewhere: leave out one of them")
+    return [*words, *sessions.results_option(paths.RESULTS)]
 
 
-def _run_in_parallel(
-    places: Sequence[EngineTarget], words: list[str], selection: selections.Selection, at_once: int, repeat: int
-) -> int:
-    """Run pytest in a process for each mode on each host, ``repeat`` times."""
-    run = MatrixRun(selection, tuple(words), at_once, Progress(), typer.echo)
-    run.prepare(places)
-    status, runs = sessions.repeat(run.run, repeat)
-    _print_together(selection, runs)
-    return status
-
-
-def _print_together(selection: selections.Selection | None, runs: Sequence[Sequence[record.Record]]) -> None:
-    """Print the table of several runs together."""
-    if selection and len(runs) > 1:
+def _print_end(claims: Contract, runs: Sequence[Sequence[record.Record]], folder: Path) -> None:
+    """Print the summary of several runs together, and write the report."""
+    if len(runs) > 1:
         records = [one for run in runs for one in run]
-        claims = contract.load(selection.contract)
-        typer.echo("\n" + sessions.table_of_all(claims, f"all {len(runs)} runs together", records, color=colored()))
+        title = f"all {len(runs)} runs together"
+        typer.echo("\n" + sessions.summary_of_all(claims, title, records, folder, color=colored()))
+    typer.echo(f"report: {documents.write_report(claims, folder)}")
 
 
 def _selection(words: list[str]) -> selections.Selection | None:

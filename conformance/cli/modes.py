@@ -21,9 +21,8 @@ def _mode_names() -> list[str]:
         {
             EXAMPLES: {
                 "conformance modes": "list all modes",
-                "conformance modes privileged --docker": "the docker run command",
-                "conformance modes unprivileged --compose --image any/libvirt:1": "a Compose file for another image",
-                "conformance modes --json": "all modes with their exposures, for programs",
+                "conformance modes least --docker": "the docker run command",
+                "conformance modes least --compose --image any:1": "for another image",
             },
             STATUS: {"0": "written"} | COMMON_STATUS,
         }
@@ -40,7 +39,7 @@ def modes(
         bool, typer.Option("--json", help="print JSON, with exposures and their documented need")
     ] = False,
 ) -> None:
-    """List the privilege modes, or print one as a docker run command or a Compose file."""
+    """List the modes, or print the command or Compose file of one."""
     claims = contract.load()
     if as_json:
         if docker or compose:

@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 OneHost = Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="run on a virtual machine")]
-Image = Annotated[
-    str | None, typer.Option(metavar="TAG", help="test this image; by default the project's own is built")
-]
+Image = Annotated[str | None, typer.Option(metavar="TAG", help="test this image instead of the project's own")]
 
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

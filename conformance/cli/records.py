@@ -7,15 +7,12 @@ from typing import Annotated
 
 import typer
 
-from conformance.cli import documents
+from conformance.cli import documents, status
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.cli.options import Records
 from conformance.model import contract, record
 from conformance.report import diff, html, merge
 from conformance.util import files, paths
-
-EXIT_WORSE = 1
-
 
 app = typer.Typer()
 
@@ -34,10 +31,12 @@ app = typer.Typer()
 )
 def tables_(
     check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 if a table is out of date")] = False,
-    readme: Annotated[Path, typer.Option(help="the document with the generated blocks")] = paths.README,
-    results: Annotated[Path, typer.Option(help="the folder of the records")] = paths.RESULTS,
+    readme: Annotated[
+        Path, typer.Option(help="the document with the generated blocks", show_default="README.md")
+    ] = paths.README,
+    results: Annotated[Path, typer.Option(help="the folder of the records", show_default="results")] = paths.RESULTS,
 ) -> None:
-    """Write the generated blocks of README and docs/ from the contract and the records."""
+    """Write the generated tables of README and docs/."""
     paths.require_checkout("tables")
     documents.write_tables(check=check, readme=readme, results=results)
 
@@ -49,16 +48,20 @@ def tables_(
                 "conformance report": "write report.html from results/",
                 "conformance report --results night.jsonl --output /tmp/night.html": "write a report of one run",
             },
-            STATUS: {"0": "written"} | COMMON_STATUS,
+            STATUS: {"0": "written", "4": "no records"} | COMMON_STATUS,
         }
     )
 )
 def report(
-    output: Annotated[Path, typer.Option(help="write the report to this file")] = paths.REPORT,
-    results: Annotated[Path, typer.Option(exists=True, help="a file or a folder of records")] = paths.RESULTS,
+    output: Annotated[
+        Path, typer.Option(help="write the report to this file", show_default="report.html")
+    ] = paths.REPORT,
+    results: Annotated[
+        Path, typer.Option(exists=True, help="a file or a folder of records", show_default="results")
+    ] = paths.RESULTS,
 ) -> None:
-    """Write the records as one self-contained HTML file: the matrix, and the evidence for each cell."""
-    files.write(output, html.render(contract.load(), record.read(results)), "name another file with --output")
+    """Write the records as one HTML file: summary, matrix, evidence."""
+    files.write(output, html.render(contract.load(), _recorded(results)), "name another file with --output")
     typer.echo(f"wrote {output}")
 
 
@@ -77,7 +80,7 @@ def report(
 def diff_(
     old: Records, new: Records, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False
 ) -> None:
-    """List the differences between two sets of records; exit 1 if anything is worse.
+    """Compare two sets of records.
 
     Worse are new failures, newly flaky checks, missing verdicts and slower
     cells. A cell is slower if its fastest new run took longer than its
@@ -91,7 +94,7 @@ def diff_(
         typer.echo(json.dumps({"worse": worse, "hosts": [dataclasses.asdict(one) for one in compared]}, indent=2))
     else:
         typer.echo(diff.render(claims, compared))
-    raise typer.Exit(EXIT_WORSE if worse else 0)
+    raise typer.Exit(status.FAILED if worse else 0)
 
 
 @app.command(
@@ -110,7 +113,7 @@ def merge_(
     places: Annotated[list[Path], typer.Argument(exists=True, help="files of records, or folders with such files")],
     into: Annotated[Path, typer.Option(help="the folder to merge into", file_okay=False)],
 ) -> None:
-    """Merge the records of many runners into one folder, a file for each run.
+    """Merge the records of many runners into one folder.
 
     Duplicates are merged, and of two copies of a run the longer one is kept
     if it begins with the shorter one. Nothing is written if two copies
@@ -129,5 +132,7 @@ def merge_(
 def _recorded(place: Path) -> list[record.Record]:
     records = list(record.read(place))
     if not records:
-        raise typer.BadParameter(f"no records in {place}: name a file or folder that a run wrote")
+        raise typer.BadParameter(
+            f"no records in {place}: name a file or folder that a run wrote, or record one: {paths.COMMAND} matrix"
+        )
     return records

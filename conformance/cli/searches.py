@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from conformance.cli import checkout, documents
+from conformance.cli import checkout, documents, status
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, FILES, STATUS, manual
 from conformance.cli.options import Image, OneHost
 from conformance.cli.target import engine_target
@@ -19,9 +19,6 @@ from conformance.selfcheck import command as selfchecking
 from conformance.util import paths
 from conformance.util.progress import Progress
 
-EXIT_NOT_SEEN = 1
-
-
 app = typer.Typer()
 
 
@@ -31,30 +28,30 @@ app = typer.Typer()
         {
             EXAMPLES: {
                 "conformance privileges": "the mode unprivileged, all features",
-                "conformance privileges --mode unprivileged-unconfined --host lab": "on a virtual machine with KVM",
-                "conformance privileges --feature nat --feature kvm": "two features only; takes minutes",
-                "conformance privileges --mode unprivileged-hostnet --part network-host": "one exposure only",
+                "conformance privileges --host lab": "on a virtual machine with KVM",
+                "conformance privileges --feature nat": "one feature; takes minutes",
             },
-            FILES: {"results/privileges/": "a record for each start of a container"},
-            STATUS: {"0": "the search is complete", "130": "interrupted; the next one continues here"} | COMMON_STATUS,
+            FILES: {"results/privileges/": "a record for each start"},
+            STATUS: {"0": "the search is complete"} | COMMON_STATUS | {"2": "interrupted; the next search continues"},
         }
     ),
 )
 def privileges_(
     mode_id: Annotated[str, typer.Option("--mode", metavar="NAME", help="search this mode")] = "unprivileged",
-    feature: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="search for this feature; repeatable; all by default")
-    ] = None,
+    feature: Annotated[list[str] | None, typer.Option(metavar="ID", help="search for this feature; repeatable")] = None,
     part: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="try to remove this; repeatable; everything in the mode by default"),
+        typer.Option(metavar="ID", help="try to remove only this; repeatable"),
     ] = None,
     host: OneHost = None,
     image: Image = None,
-    results: Annotated[Path, typer.Option(help="write records to this folder")] = configuration.FOLDER,
+    results: Annotated[
+        Path, typer.Option(help="write records to this folder", show_default="results/privileges")
+    ] = configuration.FOLDER,
 ) -> None:
-    """Find the privileges that each feature needs: remove exposures one at a time, then search for smallest sets.
+    """Find the exposures that each feature needs, by removing them.
 
+    It removes exposures one at a time, then searches for smallest sets.
     Each configuration starts once for all features and is recorded at once.
     Configurations on record for the same image and host do not start again,
     so an interrupted search continues where it stopped. A removal that
@@ -89,18 +86,18 @@ def privileges_(
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance selfcheck": "all defects; 15 minutes on two processors",
+                "conformance selfcheck": "all; 15 minutes",
                 "conformance selfcheck --defect no-dnsmasq": "one defect",
-                "conformance selfcheck --defect untouched --host lab": "ten unchanged runs, on a virtual machine",
+                "conformance selfcheck --defect untouched": "ten unchanged runs",
             },
             FILES: {
-                "selfcheck/defects/": "a file for each defect and the checks that must catch it",
-                "selfcheck/benign/": "a file for each harmless change",
-                "results/selfcheck/": "a record for each defect or change that was tested",
+                "selfcheck/defects/": "defects, and the checks that must catch them",
+                "selfcheck/benign/": "harmless changes",
+                "results/selfcheck/": "a record for each tested defect or change",
             },
             STATUS: {
                 "0": "all defects were caught, without false alarms",
-                "1": "a defect was missed or caught for a wrong reason, or a false alarm",
+                "1": "a defect was missed or misunderstood, or a false alarm",
             }
             | COMMON_STATUS,
         }
@@ -114,13 +111,13 @@ def selfcheck_(
     image: Image = None,
     at_once: Annotated[
         int | None,
-        typer.Option(
-            "-n", metavar="N", min=1, help="number of defects to test in parallel; by default one for each processor"
-        ),
+        typer.Option("-n", metavar="N", min=1, help="number of defects to test in parallel"),
     ] = None,
-    results: Annotated[Path, typer.Option(help="write records to this folder")] = outcome.FOLDER,
+    results: Annotated[
+        Path, typer.Option(help="write records to this folder", show_default="results/selfcheck")
+    ] = outcome.FOLDER,
 ) -> None:
-    """Test the harness itself: break image, modes, media and harness on purpose, and see which checks fail.
+    """Test the harness itself with defects made on purpose.
 
     Each defect changes the image (an extra layer), the engine call, the
     boot media, or a copy of the project. Only the checks that must catch it
@@ -128,9 +125,6 @@ def selfcheck_(
     the unchanged image must not fail any check. Each outcome is recorded at
     once; outcomes on record for the same image, host and suites are not
     tested again. The tables are written at the end.
-
-    Defects are tested in parallel, each in a process of its own; on a
-    virtual machine one after another.
     """
     paths.require_checkout("selfcheck")
     results = results.absolute()
@@ -156,4 +150,4 @@ def selfcheck_(
     if results == outcome.FOLDER:
         documents.refresh()
     if not all(one.result.good for one in found):
-        raise typer.Exit(EXIT_NOT_SEEN)
+        raise typer.Exit(status.FAILED)

@@ -19,12 +19,24 @@ def engine_target(host: definition.Host | None) -> Iterator[EngineTarget]:
         EngineError: no engine answers, and none can be started.
     """
     if host is None:
-        with local_daemon.engine(Progress()) as address:
+        with _cleared() as progress, local_daemon.engine(progress) as address:
+            progress.clear()
             yield EngineTarget(address)
         return
-    with startup.engine(host, Progress()) as (lab, tunnel):
+    with _cleared() as progress, startup.engine(host, progress) as (lab, tunnel):
+        progress.clear()
         yield EngineTarget(f"unix://{tunnel.socket}", f"lab-{host.name}", {OUTER: lab.accel}, _lab_options())
         lab.check()
+
+
+@contextlib.contextmanager
+def _cleared() -> Iterator[Progress]:
+    """Yield progress that leaves the terminal's last line to the caller."""
+    progress = Progress()
+    try:
+        yield progress
+    finally:
+        progress.clear()
 
 
 def _lab_options() -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from conformance.container import libvirt_connection
 from conformance.container.engine_container import COMMAND_SECONDS, EngineContainer
 from conformance.engine import labels, names
 from conformance.engine.api_errors import engine_errors
-from conformance.engine.refusals import CANNOT_GRANT, NO_DEVICE
+from conformance.engine.refusals import NO_DEVICE, ungranted
 from conformance.errors import EngineError, ImageFailure, ImageLate, Unsupported
 from conformance.model.exposure import Device
 from conformance.model.mode import STOP_TIMEOUT, Mode
@@ -122,11 +122,8 @@ class Container(EngineContainer):
                     if missing and missing["path"] not in self.absent:
                         self.absent.append(missing["path"])
                         continue
-                    if CANNOT_GRANT.search(reason):
-                        raise Unsupported(
-                            "the engine cannot grant the mode's privileges: its own root lacks a capability"
-                            f" ({reason.strip()})"
-                        ) from error
+                    if ungranted(reason):
+                        raise Unsupported(ungranted(reason)) from error
                     raise EngineError(
                         f"the engine does not start the container: {reason.strip()}", "read the engine's log"
                     ) from error

@@ -1,5 +1,7 @@
 """A container as its engine shows it: state, log, and commands in it."""
 
+import io
+import tarfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +103,22 @@ class EngineContainer:
             )
         except EngineError as error:
             return str(error)
+
+    def read_file(self, path: str) -> bytes:
+        """Return a file's content; the container need not run.
+
+        Raises:
+            ImageFailure: there is no such file.
+            EngineGone: the engine does not answer.
+        """
+        with engine_errors():
+            try:
+                chunks, _ = self.client.api.get_archive(self.id, path)
+            except docker.errors.NotFound as error:
+                raise ImageFailure(f"the container has no file {path}\n{self.describe()}") from error
+            with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+                file = archive.extractfile(archive.getmembers()[0])
+                return file.read() if file else b""
 
     def run(self, *command: str, seconds: int = COMMAND_SECONDS, user: str = "") -> ExecResult:
         """Run a command in the container.

@@ -33,11 +33,17 @@ def examine(contract: Contract, progress: Callable[[str], None]) -> Report:
     engine, refusal = _engine()
     found = next(filter(None, (image.find(engine, tag) for tag in image.KNOWN)), None) if engine else None
     progress("examining the engine's machine")
-    seen = _survey(engine, refusal, found, run)
+    seen = _survey(engine, found, run)
     progress("booting a kernel under KVM")
     kvm = _boot(engine, found, run) if seen and seen.devices.get("/dev/kvm") == "opens" else None
     progress("checking installed packages")
-    return Report(diagnosis.all_of(Inspection(contract, engine, refusal, found, seen, kvm)))
+    inspection = Inspection(contract, engine, refusal, found, seen, kvm)
+    return Report(
+        diagnosis.all_of(inspection),
+        contract.recommendation(" ".join(inspection.security)),
+        tuple(inspection.modes),
+        found.tag if found else "",
+    )
 
 
 def _engine() -> tuple[Engine | None, EngineError | None]:
@@ -51,13 +57,18 @@ def _engine() -> tuple[Engine | None, EngineError | None]:
         return None, error
 
 
-def _survey(
-    engine: Engine | None, refusal: EngineError | None, found: image.ImageInfo | None, run: str
-) -> Survey | None:
+def _survey(engine: Engine | None, found: image.ImageInfo | None, run: str) -> Survey | None:
     if engine and found:
         return survey.through(HostShell(engine.client, found.id, run))
-    here = engine.local if engine else isinstance(refusal, NoEngineError) and not address()[1]
-    return survey.here() if here else None
+    return survey.here() if (engine.local if engine else _names_this_machine()) else None
+
+
+def _names_this_machine() -> bool:
+    """Return whether the engine's address is a socket of this machine, whether it can be opened or not."""
+    try:
+        return address()[0].startswith("unix:")
+    except EngineError:
+        return False
 
 
 def _boot(engine: Engine | None, found: image.ImageInfo | None, run: str) -> accel.HostKvm | None:

@@ -1,20 +1,22 @@
 """The doctor's input, an inspection, and her output, a report of findings."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from conformance.doctor.survey import Survey
 from conformance.engine.client import Engine
-from conformance.engine.connect_errors import NoEngineError
 from conformance.engine.image import ImageInfo
 from conformance.errors import EngineError
 from conformance.host.kvm import HostKvm
 from conformance.model import mode as modes
 from conformance.model.contract import Contract
 from conformance.model.mode import Mode
+from conformance.model.profile import Recommendation
 
-State = Literal["yes", "no", "unknown"]
+State = Literal["OK", "MISSING", "N/A"]
+"""N/A: it could not be examined, or does not matter on this machine."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,47 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings."""
+    """All findings, and the mode to use.
+
+    Attributes:
+        findings: in reading order.
+        recommendation: the contract's for this kind of host, if it has one.
+        modes: the contract's modes, in its order.
+        image: the tag of the engine's image for tests; empty if it has none.
+    """
 
     findings: tuple[Finding, ...]
+    recommendation: Recommendation | None = None
+    modes: tuple[Mode, ...] = ()
+    image: str = ""
 
     @property
     def nothing_runs(self) -> bool:
         """Return whether nothing can be tested here."""
-        return any(one.vital and one.state == "no" for one in self.findings)
+        return any(one.vital and one.state == "MISSING" for one in self.findings)
 
     @property
     def everything_runs(self) -> bool:
         """Return whether everything can certainly be tested here."""
-        return not any(one.state != "yes" and one.costs for one in self.findings)
+        return not any(one.state != "OK" and one.costs for one in self.findings)
+
+    @property
+    def mode(self) -> Mode | None:
+        """Return the mode to use: the recommended one, else the contract's first one that can run here."""
+        blocked = {mode for one in self.findings if one.state == "MISSING" for mode in one.modes}
+        usable = [one for one in self.modes if one.id not in blocked]
+        return next((one for one in usable if self.recommends(one)), next(iter(usable), None))
+
+    @property
+    def recommended_runs(self) -> bool:
+        """Return whether the recommended mode can run here; without a recommendation, whether any mode can."""
+        if self.nothing_runs or self.mode is None:
+            return False
+        return self.recommendation is None or self.recommends(self.mode)
+
+    def recommends(self, one: Mode) -> bool:
+        """Return whether a mode is the recommended one."""
+        return self.recommendation is not None and one.id == self.recommendation.mode
 
 
 @dataclass(frozen=True)
@@ -87,9 +117,15 @@ class Inspection:
     kvm: HostKvm | None
 
     @property
-    def local(self) -> bool:
-        """Return whether containers run, or would run, on this machine."""
-        return self.engine.local if self.engine else isinstance(self.refusal, NoEngineError)
+    def security(self) -> tuple[str, ...]:
+        """Return the security modules that confine containers: as the engine reports them, else as the kernel does."""
+        if self.engine:
+            return self.engine.fingerprint().security
+        return self.survey.security if self.survey else ()
+
+    def denied(self, answer: str) -> bool:
+        """Return whether a device refused this user only: the engine's root can open it."""
+        return self.image is None and os.geteuid() != 0 and "Permission denied" in answer
 
     @property
     def modes(self) -> list[Mode]:

@@ -5,6 +5,7 @@ has a shell, but no Python library such as psutil. The scripts try things instea
 kernel loads some modules on demand.
 """
 
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from conformance.container import effective_state
 from conformance.engine.host_shell import HostShell
 from conformance.engine.refusals import CANNOT_GRANT, NO_DEVICE
 from conformance.errors import EngineError
+from conformance.util import namespaces
 
 DEVICES = ("/dev/kvm", "/dev/net/tun")
 
@@ -26,7 +28,14 @@ if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
     echo 'cgroup 2'
     grep -q ' - cgroup2 .*nsdelegate' /proc/self/mountinfo || echo undelegated
 fi
-[ "$(cat /sys/module/apparmor/parameters/enabled)" != Y ] || echo apparmor
+[ "$(cat /sys/module/apparmor/parameters/enabled)" != Y ] || echo 'security apparmor'
+[ ! -e /sys/fs/selinux/enforce ] || echo 'security selinux'
+modules=/lib/modules/$(uname -r)
+for module in bridge macvtap; do
+    if [ -e /sys/module/$module ] || grep -q "/$module[.]ko" $modules/modules.dep $modules/modules.builtin; then
+        echo "module $module"
+    fi
+done
 grep -q -w vmx /proc/cpuinfo && echo 'cpu vmx'
 grep -q -w svm /proc/cpuinfo && echo 'cpu svm'
 for group in /sys/kernel/iommu_groups/*; do [ ! -e "$group" ] || echo "iommu ${group##*/}"; done
@@ -44,15 +53,23 @@ true
 """
 """Runs in the host's PID and network namespaces. A libvirt process counts unless it is in another network namespace."""
 
-TRY = r"""
+OPEN = r"""
 for node in /dev/kvm /dev/net/tun; do
     if [ ! -c "$node" ]; then echo "absent $node"; continue; fi
     why=$( { : <>"$node"; } 2>&1 ) && echo "opens $node" || echo "closed $node ${why##*: }"
 done
+true
+"""
+"""Opens devices; needs no rights."""
+
+TRY = (
+    OPEN
+    + r"""
 why=$(ip link add b0 type bridge 2>&1) && echo 'made bridge' || echo "refused bridge $why"
 why=$(ip link add link b0 name t0 type macvtap mode bridge 2>&1) && echo 'made macvtap' || echo "refused macvtap $why"
 true
 """
+)
 """Runs in a network namespace of its own, with NET_ADMIN."""
 
 
@@ -63,7 +80,7 @@ class Survey:
     Attributes:
         lacking: capabilities that the engine cannot grant; None if unknown.
         refused: whether the engine refused to start a ``--privileged`` container.
-        apparmor: whether the kernel has AppArmor enabled.
+        security: the kernel's security modules that confine containers: ``apparmor`` or ``selinux``.
         cgroup_version: 1 or 2.
         undelegated: whether cgroup v2 is mounted without nsdelegate (:mod:`conformance.host.cgroup_options`).
         virtualization: the processor's flag, ``vmx`` or ``svm``; empty if it has none.
@@ -71,11 +88,12 @@ class Survey:
         libvirt: signs of another libvirt in the host's network.
         devices: for each device ``opens``, ``absent``, or the error when opening it.
         links: for each type of link ``made``, or the error when creating it; empty if it could not be tried.
+        modules: kernel modules of links that are loaded or can be; empty where none was found.
     """
 
     lacking: frozenset[str] | None
     refused: bool
-    apparmor: bool
+    security: tuple[str, ...]
     cgroup_version: int
     undelegated: bool
     virtualization: str
@@ -83,19 +101,22 @@ class Survey:
     libvirt: tuple[str, ...]
     devices: dict[str, str]
     links: dict[str, str]
+    modules: frozenset[str] = frozenset()
 
 
 def here() -> Survey:
-    """Survey this machine; facts for which this user lacks the rights stay unknown."""
-    tried = _run(["sh", "-c", TRY], own_network=True)
-    return parse(_run(["sh", "-c", LOOK]), tried)
+    """Survey this machine; users other than root create links in a user namespace, if they can."""
+    attempts = (
+        [*([] if os.geteuid() == 0 else namespaces.OWN_ROOT), "unshare", "--net", "sh", "-c", TRY],
+        ["sh", "-c", OPEN],
+    )
+    return parse(_run(["sh", "-c", LOOK]), next(filter(None, map(_run, attempts)), ""))
 
 
-def _run(command: list[str], *, own_network: bool = False) -> str:
+def _run(command: list[str]) -> str:
     """Return a command's output; empty if it cannot run."""
-    prefix = ["unshare", "--net"] if own_network else []
     try:
-        done = subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout
@@ -156,7 +177,7 @@ def parse(facts: str, tried: str) -> Survey:
     return Survey(
         lacking=_lacking(seen),
         refused="refused" in seen,
-        apparmor="apparmor" in seen,
+        security=tuple(seen.get("security", [])),
         cgroup_version=2 if "cgroup" in seen else 1,
         undelegated="undelegated" in seen,
         virtualization=next(iter(seen.get("cpu", [])), ""),
@@ -165,6 +186,7 @@ def parse(facts: str, tried: str) -> Survey:
         devices={what: why or how for how, what, why in answers if what in DEVICES},
         # An image without ip tells nothing about links.
         links={what: why or how for how, what, why in answers if what not in DEVICES and "not found" not in why},
+        modules=frozenset(seen.get("module", [])),
     )
 
 

@@ -10,3 +10,10 @@ CANNOT_GRANT = re.compile(
 where its root lacks SYS_RESOURCE."""
 
 NO_DEVICE = re.compile(r'gathering device information while adding custom device "(?P<path>[^"]+)": no such file')
+
+
+def ungranted(refusal: str) -> str:
+    """Return in one line that an engine's refusal is about privileges that it lacks itself; empty for any other."""
+    if not CANNOT_GRANT.search(refusal):
+        return ""
+    return f"the engine cannot grant the mode's privileges: its own root lacks a capability ({refusal.strip()})"

@@ -33,7 +33,11 @@ def domain_xml(name: str, spec: GuestSpec, mac: str, orders: Mapping[str, str]) 
     if spec.firmware == "secure-boot":
         # Only the firmware, in system management mode, may change its variables.
         ET.SubElement(features, "smm", state="on")
-    if spec.accel == "kvm":
+    if spec.cpu_model:
+        # Unchecked: emulation lacks some features of each model, and a model of another vendor's processor is fine.
+        cpu = ET.SubElement(domain, "cpu", mode="custom", match="exact", check="none")
+        ET.SubElement(cpu, "model", fallback="forbid").text = spec.cpu_model
+    elif spec.accel == "kvm":
         ET.SubElement(domain, "cpu", mode="host-passthrough", migratable="off")
     # A guest that crashes or reboots has failed; an installer may reboot.
     for event in ("on_poweroff", "on_reboot", "on_crash"):

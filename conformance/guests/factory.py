@@ -233,6 +233,7 @@ class Guests:
             tuning=request.tuning,
             memory_mib=request.memory_mib,
             cpus=request.cpus,
+            cpu_model=request.cpu_model,
             adjustable=request.adjustable,
         )
 

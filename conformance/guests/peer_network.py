@@ -54,6 +54,8 @@ class PeerNetwork:
         self._probe = probe
         self._run = run
         self.network = names.fixed(run, "network")
+        self.name = ""
+        """The server's name, which the engine's DNS server knows on this network."""
         self._network_id = ""
         self._server_id = ""
 
@@ -75,10 +77,11 @@ class PeerNetwork:
                     options={"com.docker.network.bridge.gateway_mode_ipv4": "nat-unprotected"},
                 )["Id"]
             )
+            self.name = names.new(self._run, "peer")
             server = self._client.api.create_container(
                 peer_image(self._client, self._probe),
                 command=["/bin/busybox", "sh", "-c", serving(self._subnet)],
-                name=names.new(self._run, "peer"),
+                name=self.name,
                 labels=marks,
                 stop_signal="SIGKILL",  # the first process of a container ignores SIGTERM
                 host_config=self._client.api.create_host_config(network_mode=self.network, security_opt=OWN_RIGHTS),

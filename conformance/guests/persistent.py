@@ -106,12 +106,17 @@ class AutostartGuest:
         domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
         domain.destroy()
 
-    def forget(self) -> None:
-        """Remove its console log, so that only another boot can have written the next report."""
-        self._container.run("rm", "--force", self._guest.spec.console_log)
+    def last_report(self) -> Report:
+        """Return the report of its last boot, from the console's log; the container need not run."""
+        self._guest.console = self._container.read_file(self._guest.spec.console_log).decode(errors="replace")
+        return Report(self._guest.console, self._guest.nonce)
 
-    def wait_until_up(self, seconds: float = BOOT_SECONDS) -> Report:
+    def wait_until_up(self, seconds: float = BOOT_SECONDS, *, after: Report | None = None) -> Report:
         """Wait until the guest has reported that it is ready, and return its report.
+
+        Args:
+            seconds: deadline.
+            after: the report of an earlier boot, which does not count.
 
         Raises:
             Unsupported: its boot cannot be waited for on this host.
@@ -130,7 +135,8 @@ class AutostartGuest:
                 raise GuestFailure(what, self._container, self._guest)
             self._guest.console = self._container.run("cat", self._guest.spec.console_log).text
             self._guest.report = Report(self._guest.console, self._guest.nonce)
-            return self._guest.report if "ready" in self._guest.report else None
+            ready = "ready" in self._guest.report and (after is None or _boot(self._guest.report) != _boot(after))
+            return self._guest.report if ready else None
 
         try:
             return wait_for(f"guest {self.name} to be up", ready, seconds=seconds, interval=CONSOLE_LOG_SECONDS)
@@ -147,3 +153,8 @@ class AutostartGuest:
 
     def _domain(self) -> "libvirt.virDomain":
         return self._container.connection.lookupByName(self.name)
+
+
+def _boot(report: Report) -> str:
+    """Return the kernel's random name of a boot."""
+    return str(report["kept"]["boot"])

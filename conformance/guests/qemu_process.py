@@ -1,6 +1,7 @@
 """The host's view of a guest: the QEMU process, as the kernel's /proc describes it inside the container."""
 
 import json
+import os
 from typing import Any
 
 import libvirt
@@ -76,13 +77,26 @@ class QemuProcess:
         done = self._container.run("sh", "-c", 'for fd in "$1"/fd/*; do readlink "$fd"; done', "sh", folder, user=user)
         return frozenset(done.text.split("\n")) - {""}
 
+    def opens_directly(self, file: str) -> bool:
+        """Return whether QEMU has opened a file with O_DIRECT (proc(5), fdinfo), as for a disk with ``cache='none'``.
+
+        Args:
+            file: the end of its path.
+        """
+        script = (
+            'for fd in /proc/$1/fd/*; do case $(readlink "$fd") in *"$2")'
+            " sed -n 's/^flags:[[:space:]]*//p' /proc/$1/fdinfo/${fd##*/} ;; esac; done"
+        )
+        flags = self._proc(script, file, user=self._container.mode.image.user).split()
+        return any(int(word, 8) & os.O_DIRECT for word in flags)
+
     def kill(self) -> None:
         """Send SIGKILL."""
         self._container.run("kill", "-KILL", self.pid)
 
-    def _proc(self, script: str, user: str = "") -> str:
-        """Run a shell script in the container with QEMU's process number as its argument, and return its output."""
-        done = self._container.run("sh", "-c", script, "sh", self.pid, user=user)
+    def _proc(self, script: str, *arguments: str, user: str = "") -> str:
+        """Run a shell script in the container with QEMU's process number as its first argument; return its output."""
+        done = self._container.run("sh", "-c", script, "sh", self.pid, *arguments, user=user)
         if done.status:
             error = done.stderr.decode(errors="replace").strip()
             what = f"the state of QEMU of guest {self._guest.name} cannot be read: {error}"

@@ -34,6 +34,7 @@ class GuestRequest:
         tuning: the parts of its host that it is bound to.
         memory_mib: memory in MiB.
         cpus: number of processors.
+        cpu_model: libvirt's name of the processors' model; by default as a guest's specification has it.
         adjustable: there is a balloon for its memory, and room for a second processor.
         outlives: it may live longer than the connection, which snapshots need.
     """
@@ -50,6 +51,7 @@ class GuestRequest:
     tuning: Tuning = UNTUNED
     memory_mib: int = MEMORY_MIB
     cpus: int = 1
+    cpu_model: str = ""
     adjustable: bool = False
     outlives: bool = False
 

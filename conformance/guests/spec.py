@@ -67,6 +67,7 @@ class GuestSpec:
         screen: whether there is a video card.
         memory_mib: memory in MiB.
         cpus: number of processors.
+        cpu_model: libvirt's name of the processors' model; by default libvirt's own choice, and the host's with KVM.
         tuning: the parts of its host that it is bound to.
         installs: it boots from its disk as soon as that is bootable, until then from the CD-ROM, and may reboot.
         unbootable_reason: why a boot cannot be waited for, although it may start; empty if it can.
@@ -94,6 +95,7 @@ class GuestSpec:
     memory_mib: int = MEMORY_MIB
     more_isos: tuple[str, ...] = ()
     cpus: int = 1
+    cpu_model: str = ""
     tuning: Tuning = UNTUNED
     installs: bool = False
     unbootable_reason: str = ""

@@ -59,6 +59,16 @@ class StoragePool:
         """Return how many bytes of the pool a volume takes."""
         return int(self._lookup(volume).info()[2])
 
+    def layout(self, volume: str) -> tuple[DiskFormat, int]:
+        """Return the format and the capacity in bytes that a volume's own bytes state, whatever libvirt says.
+
+        QEMU's docs/interop/qcow2.rst: the magic number, and the size at byte 24.
+        """
+        header = self.read(volume, 0, 32)
+        if header.startswith(b"QFI\xfb"):
+            return "qcow2", int.from_bytes(header[24:32], "big")
+        return "raw", int(self._lookup(volume).info()[1])
+
     def read(self, volume: str, offset: int, length: int) -> bytes:
         """Download bytes of a volume."""
         stream = self._container.connection.newStream(0)

@@ -20,13 +20,16 @@ import docker.errors
 from conformance.engine.api_errors import REMEDY, engine_errors
 from conformance.engine.host_shell import HostShell
 from conformance.engine.refusals import NO_DEVICE
-from conformance.errors import EngineGone
+from conformance.errors import EngineError, EngineGone
 from conformance.media.probe import CMDLINE, Probe
 from conformance.media.probe_report import MARK
 from conformance.util.wait import DeadlineExpired, wait_for
 
 BOOT_SECONDS = 120
 """The probe's kernel takes 1 s under KVM, and 5 s where that KVM is itself emulated; beside load much longer."""
+
+SOON_SECONDS = 5
+"""A host without /dev/kvm is known after one refused container; a boot overlaps with the first container's start."""
 
 ANSWER_SECONDS = BOOT_SECONDS + 60
 """Includes the engine's own work: container, media, and the removal of both."""
@@ -83,6 +86,13 @@ class KvmProbe:
             raise EngineGone(
                 f"the engine did not finish the boot of a kernel under bare KVM within {ANSWER_SECONDS} s", REMEDY
             ) from error
+
+    def known(self) -> HostKvm | None:
+        """Return the result if there is one soon, as on a host without /dev/kvm; else None."""
+        try:
+            return self._answer.result(SOON_SECONDS)
+        except (TimeoutError, EngineError):
+            return None  # checks that need KVM wait for it, and fail with the error
 
     def cancel(self) -> None:
         """Cancel the test: it creates nothing more on an engine that answers."""

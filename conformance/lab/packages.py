@@ -3,13 +3,12 @@
 import getpass
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Literal
 
 from conformance.errors import LabError
 from conformance.lab import DEFINITIONS
-from conformance.util import process
+from conformance.util import namespaces, process
 
 Purpose = Literal["start", "disk", "user", "qemu"]
 """The start of a lab, making a disk, making it as a user other than root, and building QEMU."""
@@ -40,13 +39,13 @@ def require(*purposes: Purpose) -> None:
 
 
 def _require_users() -> None:
-    tried = subprocess.run([*process.NAMESPACE, "true"], capture_output=True, text=True, timeout=30, check=False)
-    if tried.returncode != 0:
+    refusal = namespaces.refusal(*process.NAMESPACE)
+    if refusal:
         user = getpass.getuser()
         raise LabError(
-            f"{user} cannot make files of other users in a user namespace: {tried.stderr.strip()}",
-            f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user};"
-            " sudo sysctl user.max_user_namespaces=10000; or run it as root",
+            f"{user} cannot make files of other users in a user namespace: {refusal.message}",
+            f"{refusal.remedy}; sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user};"
+            " or run it as root",
         )
 
 

@@ -23,12 +23,26 @@ BINDING = (
 "VFIO" and sysfs-bus-pci)."""
 
 
+CONTINUED = " \\"
+"""The end of a line that the next one continues."""
+
+
 def script(mode: Mode, image: str) -> str:
     """Render the container as shell commands: ``docker run``, after the commands that prepare the host."""
+    return "\n".join([*preparation(mode), shell(docker_run(mode, image))])
+
+
+def preparation(mode: Mode, folder: str = "image") -> list[str]:
+    """Return the shell commands that prepare the host for a mode.
+
+    Args:
+        mode: the container's mode.
+        folder: the folder of the image's sources.
+    """
     before = [f"grep -qw {driver} /proc/devices || modprobe {driver}" for driver in mode.drivers]
     before += BINDING if mode.vfio else ()
-    before += [f"apparmor_parser --replace image/apparmor/{mode.profile}"] if mode.profile else []
-    return "\n".join([*before, shell(docker_run(mode, image))])
+    before += [f"apparmor_parser --replace {folder}/apparmor/{mode.profile}"] if mode.profile else []
+    return before
 
 
 def docker_run(mode: Mode, image: str, name: str = "libvirt", *, restart: bool = True) -> list[str]:
@@ -102,6 +116,18 @@ def shell(words: list[str]) -> str:
     options = list(itertools.takewhile(lambda word: word.startswith("--"), words[2:]))
     image = words[2 + len(options) :]
     return " \\\n  ".join([" ".join(words[:2]), *map(_quoted, options), shlex.join(image)])
+
+
+def paragraph(words: list[str], width: int) -> str:
+    """Join a command's words, as many on a line as fit into a width, quoted as by :func:`shell`."""
+    lines = [words[0]]
+    for word in map(_quoted, words[1:]):
+        longer = f"{lines[-1]} {word}"
+        if len(longer) + len(CONTINUED) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(f"  {word}")
+    return f"{CONTINUED}\n".join(lines)
 
 
 def _looked_up(driver: str) -> str:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from conformance.errors import ContractError
 from conformance.model.exposure import Data, Exposure, Permission
+from conformance.model.profile import Profile, Recommendation
 from conformance.util import paths
 
 
@@ -128,24 +129,6 @@ class ModeClaims(Data):
     """Ids of the image's switches that are off."""
 
 
-class Recommendation(Data):
-    """The mode to use on one kind of host."""
-
-    host: str
-    """The kind of host, for readers."""
-    security: str
-    """The security module that the host's engine reports; empty for every host."""
-    mode: str
-
-    def fits(self, security: str) -> bool:
-        """Return whether a host is of this kind.
-
-        Args:
-            security: the security options of the host's engine, as records hold them.
-        """
-        return self.security in security
-
-
 class Cause(Data):
     """A cause of failures, and the patterns that recognise it."""
 
@@ -179,7 +162,7 @@ class KnownFailure(Data):
     """Names of the suite's tests that fail, with or without parameters; empty for all of them."""
 
 
-Named = TypeVar("Named", Feature, ModeClaims, Cause, HostAccess)
+Named = TypeVar("Named", Feature, ModeClaims, Profile, Cause, HostAccess)
 
 
 class Contract(Data):
@@ -200,6 +183,7 @@ class Contract(Data):
     modes: tuple[ModeClaims, ...]
     recommendations: tuple[Recommendation, ...] = ()
     """The mode to use by kind of host; the first one that fits a host counts."""
+    profiles: tuple[Profile, ...] = ()
     causes: tuple[Cause, ...] = ()
     known_failures: tuple[KnownFailure, ...] = Field(default=(), alias="known-failures")
 
@@ -214,6 +198,7 @@ class Contract(Data):
             ("feature", [feature.id for feature in self.features]),
             ("exposure", [one.id for one in (*self.exposures, *self.switches)]),
             ("mode", [mode.id for mode in self.modes]),
+            ("profile", [profile.id for profile in self.profiles]),
             ("power", [power.id for power in self.powers]),
             ("cause", [cause.id for cause in self.causes]),
         ):
@@ -227,6 +212,9 @@ class Contract(Data):
             _known("mode", power.modes, modes, f"power {power.id!r}")
         for one in self.recommendations:
             _known("mode", [one.mode], modes, f"recommendation for {one.host!r}")
+        for profile in self.profiles:
+            tested = features | {feature.id for feature in self.unpromised}
+            _known("feature", profile.features, tested, f"profile {profile.id!r}")
         for failure in self.known_failures:
             where = f"known failure of {failure.feature!r}"
             _known("feature", [failure.feature], features, where)
@@ -251,6 +239,10 @@ class Contract(Data):
         """Return a mode; raises ContractError that lists the known ones."""
         return _find("mode", mode_id, self.modes)
 
+    def profile(self, profile_id: str) -> Profile:
+        """Return a profile; raises ContractError that lists the known ones."""
+        return _find("profile", profile_id, self.profiles)
+
     def cause(self, cause_id: str) -> Cause:
         """Return a cause; raises ContractError that lists the known ones."""
         return _find("cause", cause_id, self.causes)
@@ -262,6 +254,28 @@ class Contract(Data):
     def recommendation(self, security: str) -> Recommendation | None:
         """Return the recommendation for a host, by the security options of its engine."""
         return next((one for one in self.recommendations if one.fits(security)), None)
+
+    def modes_of(self, profile: Profile, security: str | None) -> tuple[str, ...]:
+        """Return the ids of a profile's modes, in the contract's order.
+
+        Args:
+            profile: the profile.
+            security: the security options of the host's engine; None if the host is not known yet: the result has the
+                modes for every kind of host then.
+
+        Raises:
+            ContractError: no mode is recommended for the host.
+        """
+        if profile.modes == "all":
+            return tuple(one.id for one in self.modes)
+        found = {one.mode for one in self.recommendations if security is None or one == self.recommendation(security)}
+        if not found:
+            raise ContractError(
+                f"profile {profile.id} tests the recommended mode, but the contract recommends none for this host"
+                f" (security options: {security or 'none'})",
+                "name a mode with --mode",
+            )
+        return tuple(one.id for one in self.modes if one.id in found)
 
     def exposures_of(self, mode: ModeClaims) -> tuple[Exposure, ...]:
         """Return the exposures of a mode, in the contract's order."""

@@ -49,6 +49,7 @@ class Cell:
         accels: how its guests ran.
         records: its newest record of each check, in the order of the checks.
         flaky: the disagreement of identical runs, if there is one.
+        incomplete: whether some checks are missing, so that the others prove nothing.
     """
 
     verdict: Verdict
@@ -58,11 +59,14 @@ class Cell:
     accels: frozenset[str] = frozenset()
     records: tuple[Record, ...] = ()
     flaky: Flaky | None = None
+    incomplete: bool = False
 
 
 @dataclass(frozen=True)
 class HostMatrix:
-    """All cells of one image on one host; the newest run with records of a cell decides it.
+    """All cells of one image on one host.
+
+    The newest run with records of a cell decides it; an incomplete one, such as a smoke run, only if there is no other.
 
     Attributes:
         host: the host in the newest record.
@@ -104,10 +108,22 @@ def _host(contract: Contract, records: Iterable[Record]) -> HostMatrix:
         host=newest.host,
         image=newest.image,
         newest_day=newest.time.date(),
-        cells={place: _cell(contract, runs[max(runs)], runs) for place, runs in by_cell.items()},
+        cells={place: _cell(contract, _deciding(history[place], runs), runs) for place, runs in by_cell.items()},
         history=history,
         records=tuple(records),
     )
+
+
+def _deciding(cells: Iterable[Cell], by_run: Mapping[str, Sequence[Record]]) -> Sequence[Record]:
+    """Return the records that decide a cell.
+
+    Args:
+        cells: the cell in each of its runs.
+        by_run: its records by run.
+    """
+    complete = {cell.run for cell in cells if not cell.incomplete}
+    runs = {run: records for run, records in by_run.items() if run in complete} or by_run
+    return runs[max(runs)]
 
 
 def _cell(contract: Contract, records: Sequence[Record], runs: Mapping[str, Sequence[Record]]) -> Cell:
@@ -120,7 +136,8 @@ def _cell(contract: Contract, records: Sequence[Record], runs: Mapping[str, Sequ
     reasons = [reason(contract, one) for one in steady if one.verdict is worst]
     # Older records name no parameters: there a check ran if any of its parameters did.
     missing = set(records[-1].checks) - {*last, *(check.partition("[")[0] for check in last)}
-    if missing and not verdict.bad:
+    incomplete = bool(missing) and not verdict.bad
+    if incomplete:
         # A part of the checks can prove a failure, but never that the feature works.
         verdict, reasons = Verdict.NOT_RUN, [f"incomplete: {', '.join(sorted(missing))} did not run"]
     flaky = _flaky(contract, last, answers, worst if worst.bad else None) if answers else None
@@ -133,6 +150,7 @@ def _cell(contract: Contract, records: Sequence[Record], runs: Mapping[str, Sequ
         accels=frozenset(record.accel for record in last.values() if record.accel),
         records=tuple(last.values()),
         flaky=flaky,
+        incomplete=incomplete,
     )
 
 

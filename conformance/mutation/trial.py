@@ -111,7 +111,7 @@ def _suites(
                 *(f"--libvirt-mode={concern.mode}", "-m", " or ".join(named), "--exitfirst"),
             ],
             wanted,
-            order.places(mutant, concern, before),
+            place=order.places(mutant, concern, before),
         )
     run.require()  # an engine that went away is not the mutant's effect
     return said(records)

@@ -11,8 +11,10 @@ import pytest
 from conformance.errors import HarnessError
 from conformance.model.mode import Mode
 from conformance.model.verdict import KnownFailure
+from conformance.plugin import limits
+from conformance.plugin.live import LiveProgress
 from conformance.plugin.options import Options
-from conformance.plugin.state import CHECK, EXIT_CANNOT_RUN, INSTALL, OPTIONS, SESSION
+from conformance.plugin.state import CHECK, ESSENTIAL, EXIT_CANNOT_RUN, INSTALL, OPTIONS, SESSION
 from conformance.run.check import Check, digest
 from conformance.run.preparation import prepare
 from conformance.util import logs
@@ -48,6 +50,8 @@ def _runs_in(options: Options, marks: Collection[str], mode: Mode) -> bool:
         return False
     if "macvtap_link" in marks and not options.macvtap_link:
         return False
+    if "own_network" in marks and mode.host_network:
+        return False
     if "profiled" in marks and not mode.profile:
         return False
     if "extras" in marks and not options.contract.image.extras:
@@ -70,7 +74,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests that run in no chosen mode, that the image does not promise, or that nobody requested."""
+    """Deselect tests outside of the profile, in no chosen mode, of features without a promise, or without a request."""
+    excluded = _outside(config.stash[OPTIONS], [item for item in items if _is_check(item)])
     unpromised = {feature.marker for feature in config.stash[OPTIONS].contract.unpromised}
     deselected = [
         item
@@ -81,11 +86,24 @@ def _deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
             not isinstance(_parameters(item).get("mode"), Mode | None)
             or unpromised & _marks(item)
             or not _is_requested(config, item)
+            or item in excluded
         )
     ]
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = [item for item in items if item not in deselected]
+
+
+def _outside(options: Options, items: Collection[pytest.Item]) -> set[pytest.Item]:
+    """Return the tests that the profile leaves out: of other features, and those that are not essential."""
+    profile = options.profile
+    tested = {feature.marker for feature in options.features if profile.tests(feature.id)}
+    outside = {item for item in items if not _marks(item) & tested}
+    if profile.partial:
+        essential = {item for item in items if ESSENTIAL in _marks(item)}
+        whole = tested - {marker for item in essential for marker in _marks(item)}
+        outside |= {item for item in items if item not in essential and not _marks(item) & whole}
+    return outside
 
 
 def _attach_checks(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -173,6 +191,7 @@ def _functions(options: Options, item: pytest.Function, mode: Mode) -> tuple[str
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest counts the tests
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Prepare the run before the first test, so that a missing part is reported at once."""
     config = session.config
@@ -199,9 +218,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             host_facts=options.host_facts,
             ready_seconds=options.ready_seconds,
             pci_devices=options.pci_devices,
+            minimise_boots=options.profile.partial,
             recorded_as=state.worker.run if state.worker else None,
         )
+        limits.leave_out(session)
     except HarnessError as error:
         pytest.exit(f"error: {error}{logs.footer()}", returncode=EXIT_CANNOT_RUN)
     finally:
         state.progress.clear()
+    state.live = LiveProgress(session)
+    config.pluginmanager.register(state.live)

@@ -1,7 +1,7 @@
 """All options and ini keys of a session, resolved once into one object."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from conformance.container.container import READY_SECONDS
+from conformance.engine import client as engine
+from conformance.errors import EngineError
 from conformance.host import pci
 from conformance.installers import user_iso as user_isos
 from conformance.installers.user_iso import UserIso
@@ -20,6 +22,7 @@ from conformance.model import mode as modes
 from conformance.model import requirements
 from conformance.model.contract import Contract, Feature
 from conformance.model.mode import Mode
+from conformance.model.profile import Profile
 from conformance.plugin.settings import SETTINGS
 from conformance.run.context import AccelChoice
 from conformance.util import paths
@@ -32,11 +35,13 @@ class Options:
     Attributes:
         contract: features, modes and known failures.
         contract_file: the contract's file.
+        profile: features and checks to test.
         modes: to test, in order.
+        modes_by_host: whether each host tests only the recommended one of these modes.
         without: ids of what is removed from the modes.
         image: to test; None for the project's own, which is built.
         accel: how guests run.
-        results: folder of the records.
+        results: folder of the records; None for the run's own.
         ready_seconds: deadline for libvirt to answer after the container's start.
         host_name: of the engine's host in the records; None for one that is made from its engine.
         host_facts: further facts about that host for the records.
@@ -50,11 +55,13 @@ class Options:
 
     contract: Contract
     contract_file: Path
+    profile: Profile
     modes: tuple[Mode, ...]
+    modes_by_host: bool
     without: tuple[str, ...]
     image: str | None
     accel: AccelChoice
-    results: Path
+    results: Path | None
     ready_seconds: float
     host_name: str | None
     host_facts: Mapping[str, str]
@@ -71,18 +78,25 @@ class Options:
         return (*self.contract.features, *self.contract.unpromised)
 
 
+FULL = "full"
+"""The profile of a session that names none."""
+
+
 @functools.cache
 def _contract(file: Path) -> Contract:
     """Return the contract in a file, which is read once a process."""
     return contracts.load(file)
 
 
-def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
+def resolve(config: pytest.Config, *, only_modes: Collection[str] = ()) -> Options:
     """Return the settings of a session.
+
+    A profile may test the mode recommended for the host; then a session that runs tests asks the engine for its host.
+    One that only collects tests, or gets no answer, has the modes recommended for all kinds of hosts.
 
     Args:
         config: pytest's.
-        only_mode: of a worker, the one of the chosen modes that it tests; ``--require`` is its leader's then.
+        only_modes: of a worker, those of the chosen modes that it tests; ``--require`` is its leader's then.
 
     Raises:
         ContractError: the contract cannot be read, or does not have a name.
@@ -100,20 +114,28 @@ def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
     windows = windows_isos.from_options(
         *map(value, ("windows-iso", "virtio-win-iso", "windows-edition", "windows-firmware", "windows-key"))
     )
-    required = () if only_mode else tuple(value("require", ()))
+    required = () if only_modes else tuple(value("require", ()))
     requirements.parse(contract, required)
-    names = value("mode", [one.id for one in contract.modes])
+    profile = contract.profile(value("profile", FULL))
+    named = value("mode")
+    by_host = named is None and profile.modes == "recommended"
+    asks = by_host and not only_modes and not config.option.collectonly
+    names = named or contract.modes_of(profile, _security() if asks else None)
     without = tuple(value("without", ()))
     return Options(
         contract=contract,
         contract_file=file,
+        profile=profile,
         modes=tuple(
-            modes.from_contract(contract, name, without) for name in dict.fromkeys(names) if only_mode in (None, name)
+            modes.from_contract(contract, name, without)
+            for name in dict.fromkeys(names)
+            if not only_modes or name in only_modes
         ),
+        modes_by_host=by_host,
         without=without,
         image=value("image"),
         accel=value("accel", "auto"),
-        results=value("results", paths.RESULTS),
+        results=value("results"),
         ready_seconds=value("ready-seconds", READY_SECONDS),
         host_name=value("host-name"),
         host_facts=MappingProxyType(dict(value("host-fact", ()))),
@@ -124,6 +146,14 @@ def resolve(config: pytest.Config, *, only_mode: str | None = None) -> Options:
         macvtap_link=value("macvtap-link"),
         pci_devices=tuple(_pci_address(word) for word in value("pci-device", ())),
     )
+
+
+def _security() -> str | None:
+    """Return the security options of the engine's host; None if no engine answers, which the run will report."""
+    try:
+        return ", ".join(engine.connect().fingerprint().security)
+    except EngineError:
+        return None
 
 
 def _pci_address(word: str) -> str:

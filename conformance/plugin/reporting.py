@@ -16,8 +16,17 @@ from conformance.errors import (
 )
 from conformance.model import requirements
 from conformance.model.verdict import Verdict, at_fault, blames_image, recognised
-from conformance.plugin.state import CHECK, EXIT_CANNOT_RUN, EXIT_NOTHING_DECIDED, OPTIONS, SESSION
+from conformance.plugin import limits
+from conformance.plugin.state import (
+    CHECK,
+    EXIT_CANNOT_RUN,
+    EXIT_NOTHING_DECIDED,
+    OPTIONS,
+    SESSION,
+    SessionState,
+)
 from conformance.report import terminal
+from conformance.report.terminal import Screen
 from conformance.run.check import Check
 from conformance.run.context import Run
 from conformance.util import signals
@@ -96,9 +105,13 @@ def pytest_runtest_makereport(
     try:
         # The first record may wait for the test of the host's KVM; an interrupt meanwhile loses no verdict.
         with signals.deferred():
-            run.recorder.append(check.record(run, verdict, error))
+            limits.record(state)
+            judged = check.record(run, verdict, error)
+            run.recorder.append(judged)
     except HarnessError as unwritten:
         pytest.exit(f"error: {unwritten}", returncode=EXIT_CANNOT_RUN)
+    if state.live:
+        state.live.judged(judged)
     return report
 
 
@@ -110,6 +123,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     if run is None or state.shared_run:
         yield
         return
+    _record_untestable(state)
     if exitstatus == pytest.ExitCode.OK and not _decided(run):
         session.exitstatus = EXIT_NOTHING_DECIDED
     if session.exitstatus in (pytest.ExitCode.OK, EXIT_NOTHING_DECIDED) and _missing(session.config, run):
@@ -127,6 +141,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
                 file=sys.stderr,
             )
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def _record_untestable(state: SessionState) -> None:
+    try:
+        limits.record(state)
+    except HarnessError as error:
+        print(f"\nerror: {error}", file=sys.stderr)  # noqa: T201
 
 
 def _decided(run: Run) -> bool:
@@ -150,16 +171,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     state = config.stash[SESSION]
     if state.run is None or state.worker:
         return
+    state.progress.headline("")
+    state.progress.clear()
     if state.run.recorder.records:
-        _show(terminalreporter, state.run)
+        terminalreporter.section("compatibility")
+        terminalreporter.write_line(
+            terminal.summary(
+                state.run.contract,
+                state.run.recorder.records,
+                state.run.recorder.path.parent,
+                screen=Screen(terminalreporter._tw.fullwidth, terminalreporter.hasmarkup),
+                seconds=state.live.seconds if state.live else None,
+                reached=state.live.reached if state.live else None,
+            )
+        )
     for line in _missing(config, state.run) if exitstatus != pytest.ExitCode.INTERRUPTED else ():
         terminalreporter.write_line(f"required, but missing: {line}", red=True)
-
-
-def _show(terminalreporter: pytest.TerminalReporter, run: Run) -> None:
-    terminalreporter.section("compatibility")
-    for line in terminal.render(run.contract, run.recorder.records, color=terminalreporter.hasmarkup):
-        terminalreporter.write_line(line)
-    terminalreporter.write_line(f"records: {run.recorder.path}")
-    if not _decided(run):
-        terminalreporter.write_line("no check reached a verdict", red=True)

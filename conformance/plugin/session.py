@@ -4,16 +4,17 @@ import pytest
 
 from conformance.errors import ContractError, MediaError
 from conformance.plugin import options
-from conformance.plugin.state import INSTALL, LEADER, OPTIONS, SESSION, SessionState, WorkerContext
+from conformance.plugin.state import ESSENTIAL, INSTALL, LEADER, OPTIONS, SESSION, SessionState, WorkerContext
 
 pytest_plugins = ["conformance.plugin.collection", "conformance.plugin.reporting"]
 
 MARKERS = (
     "host_network: runs only in modes with the host's network",
+    "own_network: runs only in modes with a network of the container's own",
     "profiled: runs only in modes with an AppArmor profile of this project",
     "extras: runs only on images with this project's additions: health check, user numbers, warnings at start",
     "foreseen: runs only in modes in which the image knows that something will fail",
-    "essential: runs in conformance privileges, for its feature",
+    f"{ESSENTIAL}: runs in conformance privileges and conformance smoke, for its feature",
     "user_iso: runs only with --libvirt-iso",
     f"{INSTALL}: installs an operating system; slow, runs only if -m names it",
     "macvtap_link: runs only with --libvirt-macvtap-link",
@@ -26,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     leader = config.stash.get(LEADER, None)
     worker = leader if isinstance(leader, WorkerContext) else None
     try:
-        resolved = config.stash[OPTIONS] = options.resolve(config, only_mode=worker.mode if worker else None)
+        resolved = config.stash[OPTIONS] = options.resolve(config, only_modes=worker.modes if worker else ())
     except (ContractError, MediaError) as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = SessionState(config, worker, None if isinstance(leader, WorkerContext) else leader)

@@ -110,7 +110,8 @@ SETTINGS = {
     one.name: one
     for one in (
         Setting("image", "TAG", "image to test (default: built from image/)", ini=True),
-        Setting("mode", "NAME", "privilege mode to test; repeatable (default: all)", repeatable=True, ini=True),
+        Setting("profile", "NAME", "what to test: smoke, standard or full (default: full)", ini=True),
+        Setting("mode", "NAME", "privilege mode to test; repeatable (default: by profile)", repeatable=True, ini=True),
         Setting(
             "without",
             "ID",
@@ -124,7 +125,9 @@ SETTINGS = {
             choices=("auto", "kvm", "tcg"),
             ini=True,
         ),
-        Setting("results", "FOLDER", "append the records to a file in this folder (default: results/)", Path, ini=True),
+        Setting(
+            "results", "FOLDER", "append records to a file in this folder (default: artefacts/RUN)", Path, ini=True
+        ),
         Setting(
             "ready-seconds", "N", "deadline in seconds for libvirt's first answer (default: 60)", _seconds, ini=True
         ),

@@ -6,18 +6,22 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import pytest
 
 from conformance.container.container import Container
+from conformance.model.record import Record
 from conformance.plugin.options import Options
 from conformance.run.check import Check
 from conformance.run.context import Run
-from conformance.util.progress import Progress
+from conformance.util.progress import Progress, ProgressFile
 
 INSTALL = "install"
 """The marker of installations, which are slow: they run only if ``-m`` names it or the feature's own marker."""
+
+ESSENTIAL = "essential"
+"""The marker of the checks that stand for their feature where time is short."""
 
 EXIT_NOTHING_DECIDED = 5
 """As pytest's own for a session without tests: no check was decided."""
@@ -32,13 +36,31 @@ class WorkerContext:
 
     Attributes:
         run: id of the whole run in the records.
-        mode: the worker's own of the chosen modes.
+        modes: the worker's own of the chosen modes.
         progress: receives the progress, a line each.
     """
 
     run: str
-    mode: str
+    modes: tuple[str, ...]
     progress: TextIO
+
+
+class Live(Protocol):
+    """The live progress of the session's checks (:mod:`conformance.plugin.live`)."""
+
+    @property
+    def reached(self) -> tuple[int, int]:
+        """Return the number of checks that have ended, and of those that were to run."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since all was prepared."""
+        ...
+
+    def judged(self, record: Record) -> None:
+        """Show a verdict that needs attention."""
+        ...
 
 
 @dataclass
@@ -53,6 +75,8 @@ class SessionState:
         selected: whether the selection of tests has succeeded; it has not if ``-m`` names an unknown marker.
         run: the run, once it is prepared.
         container: the newest container, whether it came up or not.
+        untestable: checks that this host cannot run, and that have no record yet.
+        live: shows how far the session is, from the first check on.
     """
 
     config: pytest.Config
@@ -62,13 +86,15 @@ class SessionState:
     selected: bool = False
     run: Run | None = None
     container: Container | None = None
+    untestable: list[Check] = field(default_factory=list)
+    live: Live | None = None
 
     @functools.cached_property
     def progress(self) -> Progress:
         """Return the progress; it is written past the capturing of a test's output, or to the leading process."""
-        quiet = self.config.getoption("verbose") < 0
         if self.worker:
-            return Progress(self.worker.progress, quiet=quiet)
+            return ProgressFile(self.worker.progress)
+        verbosity = self.config.getoption("verbose")
         plugins = self.config.pluginmanager
         reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
 
@@ -79,7 +105,8 @@ class SessionState:
                     reporter.ensure_newline()
                 yield
 
-        return Progress(reporter._tw._file if reporter else sys.stderr, quiet=quiet, around=uncaptured)
+        stream = reporter._tw._file if reporter else sys.stderr
+        return Progress(stream, quiet=verbosity < 0, verbose=verbosity > 0, around=uncaptured)
 
     @property
     def prepared_run(self) -> Run:

@@ -19,6 +19,7 @@ def makers(contract: Contract, records: Iterable[Record]) -> dict[str, Callable[
         "matrix": lambda: compatibility.matrices(contract, hosts),
         "verdicts": markdown.verdicts,
         "features": lambda: markdown.features(contract),
+        "profiles": lambda: markdown.profiles(contract),
         "modes": lambda: markdown.modes(contract),
         "commands": lambda: markdown.commands(contract),
         "parameters": lambda: markdown.parameters(contract),

@@ -111,6 +111,23 @@ def features(contract: Contract) -> str:
     )
 
 
+def profiles(contract: Contract) -> str:
+    """Return the table of profiles with the features, checks and modes that they test."""
+    titles = {feature.id: feature.title for feature in contract.features}
+    return table(
+        ["Profile", "Features", "Checks of a feature", "Modes without `--mode`"],
+        [
+            [
+                f"`{profile.id}`",
+                ", ".join(titles[one] for one in profile.features if one in titles) or "all",
+                profile.checks,
+                "all" if profile.modes == "all" else "the one recommended for the host",
+            ]
+            for profile in contract.profiles
+        ],
+    )
+
+
 def modes(contract: Contract) -> str:
     """Return the table of modes with their exposures."""
     return table(

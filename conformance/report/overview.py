@@ -1,6 +1,5 @@
 """The README's overview: a mode for each kind of host, its features at a glance, and the first command."""
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ ALL = "privileged"
 
 EXPECTED = " ¹"
 UNSOLVED = (Verdict.FAILS, Verdict.KNOWN_FAILURE)
-WIDTH = 84
+WIDTH = 86
 
 LEGEND = (
     "✅ works · ❌ does not work in this mode, but in the one that is named"
@@ -82,12 +81,7 @@ def at_a_glance(contract: Contract, hosts: Sequence[HostMatrix]) -> str:
 def quick_start(contract: Contract) -> str:
     """Write the ``docker run`` command of the mode that runs on hosts of every kind but SELinux."""
     chosen = mode.from_contract(contract, contract.recommendations[-1].mode)
-    words = [f'"{word}"' if "$" in word else word for word in commands.docker_run(chosen, IMAGE)]
-    wrapped = textwrap.wrap(
-        " ".join(words), WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
-    command = " \\\n".join(wrapped)
-    return f"```sh\n{command}\n```"
+    return f"```sh\n{commands.paragraph(commands.docker_run(chosen, IMAGE), WIDTH)}\n```"
 
 
 def _kinds(contract: Contract, hosts: Sequence[HostMatrix]) -> list[Kind]:

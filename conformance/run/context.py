@@ -27,7 +27,7 @@ from conformance.model.exposure import UNCONFINED
 from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Recorder
-from conformance.run import cleanup
+from conformance.run import cleanup, limits
 
 OUTER = "outer"
 """The fact of a host that it has only as a lab: how the virtual machine itself runs."""
@@ -138,14 +138,8 @@ class Run:
                 know who comes.
             HarnessError: the engine refused, or a spare PCI device is unfit.
         """
-        if self.contract.image.auth != "none":
-            raise Unsupported(
-                f"the image requires authentication by {self.contract.image.auth.upper()},"
-                " which the harness does not support"
-            )
-        for module, title in modes.MODULES.items():
-            if module not in self.fingerprint.security and (equal := modes.without_module(self.contract, mode, module)):
-                raise Unsupported(f"same as {equal} on hosts without {title}")
+        if reason := limits.declared(self.contract, self.fingerprint, mode):
+            raise Unsupported(reason)
         if "apparmor" in self.fingerprint.security and mode.profile:
             apparmor.load(self.shell, mode.profile)
         if not mode.vfio:
@@ -168,6 +162,10 @@ class Run:
             relay=self._relay,
             health_seconds=MINIMAL_HEALTH_SECONDS if self.minimise_boots else None,
         )
+
+    def unsupported(self, modes_: Sequence[Mode]) -> dict[str, str]:
+        """Return why modes cannot run on the host, by id; raises EngineError as :func:`limits.unsupported`."""
+        return limits.unsupported(self.contract, self.fingerprint, self.shell, self.pci_pool, modes_)
 
     def refusals(self, container: Container) -> list[str]:
         """Return denials of AppArmor or SELinux for a container during the present check.

@@ -1,7 +1,6 @@
 """Preparation of a run: engine, leftovers of killed runs, image, media, and the test of the host's KVM."""
 
 import contextlib
-import dataclasses
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Recorder
 from conformance.run import cleanup
 from conformance.run.context import AccelChoice, Run
-from conformance.util import files, logs
+from conformance.util import files, logs, paths
 
 VERSIONS = "libvirtd --version || virtqemud --version; qemu-system-x86_64 --version"
 
@@ -34,17 +33,19 @@ def prepare(
     *,
     tag: str | None,
     choice: AccelChoice,
-    results: Path,
+    results: Path | None,
     host_name: str | None,
     host_facts: Mapping[str, str] = MappingProxyType({}),
     ready_seconds: float = READY_SECONDS,
     pci_devices: Sequence[str] = (),
+    minimise_boots: bool = False,
     address: str | None = None,
     recorded_as: str | None = None,
 ) -> Run:
     """Connect to the engine (the user's by default), prepare image and media, and start the test of the host's KVM.
 
-    Records name the run by its id, or by ``recorded_as`` where it is part of a larger one.
+    Records name the run by its id, or by ``recorded_as`` where it is part of a larger one. They go to the folder
+    ``results``, or to that run's own.
 
     Raises:
         HarnessError: something is missing.
@@ -54,7 +55,7 @@ def prepare(
             f"invalid --host-name {host_name!r}: it becomes part of a file name",
             "use letters, digits, '.', '_' and '-' only",
         )
-    files.require_writable(results, "name another folder with --results")
+    files.require_writable(results or paths.ARTEFACTS, "name another folder with --results")
     progress("looking for a container engine")
     where = engine.connect(address)
     for gone in cleanup.sweep(where.client):
@@ -70,11 +71,12 @@ def prepare(
             run,
             tag=tag,
             choice=choice,
-            results=results,
+            results=results or paths.run_folder(recorded_as or run),
             host_name=host_name,
             host_facts=host_facts,
             ready_seconds=ready_seconds,
             pci_devices=pci_devices,
+            minimise_boots=minimise_boots,
             recorded_as=recorded_as or run,
         )
         undo.callback(ready.kvm_probe.cancel)
@@ -112,9 +114,10 @@ def unrecorded(
             host_facts=host_facts,
             ready_seconds=ready_seconds,
             pci_devices=pci_devices,
+            minimise_boots=minimise_boots,
         )
-        with contextlib.closing(dataclasses.replace(prepared, minimise_boots=minimise_boots)) as run:
-            yield run
+        with contextlib.closing(prepared):
+            yield prepared
 
 
 def _remove(where: Engine, run: str) -> None:
@@ -136,6 +139,7 @@ def _prepare(
     host_facts: Mapping[str, str],
     ready_seconds: float,
     pci_devices: Sequence[str],
+    minimise_boots: bool,
     recorded_as: str,
 ) -> Run:
     judged = _image(where, tag, run, progress)
@@ -157,6 +161,7 @@ def _prepare(
         recorder=Recorder(results, name, recorded_as),
         ready_seconds=ready_seconds,
         pci_devices=pci_devices,
+        minimise_boots=minimise_boots,
     )
 
 

@@ -30,7 +30,7 @@ def main(folder: str, tag: str, seconds: str, *ids: str) -> int:
             print(f"error: {error}{logs.footer()}", file=sys.stderr)  # noqa: T201
             return 1
         except KeyboardInterrupt:
-            return 130
+            return 2
         finally:
             end()
     return 0

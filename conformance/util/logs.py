@@ -128,7 +128,7 @@ def begin() -> Callable[[], None]:
 def write_to(run: str) -> None:
     """Write this process's log into the artefacts of a run; without effect before :func:`begin`."""
     if _log:
-        _log.write_to(paths.ARTEFACTS / run / FILE)
+        _log.write_to(paths.run_folder(run) / FILE)
 
 
 def show(handler: logging.Handler | None) -> Callable[[], None]:

@@ -21,7 +21,7 @@ SELFCHECK = DATA / "selfcheck"
 SUITES = CHECKOUT / "suites" if CHECKOUT else PACKAGE / "suites"
 
 PROJECT = CHECKOUT or Path.cwd()
-"""Results are written below it: the repository, else the working directory."""
+"""Everything is written below it: the repository, else the working directory."""
 
 TESTS = (
     ("suites",)
@@ -43,6 +43,11 @@ ARTEFACTS = PROJECT / "artefacts"
 REPORT = PROJECT / "report.html"
 DOCS = PROJECT / "docs"
 PERFORMANCE = DOCS / "performance.md"
+
+
+def run_folder(run: str) -> Path:
+    """Return the folder of a run: its log, its evidence, and its records if the user names no other folder for them."""
+    return ARTEFACTS / run
 
 
 def require_checkout(command: str) -> None:

@@ -1,15 +1,19 @@
 """One run of the matrix by many workers: each mode on each host, several side by side."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import environ
+from pathlib import Path
 
 import pytest
 
 from conformance.engine import client, image, labels
 from conformance.engine.api_errors import engine_errors
+from conformance.engine.host_shell import HostShell
 from conformance.guests.peer_network import peer_image
+from conformance.host.pci import PciPool
 from conformance.media import probe as probe_media
 from conformance.model import contract, mode, record, requirements
 from conformance.model.contract import Contract
@@ -17,8 +21,10 @@ from conformance.model.fingerprint import HostFingerprint
 from conformance.model.mode import Mode
 from conformance.model.record import Record
 from conformance.plugin.settings import SETTINGS
+from conformance.report import terminal
+from conformance.run import durations, limits
 from conformance.run import preparation as runs
-from conformance.util import logs
+from conformance.util import logs, paths
 from conformance.util.progress import Progress
 from conformance.workers import sessions
 from conformance.workers.pool import RunSettings, Task, WorkerHost, WorkerPool
@@ -71,6 +77,7 @@ class MatrixRun:
     progress: Progress
     echo: Callable[[str], object]
     _hosts: dict[WorkerHost, HostFingerprint] = field(default_factory=dict, init=False)
+    _unsupported: dict[WorkerHost, Mapping[str, str]] = field(default_factory=dict, init=False)
 
     @property
     def claims(self) -> Contract:
@@ -78,15 +85,15 @@ class MatrixRun:
         return contract.load(self.selection.contract)
 
     def prepare(self, targets: Sequence[EngineTarget]) -> None:
-        """Build the images on each host once, before several workers would.
+        """Build the images on each host once, before several workers would, and list the modes that cannot run.
 
         Raises:
             HarnessError: an engine does not answer, or an image cannot be built.
         """
         for target in targets:
             engine = client.connect(target.address)
-            if self.selection.image is None:
-                image.ensure_image(engine, self.progress)
+            tag = self.selection.image
+            found = image.find(engine, tag) if tag else image.ensure_image(engine, self.progress)
             with engine_errors():
                 peer_image(engine.client, probe_media.ensure(self.progress))
             fingerprint = engine.fingerprint()
@@ -95,42 +102,99 @@ class MatrixRun:
             suite = ("-o", f"junit_suite_name={name}") if len(targets) > 1 else ()
             host = WorkerHost(name, target.address, (*target.arguments, _host_name(name), *suite))
             self._hosts[host] = fingerprint
+            if found:  # else each worker ends with the same message
+                self.progress(f"{name}: looking for modes that cannot run")
+                shell = HostShell(engine.client, found.id, labels.new_run())
+                pool = PciPool(shell, _pci_devices(host.arguments) or self.selection.pci_devices)
+                self._unsupported[host] = limits.unsupported(
+                    self.claims, fingerprint, shell, pool, self._modes_of(host)
+                )
+        self.progress.clear()
+        for host, reasons in self._unsupported.items():
+            for line in terminal.not_run_here(reasons):
+                self.progress.line(f"{host.name}: {line}" if len(targets) > 1 else line)
 
-    def run(self) -> tuple[int, Sequence[Record]]:
-        """Test everything once, show one table of all, and return the exit status and the records."""
+    @property
+    def _modes(self) -> list[Mode]:
+        """Return the modes with a selected check."""
+        selected = {mode_ for _, mode_ in self.selection.cells}
+        return [
+            mode.from_contract(self.claims, one, self.selection.without)
+            for one in self.selection.modes
+            if one in selected
+        ]
+
+    def _modes_of(self, host: WorkerHost) -> list[Mode]:
+        """Return those of the modes that a host tests."""
+        chosen = chosen_modes(self.selection, self.claims, self._hosts[host])
+        return [one for one in self._modes if one.id in chosen]
+
+    def run(self, folder: Path | None = None) -> tuple[int, Sequence[Record]]:
+        """Test everything once, show one summary of all, and return the exit status and the records.
+
+        Args:
+            folder: for the records, instead of the run's own.
+        """
         run = labels.new_run()
         logs.write_to(run)
-        modes = [mode.from_contract(self.claims, one, self.selection.without) for one in self.selection.modes]
-        selected = {mode_ for _, mode_ in self.selection.cells}
-        status = WorkerPool(
-            [
-                Task(host, one.id, self._exclusive(host, one))
-                for one in modes
-                if one.id in selected
-                for host in self._hosts
-            ],
+        began = time.monotonic()
+        results = folder or paths.run_folder(run)
+        colors = ("--color=yes",) if colored() else ()
+        # The leader shows what pytest's header, dots and counts would.
+        silence = ("-q",) * (2 + self.selection.verbose) if self.selection.verbose <= 0 else ()
+        workers = WorkerPool(
+            [task for host in self._hosts for task in self._tasks(host)],
             RunSettings(
                 run,
-                ("--color=yes", *self.arguments) if colored() else self.arguments,
+                (*colors, *self.arguments, *sessions.results_option(folder), *silence),
                 self.at_once,
                 first_failure_ends=self.selection.max_failures == 1,
                 junit=self.selection.junit,
             ),
             self.progress,
             self.echo,
-        ).run()
-        files = sorted(self.selection.results.glob(record.file_name("*", run)))
+        )
+        status = workers.run()
+        files = sorted(results.glob(record.file_name("*", run)))
         records = [one for file in files for one in record.read_file(file, Record)]
         if records:
-            self.echo(sessions.table_of_all(self.claims, "all modes and hosts", records, color=colored()))
-            self.echo("\n".join(f"records: {file}" for file in files))
+            self.echo(
+                sessions.summary_of_all(
+                    self.claims,
+                    "all modes and hosts" if len(self._hosts) > 1 else "all modes",
+                    records,
+                    results,
+                    color=colored(),
+                    seconds=time.monotonic() - began,
+                    reached=workers.reached,
+                )
+            )
         return self._with_requirements(status, records), records
+
+    def _tasks(self, host: WorkerHost) -> Iterator[Task]:
+        """Yield a task for each mode that can run, and one for all others, whose checks are only recorded."""
+        unsupported = self._unsupported.get(host, {})
+        known = durations.recorded(host.name, self.selection.results)
+        for one in self._modes_of(host):
+            if one.id not in unsupported:
+                seconds = [
+                    taken
+                    for key, taken in known.items()
+                    if key.mode == one.id and (key.feature, key.mode) in self.selection.cells
+                ]
+                yield Task(
+                    host,
+                    (one.id,),
+                    self._exclusive(host, one),
+                    checks=self.selection.checks[one.id],
+                    seconds=sum(seconds) if seconds else None,
+                )
+        if unsupported:
+            yield Task(host, tuple(unsupported), runs=False)
 
     def _exclusive(self, host: WorkerHost, mode_: Mode) -> frozenset[str]:
         """Return the parts of a host that only one worker at a time can use."""
-        named = self.selection.pci_devices or any(
-            word.startswith(SETTINGS["pci-device"].options) for word in host.arguments
-        )
+        named = self.selection.pci_devices or _pci_devices(host.arguments)
         parts = {
             "the host's network": mode_.host_network,
             "the host's devices": named and (mode_.vfio or mode_.id in self.selection.pci_modes),
@@ -148,6 +212,14 @@ class MatrixRun:
         return int(pytest.ExitCode.TESTS_FAILED) if lines and quiet else status
 
 
+def chosen_modes(selection: Selection, claims: Contract, fingerprint: HostFingerprint) -> tuple[str, ...]:
+    """Return the modes that a host tests."""
+    recommended = claims.recommendation(", ".join(fingerprint.security))
+    if not selection.modes_by_host or recommended is None:
+        return selection.modes
+    return tuple(one for one in selection.modes if one == recommended.mode)
+
+
 def missing(
     selection: Selection, claims: Contract, hosts: Mapping[WorkerHost, HostFingerprint], records: Sequence[Record]
 ) -> list[str]:
@@ -160,10 +232,16 @@ def missing(
             required,
             claims,
             [one for one in records if one.host.name == host.name],
-            asked=selection.modes,
+            asked=chosen_modes(selection, claims, fingerprint),
             fingerprint=fingerprint,
         )
     ]
+
+
+def _pci_devices(arguments: Iterable[str]) -> list[str]:
+    """Return the addresses of PCI devices in pytest's options for one host."""
+    words = (word.partition("=") for word in arguments)
+    return [value for option, _, value in words if option in SETTINGS["pci-device"].options]
 
 
 def colored() -> bool:

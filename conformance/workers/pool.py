@@ -6,6 +6,7 @@ the processes, shows their progress and output, and ends them.
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,8 +21,8 @@ from xml.etree import ElementTree
 import pytest
 
 from conformance.errors import HarnessError
-from conformance.util import paths, signals
-from conformance.util.progress import Progress
+from conformance.util import paths, progress, signals
+from conformance.util.progress import Event, Progress, Standing
 from conformance.workers.sessions import COMPLETED, worst
 
 END_SECONDS = 240
@@ -29,6 +30,9 @@ END_SECONDS = 240
 
 POLL_SECONDS = 0.1
 """Pause between two looks at the workers' progress and state."""
+
+ENDED = re.compile(r"^!+ \S*Terminated: SIGTERM !+$", re.MULTILINE)
+"""pytest's line about a signal that ended it."""
 
 NO_CACHE = ("-p", "no:cacheprovider")
 """pytest's cache keeps one session's failures: workers would overwrite each other's."""
@@ -58,17 +62,28 @@ class WorkerHost:
 
 @dataclass(frozen=True)
 class Task:
-    """One mode on one host.
+    """One mode on one host, or all modes that a host cannot run: their worker only records that.
 
     Attributes:
         host: the host.
-        mode: the mode's id.
+        modes: ids of the modes.
         exclusive: parts of the host that only one worker at a time can use.
+        runs: whether the host can run the modes.
+        checks: the number of selected checks.
+        seconds: how long they took when they were last recorded; None if unknown.
     """
 
     host: WorkerHost
-    mode: str
+    modes: tuple[str, ...]
     exclusive: frozenset[str] = frozenset()
+    runs: bool = True
+    checks: int = 0
+    seconds: float | None = None
+
+    @property
+    def title(self) -> str:
+        """Return the modes in one line."""
+        return ", ".join(self.modes)
 
 
 @dataclass(frozen=True)
@@ -103,11 +118,11 @@ def startable(waiting: Sequence[Task], running: Sequence[Task], at_once: int) ->
     return None
 
 
-def command(task: Task, settings: RunSettings, progress: Path) -> list[str]:
+def command(task: Task, settings: RunSettings, file: Path) -> list[str]:
     """Return the command of a worker."""
     return [
         # -P: pytest would take a package in the current folder for a second project with the same plugin.
-        *(sys.executable, "-P", "-m", "conformance.workers.worker", settings.run, task.mode, str(progress)),
+        *(sys.executable, "-P", "-m", "conformance.workers.worker", settings.run, ",".join(task.modes), str(file)),
         *(*paths.TESTS, *NO_CACHE, *task.host.arguments, *settings.arguments),
     ]
 
@@ -159,15 +174,15 @@ class _Worker:
         self.process.send_signal(signal.SIGTERM)
         self.kill_at = self.kill_at or time.monotonic() + END_SECONDS
 
-    def new_progress(self) -> Iterator[str]:
-        """Yield the lines of progress since the last call."""
+    def new_progress(self) -> Iterator[Event]:
+        """Yield the progress since the last call."""
         try:
             with (self.folder / "progress").open("rb") as file:
                 file.seek(self._read)
                 for line in file:
                     if line.endswith(b"\n"):  # else it is still being written
                         self._read += len(line)
-                        yield line.decode(errors="replace").removeprefix("…").strip()
+                        yield progress.read(line.decode(errors="replace").strip())
         except FileNotFoundError:
             return  # it has only just begun
 
@@ -182,7 +197,7 @@ class WorkerPool:
     Args:
         tasks: to run.
         settings: of all workers.
-        progress: shows the workers' progress.
+        shown: shows the workers' progress.
         show: prints the whole output of each worker, as it ends.
         made: makes a worker's command.
     """
@@ -191,14 +206,16 @@ class WorkerPool:
         self,
         tasks: Sequence[Task],
         settings: RunSettings,
-        progress: Progress,
+        shown: Progress,
         show: Callable[[str], object],
         made: Command = command,
     ) -> None:
         # Tasks that can only run one after another start first.
         self._waiting = sorted(tasks, key=lambda task: not task.exclusive)
         self._settings = settings
-        self._progress = progress
+        self._tasks = [task for task in tasks if task.runs]
+        self._standings: dict[Task, Standing] = {}
+        self._progress = shown
         self._show = show
         self._made = made
         self._running: list[_Worker] = []
@@ -212,6 +229,7 @@ class WorkerPool:
         ctrl-C each running worker has time to clean up; a second ctrl-C is passed on as well.
         """
         interrupted = pending = False
+        self._progress.headline(self._headline())
         with tempfile.TemporaryDirectory(prefix="conformance-workers-") as folder, self._end_after_errors():
             while self._waiting or self._running:
                 try:
@@ -251,11 +269,55 @@ class WorkerPool:
     def _poll(self) -> None:
         for worker in list(self._running):
             ended = worker.status is not None  # before its last progress is read
-            for line in worker.new_progress():
-                self._progress(f"{self._title(worker.task)}: {line.removeprefix(f'{worker.task.mode}: ')}")
+            for event in worker.new_progress():
+                self._report(worker, event)
             if ended:
                 with signals.deferred():  # an interrupt would lose its output
                     self._finish(worker)
+
+    def _report(self, worker: _Worker, event: Event) -> None:
+        """Show some progress of a worker, in one line for all of them."""
+        task = worker.task
+        if event.standing:
+            self._standings[task] = event.standing
+            self._progress.headline(self._headline())
+        elif event.line:
+            self._progress.line(f"{task.host.name}: {event.line}" if self._several_hosts else event.line)
+        elif task.runs:
+            self._progress(f"{self._title(task)}: {event.step.removeprefix(f'{task.title}: ')}")
+
+    def _headline(self) -> str:
+        """Return how far all workers are."""
+        present = [worker.task for worker in self._running if worker.task.runs]
+        ended = len(self._tasks) - len(present) - len([task for task in self._waiting if task.runs])
+        at = [
+            f"{self._title(task)} {standing.done}/{standing.checks}"
+            for task in present
+            if (standing := self._standings.get(task))
+        ]
+        parts = (f"{ended}/{len(self._tasks)} modes done", ", ".join(at), progress.left(self._left()))
+        return " · ".join(part for part in parts if part)
+
+    def _left(self) -> float | None:
+        """Return the estimated seconds until the last worker ends; None if it is unknown of a mode."""
+        waiting: dict[WorkerHost, list[float | None]] = {}
+        for task in (*(worker.task for worker in self._running), *self._waiting):
+            if task.runs:
+                standing = self._standings.get(task)
+                waiting.setdefault(task.host, []).append(_left(standing) if standing else task.seconds)
+        longest = 0.0
+        for parts in waiting.values():
+            known = [part for part in parts if part is not None]
+            if len(known) < len(parts):
+                return None
+            longest = max(longest, sum(known) / self._settings.at_once, *known)
+        return longest or None
+
+    @property
+    def reached(self) -> tuple[int, int]:
+        """Return the number of checks that have ended, and of those that were to run."""
+        checks = (self._standings[task].checks if task in self._standings else task.checks for task in self._tasks)
+        return sum(one.done for one in self._standings.values()), sum(checks)
 
     def _finish(self, worker: _Worker) -> None:
         status = worker.status or 0
@@ -263,13 +325,23 @@ class WorkerPool:
         if worker.kill_at is None:  # the status of one that was ended from here is no result
             self._statuses.append(status)
         self._progress.clear()
-        outcome = OUTCOMES.get(status, f"could not run (exit status {status})")
-        seconds = time.monotonic() - worker.began
-        self._show(f"{worker.output}{self._title(worker.task)}: {outcome} after {seconds:.0f} s\n")
+        self._show_end(worker, status)
         if status == pytest.ExitCode.TESTS_FAILED and self._settings.first_failure_ends:
             self._end_all()
         elif status not in COMPLETED:
             self._waiting = [task for task in self._waiting if task.host != worker.task.host]
+
+    def _show_end(self, worker: _Worker, status: int) -> None:
+        """Show a worker's output, and how it ended where it has not reported its last check."""
+        outcome = OUTCOMES.get(status, f"could not run (exit status {status})")
+        standing = self._standings.get(worker.task)
+        complete = standing is not None and standing.done == standing.checks
+        # A worker that was ended from here says no more than that.
+        lines = [ENDED.sub("", worker.output).strip() if worker.kill_at else worker.output.strip()]
+        if status not in COMPLETED or (worker.task.runs and not complete):
+            lines.append(f"{self._title(worker.task)}: {outcome} after {time.monotonic() - worker.began:.0f} s")
+        if text := "\n".join(line for line in lines if line):
+            self._show(f"{text}\n")
 
     def _end_all(self) -> None:
         self._waiting.clear()
@@ -277,7 +349,12 @@ class WorkerPool:
             worker.end()
 
     def _title(self, task: Task) -> str:
-        return f"{task.mode} on {task.host.name}" if self._several_hosts else task.mode
+        return f"{task.title} on {task.host.name}" if self._several_hosts else task.title
+
+
+def _left(standing: Standing) -> float | None:
+    """Return the seconds that a worker still needs; None if it does not know them."""
+    return 0.0 if standing.done == standing.checks else standing.left
 
 
 def merge_junit(files: Sequence[Path], into: Path) -> None:

@@ -6,6 +6,7 @@ It is a process of its own, since a session of pytest leaves its modules and set
 import contextlib
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,15 @@ class Selection(BaseModel):
     Attributes:
         cells: to test.
         modes: the chosen ones, in order.
+        checks: the number of checks in each mode.
+        verbose: pytest's verbosity.
+        modes_by_host: whether each host tests only the recommended one of these modes.
         without: ids of what is removed from the modes.
         contract: file of the contract.
         required: names of what has to be decided.
         image: to test; None for the project's own, which is built.
         host_name: of the engine's host in the records; None for one that is made from its engine.
-        results: folder of the records.
+        results: folder of the records; None for the run's own.
         junit: file of JUnit's report, if one is wanted.
         pci_devices: addresses of PCI devices for guests.
         pci_modes: modes with a selected test that uses such a device.
@@ -46,12 +50,15 @@ class Selection(BaseModel):
 
     cells: Cells
     modes: tuple[str, ...]
+    checks: dict[str, int]
+    verbose: int
+    modes_by_host: bool
     without: tuple[str, ...]
     contract: Path
     required: tuple[str, ...]
     image: str | None
     host_name: str | None
-    results: Path
+    results: Path | None
     junit: Path | None
     pci_devices: tuple[str, ...]
     pci_modes: frozenset[str]
@@ -116,6 +123,9 @@ class _Collector:
         self.selection = Selection(
             cells=frozenset((check.feature.id, check.mode) for check in checks.values()),
             modes=tuple(mode.id for mode in options.modes),
+            checks=Counter(check.mode for check in checks.values()),
+            verbose=session.config.getoption("verbose") + 1,  # this session has -q
+            modes_by_host=options.modes_by_host,
             without=options.without,
             contract=options.contract_file,
             required=options.required,

@@ -1,7 +1,7 @@
-"""One mode of a run in a process of its own: ``python -m conformance.workers.worker RUN MODE FILE ARGUMENTS``.
+"""Some modes of a run in a process of its own: ``python -m conformance.workers.worker RUN MODES FILE ARGUMENTS``.
 
-RUN is the id of the whole run in the records, MODE the mode to test, FILE receives the progress, and ARGUMENTS are
-pytest's.
+RUN is the id of the whole run in the records, MODES the modes to test with commas between them, FILE receives the
+progress, and ARGUMENTS are pytest's.
 """
 
 import sys
@@ -25,10 +25,12 @@ class WorkerPlugin:
         config.stash[LEADER] = self._context
 
 
-def main(run: str, mode: str, file: str, *arguments: str) -> int:
-    """Test one mode, and return pytest's exit status; SIGTERM ends the session as ctrl-C does."""
+def main(run: str, modes: str, file: str, *arguments: str) -> int:
+    """Test the modes, and return pytest's exit status; SIGTERM ends the session as ctrl-C does."""
     with Path(file).open("w", encoding="utf-8") as progress, signals.as_ctrl_c():
-        return int(pytest.main([*arguments], plugins=[WorkerPlugin(WorkerContext(run, mode, progress))]))
+        return int(
+            pytest.main([*arguments], plugins=[WorkerPlugin(WorkerContext(run, tuple(modes.split(",")), progress))])
+        )
 
 
 if __name__ == "__main__":

@@ -43,7 +43,6 @@ def main(folder: Path, archive: Path, how: str) -> dict[str, Any]:
         with guests.autostarted() as guest:
             before = keep(container)
             first = guest.wait_until_up()
-            guest.forget()
             container.disconnect()
             if how == "kill":
                 engine._kill_all()  # and what hangs on it, as a crash of the machine would
@@ -51,7 +50,7 @@ def main(folder: Path, archive: Path, how: str) -> dict[str, Any]:
             engine.enter()
             stopped = not container.running
             container.revive()
-            second = guest.wait_until_up()
+            second = guest.wait_until_up(after=first)
             after = kept(container)
             found = {
                 "stopped": stopped,

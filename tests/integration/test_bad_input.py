@@ -94,7 +94,7 @@ class Session:
         self.output = ""
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.process = subprocess.Popen(
-            [*SESSION, "--mode", mode, "--results", str(results), *options],
+            [*SESSION, "-v", "--mode", mode, "--results", str(results), *options],
             cwd=paths.PROJECT,
             env=os.environ | environment,
             stdin=subprocess.DEVNULL,

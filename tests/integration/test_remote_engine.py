@@ -167,7 +167,7 @@ class Session:
         self.temporary = Path(tempfile.mkdtemp(prefix="lc-"))
         environ = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "conformance.cli", "matrix", *options, "--results", str(self.results)],
+            [sys.executable, "-u", "-m", "conformance.cli", "matrix", "-v", *options, "--results", str(self.results)],
             cwd=paths.PROJECT,
             env=environ | {"TMPDIR": str(self.temporary)} | environment,
             stdin=subprocess.DEVNULL,

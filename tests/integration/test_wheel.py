@@ -108,5 +108,5 @@ def test_an_image_is_judged_from_an_empty_folder(installed: Installation, tmp_pa
     words = ("--pyargs", "conformance.suites", "-m", "api", "--mode", mode, "--image", tag)
     done = installed.run(tmp_path, "pytest", *words)
     assert done.returncode == 0, done.stdout + done.stderr
-    (records,) = (tmp_path / "results").glob("*.jsonl")
+    (records,) = (tmp_path / "artefacts").glob("*/*.jsonl")
     assert {json.loads(line)["verdict"] for line in records.read_text().splitlines()} == {"works"}

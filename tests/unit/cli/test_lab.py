@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conformance.cli import main
+from conformance.cli import main, status
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, LabError
 from conformance.lab import definition, disk, machine, packages, pins, startup
@@ -214,7 +214,7 @@ def test_a_matrix_on_a_host_that_does_not_exist_is_a_usage_error(
 ) -> None:
     monkeypatch.setattr(startup, "start", pytest.fail)
     monkeypatch.setattr(local_daemon, "engine", pytest.fail)
-    assert ended(monkeypatch, "matrix", "--host", host) == main.EXIT_USAGE
+    assert ended(monkeypatch, "matrix", "--host", host) == status.USAGE
     said = capsys.readouterr().err
     assert "nosuch" in said
     assert "debian-12" in said
@@ -253,7 +253,7 @@ def test_a_terminal_that_is_closed_ends_it_as_ctrl_c_does() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "cleaned up\n"
-    assert done.returncode == 130
+    assert done.returncode == status.INTERRUPTED
     assert "Traceback" not in done.stderr
 
 

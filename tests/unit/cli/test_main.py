@@ -3,7 +3,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,13 +12,13 @@ import typer.main
 import yaml
 from typer.testing import CliRunner
 
-from conformance.cli import checkout, documents, main, matrix, searches
+from conformance.cli import checkout, documents, main, matrix, searches, status
 from conformance.cli.manual import manual
 from conformance.engine import local_daemon
 from conformance.errors import ContractError, EngineError, HarnessError, ImageLate
 from conformance.lab import definition
 from conformance.model import contract as contracts
-from conformance.model.record import Record
+from conformance.model.record import Record, Recorder
 from conformance.plugin.state import EXIT_CANNOT_RUN
 from conformance.privileges import command as privileges_command
 from conformance.selfcheck import command as selfcheck_command
@@ -49,30 +49,30 @@ def test_a_mode_is_rendered() -> None:
 
 @pytest.mark.parametrize("words", [["--docker"], ["unprivileged", "--docker", "--compose"]])
 def test_a_rendering_needs_one_mode_and_one_format(words: list[str]) -> None:
-    assert runner.invoke(main.app, ["modes", *words]).exit_code == 2
+    assert runner.invoke(main.app, ["modes", *words]).exit_code == status.USAGE
 
 
 def test_an_unknown_mode_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["conformance", "modes", "root"])
     with pytest.raises(SystemExit) as ended:
         main.main()
-    assert ended.value.code == main.EXIT_USAGE
+    assert ended.value.code == status.USAGE
     assert "what to do: choose one of: least" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "expected"),
     [
-        (ContractError("odd"), main.EXIT_USAGE),
+        (ContractError("odd"), status.USAGE),
         (EngineError("none", "start one"), EXIT_CANNOT_RUN),
         (HarnessError("full"), EXIT_CANNOT_RUN),
         (DeadlineExpired("the lab's end", 5, "it runs"), EXIT_CANNOT_RUN),
         (ImageLate("waited 5 s for libvirt"), EXIT_CANNOT_RUN),
-        (KeyboardInterrupt(), 130),
+        (KeyboardInterrupt(), status.INTERRUPTED),
     ],
 )
 def test_an_error_is_one_message_and_a_status(
-    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException, expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def app() -> None:
         raise error
@@ -80,7 +80,7 @@ def test_an_error_is_one_message_and_a_status(
     monkeypatch.setattr(main, "app", app)
     with pytest.raises(SystemExit) as ended:
         main.main()
-    assert ended.value.code == status
+    assert ended.value.code == expected
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -123,7 +123,7 @@ class MatrixRun:
     def prepare(self, places: list[EngineTarget]) -> None:
         self.places = places
 
-    def run(self) -> tuple[int, list[Record]]:
+    def run(self, _folder: Path | None) -> tuple[int, list[Record]]:
         self.runs += 1
         return 1, []
 
@@ -138,12 +138,15 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         selection = selections.Selection(
             cells=frozenset() if "none" in words else frozenset({("api", "least")}),
             modes=("least",),
+            checks={"least": 1},
+            verbose=0,
+            modes_by_host=False,
             without=(),
             contract=paths.CONTRACT,
             required=(),
             image=None,
             host_name="mine" if "--host-name=mine" in words else None,
-            results=paths.RESULTS,
+            results=None,
             junit=None,
             pci_devices=(),
             pci_modes=frozenset(),
@@ -160,13 +163,64 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     for module in (matrix, searches):
         monkeypatch.setattr(module, "engine_target", engine)
     monkeypatch.setattr(selections, "collect", collect)
-    monkeypatch.setattr(sessions, "run_suites", lambda words: (7, None))
+    monkeypatch.setattr(sessions, "run_suites", lambda _words, _folder: (7, None))
     monkeypatch.setenv("DOCKER_HOST", "unix:///before.sock")
     monkeypatch.chdir(Path.cwd())
     return looked
 
 
 ELSEWHERE = "--results=/nowhere"
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Simulate a run with a record; returns which of the project's documents were written."""
+    done: list[str] = []
+    monkeypatch.setattr(documents, "write_tables", lambda **_: done.append("tables"))
+    return done
+
+
+def test_a_run_writes_into_its_own_folder_only(
+    selected: list[list[str]],
+    written: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    make_record: Callable[..., Record],
+) -> None:
+    folders: list[Path | None] = []
+
+    def run(_words: list[str], folder: Path | None) -> tuple[int, list[Record]]:
+        folders.append(folder)
+        record = make_record(run=f"night-{len(folders)}")
+        Recorder(folder or paths.run_folder(record.run), "docker-1", record.run).append(record)
+        return 0, [record]
+
+    monkeypatch.setattr(paths, "ARTEFACTS", tmp_path)
+    monkeypatch.setattr(sessions, "run_suites", run)
+    result = runner.invoke(main.app, ["matrix", "--repeat", "2"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert folders == [None, tmp_path / "night-1"], "repeated runs share the first one's folder"
+    report = tmp_path / "night-1" / "report.html"
+    assert result.stdout.endswith(f"report: {report}\n")
+    assert report.read_text().startswith("<!DOCTYPE html>")
+    assert written == []
+
+
+@pytest.mark.parametrize(("words", "tables"), [([], ["tables"]), (["--collect-only"], [])])
+def test_publishing_records_into_the_project_and_writes_its_tables(
+    selected: list[list[str]], written: list[str], words: list[str], tables: list[str]
+) -> None:
+    assert runner.invoke(main.app, ["matrix", "--publish", *words]).exit_code == 7
+    assert selected == [[*words, f"--libvirt-results={paths.RESULTS}"]]
+    assert written == tables
+
+
+@pytest.mark.parametrize("word", ["--results", "--libvirt-results=x"])
+def test_a_published_run_has_no_other_folder(selected: list[list[str]], written: list[str], word: str) -> None:
+    result = runner.invoke(main.app, ["matrix", "--publish", word, "x"])
+    assert result.exit_code == status.USAGE
+    assert not selected
+    assert not written
 
 
 def test_one_mode_at_a_time_is_one_session_in_this_process(selected: list[list[str]]) -> None:
@@ -205,23 +259,32 @@ def test_a_run_without_tests_is_not_parallel(selected: list[list[str]], words: l
 
 def test_several_hosts_do_not_have_one_name(selected: list[list[str]]) -> None:
     result = runner.invoke(main.app, ["matrix", "--host", "lab", "--host", "here", "--host-name=mine"])
-    assert result.exit_code == main.EXIT_USAGE
+    assert result.exit_code == status.USAGE
     assert "--host-name" in result.stderr
     assert not MatrixRun.made
 
 
-@pytest.mark.parametrize("option", checkout.PATHS)
+@pytest.mark.parametrize("option", [one for one in checkout.PATHS if one.startswith("--")])
 @pytest.mark.parametrize("form", ["{option}={value}", "{option} {value}"])
 def test_relative_paths_of_the_matrix_belong_to_the_callers_folder(
     selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, form: str
 ) -> None:
-    monkeypatch.setattr(documents, "write_tables", lambda **_: None)
     monkeypatch.chdir(tmp_path)
     words = form.format(option=option, value="own/file").split()
     runner.invoke(main.app, ["matrix", "-k", "own/file", *words], catch_exceptions=False)
     (looked,) = selected
     assert looked == ["-k", "own/file", *form.format(option=option, value=tmp_path / "own/file").split()]
     assert Path.cwd() == paths.PROJECT
+
+
+@pytest.mark.parametrize("words", [["-cown.ini"], ["-c", "own.ini"]])
+def test_a_configuration_file_of_pytest_is_in_the_callers_folder(
+    selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    monkeypatch.setattr(documents, "write_tables", lambda **_: None)
+    monkeypatch.chdir(tmp_path)
+    runner.invoke(main.app, ["matrix", *words], catch_exceptions=False)
+    assert selected == [["-c", str(tmp_path / "own.ini")]]
 
 
 @pytest.mark.parametrize("command", ["privileges", "selfcheck"])
@@ -291,7 +354,7 @@ def test_a_command_gets_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_daemon, "run", run)
     assert runner.invoke(main.app, ["engine", "docker", "ps", "--all"]).exit_code == 7
     assert seen == [["docker", "ps", "--all"]]
-    assert runner.invoke(main.app, ["engine"]).exit_code == 2
+    assert runner.invoke(main.app, ["engine"]).exit_code == status.USAGE
 
 
 def test_the_matrix_shows_pytests_help_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +376,7 @@ def test_modes_are_listed_for_programs() -> None:
     assert {"path": "/dev/kvm"}.items() <= listed[0]["exposures"][0].items()
     (one,) = json.loads(runner.invoke(main.app, ["modes", "privileged", "--json"]).stdout)
     assert one["id"] == "privileged"
-    assert runner.invoke(main.app, ["modes", "privileged", "--json", "--docker"]).exit_code == 2
+    assert runner.invoke(main.app, ["modes", "privileged", "--json", "--docker"]).exit_code == status.USAGE
 
 
 COMMANDS = sorted(typer.main.get_group(main.app).commands.keys() - {"lab"})

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,8 @@ class Machine:
         shutil.copy(paths.PROJECT / "run", self.checkout)
         for name in ("pyproject.toml", "constraints.txt"):
             (self.checkout / name).write_text("")
+        (self.checkout / "docs").mkdir()
+        shutil.copy(paths.DOCS / "commands.md", self.checkout / "docs")
         (self.checkout / "lab").mkdir()
         shutil.copy(paths.PROJECT / "lab" / "packages", self.checkout / "lab")
         script = self.checkout / "run"
@@ -98,7 +101,7 @@ case "$1" in
         mkdir -p "$3/bin"
         printf '#!/bin/bash\necho "pip $*" >>"$CALLS"\nexit "${PIP:-0}"\n' >"$3/bin/pip"
         printf '#!/bin/bash\necho "conformance $*"\n' >"$3/bin/conformance"
-        printf '#!/bin/bash\necho "tox $*"\n' >"$3/bin/tox"
+        printf '#!/bin/bash\necho "tox $*"\n' >"$3/bin/python"
         /bin/chmod +x "$3"/bin/*
         exit "${VENV:-0}" ;;
 esac
@@ -119,7 +122,7 @@ def test_hands_over_and_is_quick_the_second_time(machine: Machine) -> None:
     assert machine.called("pip install -") or machine.called("pip install --quiet")
     assert not machine.called("apt-get")
     done = machine.run("test", "-e", "lint")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "tox run --current-env -e lint\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "tox tests/run_tox.py run --current-env -e lint\n", "")
     assert not machine.called("pip")
     done = machine.run("bench", "--repeat", "3")
     assert (done.returncode, done.stdout) == (0, "conformance bench --repeat 3\n")
@@ -138,9 +141,11 @@ def test_relative_paths_belong_to_the_callers_folder(machine: Machine) -> None:
 
 def test_tox_runs_in_the_checkout(machine: Machine) -> None:
     machine.run("test")
-    (machine.checkout / ".venv" / "bin" / "tox").write_text("#!/bin/bash\npwd\n")
+    (machine.checkout / ".venv" / "bin" / "python").write_text('#!/bin/bash\necho "$PWD $*"\n')
     machine.folder = machine.home
-    assert machine.run("test").stdout == f"{machine.checkout}\n"
+    assert machine.run("test", "-e", "lint").stdout == (
+        f"{machine.checkout} tests/run_tox.py run --current-env -e lint\n"
+    )
 
 
 def test_a_change_of_what_is_needed_is_installed(machine: Machine) -> None:
@@ -304,12 +309,43 @@ def test_python_too_old(machine: Machine) -> None:
     assert "Python 3.9.2 is too old" in done.stderr
 
 
-@pytest.mark.parametrize(("arguments", "status"), [([], 2), (["metrix"], 2), (["--help"], 0), (["-h"], 0)])
+@pytest.mark.parametrize(("arguments", "status"), [([], 4), (["metrix"], 4), (["--help"], 0), (["-h"], 0)])
 def test_usage(machine: Machine, arguments: list[str], status: int) -> None:
     done = machine.run(*arguments)
     assert done.returncode == status
-    assert "usage: ./run matrix" in (done.stderr if status else done.stdout)
+    assert "./run matrix" in (done.stderr if status else done.stdout)
     assert not machine.calls.read_text()
+
+
+@pytest.mark.parametrize("words", [["matrix"], ["doctor"], ["lab"], ["lab", "up"], ["tables"], ["diff"]])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_needs_no_packages(machine: Machine, words: list[str], option: str) -> None:
+    done = machine.run(*words, option)
+    assert (done.returncode, done.stderr) == (0, "")
+    section = f"## conformance {' '.join(words)}\n\n```text\n{done.stdout}```\n"
+    assert section in (paths.DOCS / "commands.md").read_text()
+    assert not machine.calls.read_text()
+
+
+def test_help_of_the_projects_own_tests_is_that_of_run(machine: Machine) -> None:
+    done = machine.run("test", "--help")
+    assert (done.returncode, done.stdout.splitlines()[0].split()[:3]) == (0, ["Usage:", "./run", "test"])
+    assert not machine.calls.read_text()
+    assert machine.run("test", "-e", "unit", "--", "--help").stdout.endswith("-e unit -- --help\n")
+    assert machine.run("packages", "--help").stdout == machine.run("--help").stdout
+
+
+def test_the_version_needs_no_packages(machine: Machine) -> None:
+    shutil.copy(paths.PROJECT / "pyproject.toml", machine.checkout)
+    done = machine.run("--version")
+    assert (done.returncode, done.stdout) == (0, f"conformance {version('libvirt-conformance')}\n")
+    assert not machine.calls.read_text()
+
+
+def test_its_own_help_fits_a_screen(machine: Machine) -> None:
+    lines = machine.run("--help").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 40
 
 
 def test_no_colour_without_a_terminal(machine: Machine) -> None:
@@ -323,7 +359,12 @@ LAB_PACKAGES = (
     "xz-utils", "libglib2.0-dev", "libslirp-dev", "libpixman-1-dev", "libfdt-dev",
 )  # fmt: skip
 
-ON_LAB = [["matrix", "--host", "lab"], ["matrix", "-m", "kvm", "--host=lab:debian-12"], ["lab", "up"]]
+ON_LAB = [
+    ["matrix", "--host", "lab"],
+    ["smoke", "--host", "lab"],
+    ["matrix", "-m", "kvm", "--host=lab:debian-12"],
+    ["lab", "up"],
+]
 
 
 @pytest.mark.parametrize("words", [*ON_LAB, ["test"], ["bench"]])
@@ -423,6 +464,6 @@ def test_packages_are_listed_and_not_installed(machine: Machine) -> None:
     assert machine.run("packages", "lab", MISSING="qemu-utils").stdout == "qemu-utils\n"
     assert machine.run("packages", "doctor", MISSING="mmdebstrap").stdout == ""
     assert not machine.called("apt-get")
-    assert machine.run("packages").returncode == 2
+    assert machine.run("packages").returncode == 4
     (machine.bin / "dpkg-query").unlink()
     assert machine.run("packages", "matrix").returncode == CANNOT_RUN

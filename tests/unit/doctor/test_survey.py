@@ -34,11 +34,21 @@ def test_an_impossible_attempt_is_no_evidence() -> None:
 
 
 def test_the_machine_is_read() -> None:
-    seen = looked("cgroup 2", "undelegated", "apparmor", "cpu svm", "iommu 0", "iommu 1", "libvirt link virbr0")
-    assert (seen.cgroup_version, seen.apparmor, seen.virtualization, seen.iommu_groups) == (2, True, "svm", 2)
+    seen = looked(
+        "cgroup 2",
+        "undelegated",
+        "security apparmor",
+        "module bridge",
+        "cpu svm",
+        "iommu 0",
+        "iommu 1",
+        "libvirt link virbr0",
+    )
+    assert (seen.cgroup_version, seen.security, seen.virtualization, seen.iommu_groups) == (2, ("apparmor",), "svm", 2)
     assert (seen.undelegated, seen.libvirt) == (True, ("link virbr0",))
+    assert sorted(seen.modules) == ["bridge"]
     bare = looked()
-    assert (bare.cgroup_version, bare.apparmor, bare.virtualization, bare.iommu_groups) == (1, False, "", 0)
+    assert (bare.cgroup_version, bare.security, bare.virtualization, bare.iommu_groups) == (1, (), "", 0)
 
 
 @pytest.mark.parametrize(

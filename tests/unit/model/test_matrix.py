@@ -57,6 +57,19 @@ def test_part_of_an_answer_can_fail(contract: Contract, make_record: Make) -> No
     assert found.verdict is Verdict.FAILS
 
 
+@pytest.mark.parametrize(
+    ("verdict", "decides"),
+    [(Verdict.WORKS, OLD), (Verdict.UNSUPPORTED, OLD), (Verdict.FAILS, NEW), (Verdict.ERROR, NEW)],
+)
+def test_part_of_an_answer_replaces_a_whole_one_only_if_it_is_bad(
+    contract: Contract, make_record: Make, verdict: Verdict, decides: str
+) -> None:
+    whole = make_record(run=OLD)
+    part = make_record(run=NEW, checks=("test_boot", "test_other"), verdict=verdict)
+    found = cell(contract, whole, part)
+    assert (found.run, found.verdict) == (decides, verdict if decides == NEW else Verdict.WORKS)
+
+
 def test_parameters_are_checks_of_their_own(contract: Contract, make_record: Make) -> None:
     found = cell(
         contract,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 
+from conformance.engine import client
 from conformance.engine.client import Engine
 from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError, HarnessError
@@ -23,6 +24,7 @@ from conformance.model.verdict import CRASH, EMULATIONS_FAULT
 from conformance.plugin import collection, state
 from conformance.run.context import Run
 from conformance.util import paths
+from conformance.util.progress import read
 from conformance.workers.worker import WorkerPlugin
 
 PREAMBLE = """
@@ -98,12 +100,16 @@ def ask(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     pytester.makeconftest((paths.PROJECT / "conftest.py").read_text())
 
     def ask(
-        body: str, *options: str, marker: str = "api", mode: str = "unprivileged", plugins: Sequence[object] = ()
+        body: str, *options: str, marker: str = "api", mode: str | None = "unprivileged", plugins: Sequence[object] = ()
     ) -> Outcome:
         pytester.makepyfile(PREAMBLE.format(marker=marker) + body)
         results = tmp_path / "results"
         result = pytester.runpytest_inprocess(
-            "--mode", mode, f"--results={results}", *options, no_reraise_ctrlc=True, plugins=plugins
+            *(["--mode", mode] if mode else []),
+            f"--results={results}",
+            *options,
+            no_reraise_ctrlc=True,
+            plugins=plugins,
         )
         files = list(results.glob("*.jsonl")) if results.exists() else []
         return Outcome(result, [json.loads(line) for file in files for line in file.read_text().splitlines()])
@@ -197,7 +203,73 @@ def test_a_host_that_cannot_be_asked_is_unsupported_and_decides_nothing(ask: Ask
     assert outcome.records[0]["reason"] == "no KVM"
     outcome.result.assert_outcomes(skipped=1)
     assert outcome.result.ret == state.EXIT_NOTHING_DECIDED
-    outcome.result.stdout.fnmatch_lines(["no check reached a verdict"])
+    outcome.result.stdout.fnmatch_lines(["0 checks in *: 1 not run here; no check reached a verdict"])
+
+
+TWO_MODES = ("--mode", "unprivileged-apparmor")
+"""Beside the default mode of :func:`ask`; the fake host has no AppArmor."""
+
+
+def test_a_mode_that_cannot_run_is_listed_and_recorded_without_a_test(ask: Ask, pytester: pytest.Pytester) -> None:
+    outcome = ask("def test_it(mode): assert mode.id == 'unprivileged'", *TWO_MODES, "--junit-xml=junit.xml")
+    reason = "same as unprivileged on hosts without AppArmor"
+    assert [(one["mode"], one["verdict"], one["reason"]) for one in outcome.records] == [
+        ("unprivileged-apparmor", "unsupported", reason),
+        ("unprivileged", "works", ""),
+    ]
+    assert outcome.records[0]["evidence"]["error"] == reason
+    outcome.result.assert_outcomes(passed=1, deselected=1)
+    outcome.result.stdout.fnmatch_lines(
+        [f"not run here: unprivileged-apparmor: {reason}", "collected 2 items / 1 deselected / 1 selected"]
+    )
+    xml = (pytester.path / "junit.xml").read_text()
+    assert f'<property name="not run here: unprivileged-apparmor" value="{reason}"' in xml
+    assert 'tests="1"' in xml
+
+
+def test_where_no_mode_can_run_all_is_recorded_and_nothing_decided(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): raise AssertionError", mode="unprivileged-apparmor")
+    assert outcome.verdicts == {"test_it": "unsupported"}
+    assert outcome.result.ret == state.EXIT_NOTHING_DECIDED
+    outcome.result.stdout.fnmatch_lines(["0 checks in *: 1 not run here; no check reached a verdict"])
+
+
+def test_a_feature_that_the_host_lacks_runs_in_no_mode(ask: Ask) -> None:
+    outcome = ask("def test_it(pci_pool, mode): raise AssertionError", marker="pci_passthrough")
+    assert outcome.verdicts == {"test_it": "unsupported"}
+    outcome.result.assert_outcomes(deselected=1)
+    outcome.result.stdout.fnmatch_lines(["not run here: PCI passthrough: the host has no IOMMU:*"])
+
+
+def test_progress_counts_checks_and_modes_in_place_of_dots(ask: Ask) -> None:
+    outcome = ask(
+        "def test_one(mode): pass\ndef test_two(mode): assert mode.id == 'least', 'no carrier'", "--mode", "least"
+    )
+    outcome.result.stdout.fnmatch_lines(
+        [
+            "mode 1/2 unprivileged * 0/2 checks",
+            "fails: api in unprivileged, test_two: no carrier*",
+            "unprivileged: 2 checks in * s: 1 fails, 1 works",
+            "mode 2/2 least * 0/2 checks*",
+            "least: 2 checks in * s: 2 work",
+            "fails: libvirt API over TCP in unprivileged: no carrier*",
+            "    checks: test_two",
+            "    evidence: line 2 of the records",
+            "4 checks in *: 1 fails, 3 work",
+        ]
+    )
+    assert "short test summary" not in str(outcome.result.stdout)
+    outcome.result.stdout.no_fnmatch_line("*test_progress_counts*.py *[.]*")
+
+
+@pytest.mark.parametrize(("option", "line"), [("-v", "*::test_it?unprivileged? PASSED*"), ("-q", ".*100%]")])
+def test_pytests_own_lines_stay_with_its_options(ask: Ask, option: str, line: str) -> None:
+    ask("def test_it(mode): pass", option).result.stdout.fnmatch_lines([line])
+
+
+def test_pytests_summary_comes_on_demand(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): pytest.skip('no medium')", "-rs")
+    outcome.result.stdout.fnmatch_lines(["SKIPPED * no medium"])
 
 
 def test_a_plain_skip_is_not_run(ask: Ask) -> None:
@@ -369,14 +441,69 @@ def test_an_options_file_that_hides_the_projects_settings_is_told(
 def test_a_part_of_the_checks_is_known_as_a_part(ask: Ask) -> None:
     outcome = ask("def test_one(mode): pass\ndef test_two(mode): pass", "-k", "one")
     assert outcome.records[0]["checks"] == ["test_one", "test_two"]
-    outcome.result.stdout.fnmatch_lines(["*1  incomplete: *test_two*"])
+    outcome.result.stdout.fnmatch_lines(["incomplete: * in unprivileged: test_two did not run"])
 
 
 def test_a_part_of_a_checks_parameters_is_known_as_a_part(ask: Ask) -> None:
     test = "import pytest\n@pytest.mark.parametrize('by', ['bios', 'efi'])\ndef test_it(mode, by): pass"
     outcome = ask(test, "-k", "efi")
     assert outcome.records[0]["checks"] == ["test_it[bios]", "test_it[efi]"]
-    outcome.result.stdout.fnmatch_lines(["*1  incomplete: *test_it?bios?*"])
+    outcome.result.stdout.fnmatch_lines(["incomplete: * in unprivileged: test_it?bios? did not run"])
+
+
+PART = """
+@pytest.mark.essential
+def test_one(mode): pass
+def test_two(mode): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "marker", "ran"),
+    [
+        ("smoke", "api", {"test_one"}),
+        ("smoke", "restart", set()),
+        ("standard", "api", {"test_one", "test_two"}),
+        ("full", "restart", {"test_one", "test_two"}),
+    ],
+)
+def test_a_profile_selects_features_and_checks(ask: Ask, profile: str, marker: str, ran: set[str]) -> None:
+    outcome = ask(PART, f"--profile={profile}", marker=marker)
+    assert outcome.verdicts.keys() == ran
+    assert all(one["checks"] == ["test_one", "test_two"] for one in outcome.records), "a part is known as a part"
+
+
+def test_a_feature_without_essential_checks_is_tested_whole(ask: Ask) -> None:
+    outcome = ask("def test_one(mode): pass\ndef test_two(mode): pass", "--profile=smoke")
+    assert outcome.verdicts.keys() == {"test_one", "test_two"}
+
+
+@pytest.mark.parametrize(("security", "mode"), [(("apparmor",), "least-apparmor"), (("seccomp",), "least")])
+def test_a_profile_tests_the_mode_recommended_for_the_engines_host(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, security: tuple[str, ...], mode: str
+) -> None:
+    class Found:
+        def fingerprint(self) -> HostFingerprint:
+            return HostFingerprint("6.1", 2, security, "docker 26.1", "Debian", "x86_64", "CPU", 2)
+
+    monkeypatch.setattr(client, "connect", Found)
+    outcome = ask(PART, "--profile=smoke", mode=None)
+    assert [one["mode"] for one in outcome.records] == [mode]
+
+
+def test_a_collection_asks_no_engine_and_lists_the_modes_of_every_kind_of_host(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "connect", None)
+    outcome = ask(PART, "--profile=smoke", "--collect-only", "-q", mode=None)
+    for mode in ("least", "least-apparmor", "unprivileged-unlabelled"):
+        outcome.result.stdout.fnmatch_lines([f"*test_one?{mode}?"])
+
+
+def test_an_unknown_profile_is_a_usage_error_that_lists_the_known_ones(ask: Ask) -> None:
+    outcome = ask("def test_it(mode): pass", "--profile=quick")
+    assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.result.stderr.fnmatch_lines(["*no profile is called 'quick'*", "*smoke, standard, full*"])
 
 
 def test_an_unknown_mode_is_a_usage_error_that_lists_the_known_ones(ask: Ask) -> None:
@@ -428,6 +555,7 @@ def test_ctrl_c_keeps_what_was_recorded(ask: Ask) -> None:
     outcome = ask("def test_one(mode): pass\ndef test_two(mode): raise KeyboardInterrupt\ndef test_three(mode): pass")
     assert outcome.verdicts == {"test_one": "works"}
     assert outcome.result.ret == pytest.ExitCode.INTERRUPTED
+    outcome.result.stdout.fnmatch_lines(["ended early, after 1 of 3 checks in *: 1 works"])
 
 
 def test_junit_tells_a_failure_from_an_error(ask: Ask, pytester: pytest.Pytester) -> None:
@@ -448,6 +576,7 @@ def test_an_engine_that_is_gone_ends_the_session_and_what_was_recorded_stays(ask
     )
     assert outcome.verdicts == {"test_one": "works", "test_two": "error"}
     assert outcome.result.ret == 1
+    outcome.result.stdout.fnmatch_lines(["ended early, after 2 of 3 checks in *: 1 error, 1 works"])
 
 
 def test_a_full_disk_is_no_evidence_against_the_image(ask: Ask) -> None:
@@ -587,7 +716,7 @@ def part() -> Callable[[str], tuple[io.StringIO, list[object]]]:
 
     def part(mode: str) -> tuple[io.StringIO, list[object]]:
         progress = io.StringIO()
-        return progress, [WorkerPlugin(state.WorkerContext("whole", mode, progress))]
+        return progress, [WorkerPlugin(state.WorkerContext("whole", (mode,), progress))]
 
     return part
 
@@ -608,16 +737,23 @@ def test_a_part_asks_its_mode_of_the_chosen_ones_and_is_recorded_as_the_whole(
     outcome = ask(SAYS, "--mode", "privileged", plugins=plugins)
     (record,) = outcome.records
     assert (record["mode"], record["run"]) == ("privileged", "whole")
-    assert progress.getvalue() == "… looking into privileged\n"
+    events = [read(line) for line in progress.getvalue().splitlines()]
+    assert [event.step for event in events if event.step] == ["looking into privileged"]
+    assert [event.standing.done for event in events if event.standing] == [0, 1]
+    assert [event.line for event in events if event.line] == ["privileged: 1 checks in 1 s: 1 works"]
     said = str(outcome.result.stdout)
     assert "looking into" not in said
     assert "libvirt API over TCP" not in said, "the table is drawn by who has all of it"
 
 
-def test_a_quiet_part_says_nothing(ask: Ask, part: Callable[[str], tuple[io.StringIO, list[object]]]) -> None:
+def test_a_quiet_part_reports_to_its_leader_and_prints_nothing(
+    ask: Ask, part: Callable[[str], tuple[io.StringIO, list[object]]]
+) -> None:
     progress, plugins = part("unprivileged")
-    assert ask(SAYS, "-q", plugins=plugins).verdicts == {"test_it": "works"}
-    assert progress.getvalue() == ""
+    outcome = ask(SAYS, "-qq", plugins=plugins)
+    assert outcome.verdicts == {"test_it": "works"}
+    assert "looking into unprivileged" in progress.getvalue()
+    assert not str(outcome.result.stdout).strip()
 
 
 def test_what_is_required_of_the_whole_is_not_of_a_part(

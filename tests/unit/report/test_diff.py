@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conformance.cli import main
+from conformance.cli import main, status
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record, Recorder
 from conformance.model.verdict import Verdict
@@ -265,6 +265,6 @@ def test_programs_read_json(kept: Callable[..., Path], make_record: Make) -> Non
 def test_no_records_are_no_comparison(kept: Callable[..., Path], make_record: Make, tmp_path: Path) -> None:
     good, empty = kept("good", make_record()), tmp_path / "empty"
     empty.mkdir()
-    assert command(good, empty)[0] == 2
+    assert command(good, empty)[0] == status.USAGE
     assert command(tmp_path / "nowhere", good)[0] == 2
     assert command(good)[0] == 2

@@ -13,11 +13,12 @@ from markupsafe import escape
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
-from conformance.cli import main
+from conformance.cli import main, status
 from conformance.model.contract import Contract
 from conformance.model.record import Host, Image, Record, Recorder
 from conformance.model.verdict import Verdict
 from conformance.report import html
+from conformance.report.page.cells import HISTORY
 
 Make = Callable[..., Record]
 
@@ -44,7 +45,7 @@ class Page(HTMLParser):
         return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
 
     def section(self, name: str) -> str:
-        """Return the source from the section of an id to the next section."""
+        """Return the source from the section of a name to the next section."""
         begin = self.source.index(f'<section class="opens" id="{name}"')
         return self.source[begin : self.source.find("<section", begin + 1)]
 
@@ -67,12 +68,6 @@ def render(contract: Contract) -> Callable[..., Page]:
     return lambda *records: Page(html.render(contract, records))
 
 
-def at(contract: Contract, feature: str, mode: str, host: int = 0) -> str:
-    row = [one.id for one in contract.features].index(feature)
-    column = [one.id for one in contract.modes].index(mode)
-    return f"h{host}-f{row}-m{column}"
-
-
 def test_a_page_without_records(render: Callable[..., Page]) -> None:
     assert "Nothing has been recorded yet." in render().text
 
@@ -92,30 +87,24 @@ def test_each_cell_opens_its_evidence(contract: Contract, make_record: Make, ren
         verdict=Verdict.FAILS, reason="it broke", cause="cgroup-read-only", seconds=12.5, accel="tcg", evidence=evidence
     )
     made = render(failed)
-    name = at(contract, "iso", "unprivileged")
+    name = "docker-1.unprivileged.iso"
     assert f"#{name}" in made.all("href")
     opened = made.section(name)
-    for shown in (
-        "GRUB rescue&gt;",
-        "Memtest86+",
-        "cgroup-read-only",
-        "12.5 s",
-        "docker run",
-        "--device=/dev/kvm",
-        failed.run,
-    ):
+    for shown in ("GRUB rescue>", "Memtest86+", "cgroup-read-only", "12.5 s", failed.run):
+        assert shown in opened, shown
+    assert 'href="#docker-1.guest.0"' in opened
+    boot = made.section("docker-1.guest.0")
+    for shown in ("&lt;domain>1&lt;/domain>", "data:image/png;base64,", "6.12", "under emulation", f'href="#{name}"'):
+        assert shown in boot, shown
+
+
+def test_a_mode_opens_its_container_and_its_cells(make_record: Make, render: Callable[..., Page]) -> None:
+    made = render(make_record(verdict=Verdict.FAILS, reason="it broke"))
+    opened = made.section("docker-1.unprivileged")
+    for shown in ("docker run", "--device=/dev/kvm", "it broke", 'href="#docker-1.unprivileged.iso"'):
         assert shown in opened, shown
     assert "--restart" not in opened  # who runs it wants to see the failure, not a loop
-    assert 'href="#h0-g0"' in opened
-    boot = made.section("h0-g0")
-    for shown in (
-        "&lt;domain&gt;1&lt;/domain&gt;",
-        "data:image/png;base64,",
-        "6.12",
-        "under emulation",
-        f'href="#{name}"',
-    ):
-        assert shown in boot, shown
+    assert 'id="docker-1.unprivileged.nat"' in opened, "a cell without records has its name here"
 
 
 def test_each_link_leads_somewhere_and_each_id_is_there_once(make_record: Make, render: Callable[..., Page]) -> None:
@@ -131,7 +120,7 @@ def test_a_known_failure_names_its_source(contract: Contract, make_record: Make,
     made = render(
         make_record(feature=known.feature, mode=mode, verdict=Verdict.KNOWN_FAILURE, cause=known.cause, reason="raw")
     )
-    assert escape(known.source) in made.section(at(contract, known.feature, mode))
+    assert escape(known.source) in made.section(f"docker-1.{mode}.{known.feature}")
 
 
 def test_a_guest_that_answered_for_several_checks_is_there_once(make_record: Make, render: Callable[..., Page]) -> None:
@@ -140,16 +129,42 @@ def test_a_guest_that_answered_for_several_checks_is_there_once(make_record: Mak
         make_record(evidence={"guests": [guest()]}),
         make_record(feature="nat", evidence={"guests": [later, later]}),
     )
-    assert made.source.count("&lt;domain&gt;") == 1
-    assert made.source.count("{&#34;event&#34;: &#34;end&#34;}") == 1
-    assert made.section("h0-g0").count('href="#h0-f') == 2
+    assert made.source.count("&lt;domain>") == 1
+    assert made.source.count('{"event": "end"}') == 1
+    assert len(re.findall(r'href="#docker-1\.unprivileged\.(iso|nat)"', made.section("docker-1.guest.0"))) == 2
+
+
+def test_of_a_definition_like_an_earlier_one_only_the_other_lines_are_there(
+    make_record: Make, render: Callable[..., Page]
+) -> None:
+    xml = "<domain>\n  <name>probe-{0}</name>\n  <vcpu>1</vcpu>\n</domain>"
+    made = render(
+        make_record(evidence={"guests": [guest(domain="probe-0123abcd", xml=xml.format("0123abcd"))]}),
+        make_record(feature="nat", evidence={"guests": [guest(domain="probe-4567cdef", xml=xml.format("4567cdef"))]}),
+        make_record(feature="lifecycle", evidence={"guests": [guest(domain="other", xml=xml.format("4567cdef\n"))]}),
+    )
+    assert "\t&lt;name>probe-0123abcd&lt;/name>\n\t&lt;vcpu>1" in made.section("docker-1.guest.0")
+    later = made.section("docker-1.guest.1")
+    assert 'href="#docker-1.guest.0"' in later
+    assert "<pre>\t&lt;name>probe-4567cdef&lt;/name></pre>" in later
+    assert "vcpu" in made.section("docker-1.guest.2"), "it has another line"
+
+
+def test_checks_with_the_same_evidence_are_together(make_record: Make, render: Callable[..., Page]) -> None:
+    failed = {"verdict": Verdict.FAILS, "reason": "it broke", "evidence": {"error": "a long console"}}
+    made = render(
+        make_record(check="test_a"), make_record(check="test_b", **failed), make_record(check="test_c", **failed)
+    )
+    opened = made.section("docker-1.unprivileged.iso")
+    assert opened.count("a long console") == 1
+    assert re.findall(r"test_\w", opened) == ["test_b", "test_c", "test_a"], "failures come first"
 
 
 def test_an_on_request_feature_has_a_note(contract: Contract, make_record: Make, render: Callable[..., Page]) -> None:
     made = render(make_record())
     reason = contract.feature("install-windows").on_request
     assert reason
-    assert reason in made.section(at(contract, "install-windows", "privileged"))
+    assert reason in made.section("docker-1.privileged")
 
 
 # ---------------------------------------------------------------------------------------------- history
@@ -166,15 +181,15 @@ def test_the_history_of_a_cell_is_listed_newest_first(
                 verdict=Verdict.FAILS if number % 2 else Verdict.WORKS,
                 host=Host(name="docker-1", fingerprint={"kernel": f"6.{number}"}),
             )
-            for number in range(html.HISTORY + 3)
+            for number in range(HISTORY + 3)
         )
     )
-    opened = made.section(at(contract, "iso", "unprivileged"))
-    days = re.findall(r"<td>(2026-\d\d-\d\d) ", opened)
+    opened = made.section("docker-1.unprivileged.iso")
+    days = re.findall(r"(2026-\d\d-\d\d) \d\d:\d\d \(", opened)
     assert days == sorted(days, reverse=True)
-    assert len(days) == html.HISTORY
+    assert len(days) == HISTORY
     assert "Older runs: 3." in opened
-    assert "kernel 6.22" in opened
+    assert "<td>6.22</td>" in made.source, "the runs are listed with their hosts"
 
 
 def test_the_changes_by_the_newest_run_are_listed(
@@ -193,10 +208,9 @@ def test_the_changes_by_the_newest_run_are_listed(
     assert re.search(r"ISO boot, unprivileged\s+test_boot: works → fails: no OVMF", made.text)
     assert "kernel: 6.1 → 7.0" in made.text
     assert "Removed" not in made.text, "what the newest run did not ask is as it was"
-    unprivileged = [one.id for one in contract.modes].index("unprivileged")
-    assert [one for one in made.all("class") if "is-changed" in one] == [
-        f"in-{unprivileged} is-fails is-bad is-changed"
-    ]
+    number = [one.id for one in contract.modes].index("unprivileged")
+    changed = [one.split() for one in made.all("class") if "changed" in one.split()]
+    assert changed == [["h0", f"m{number}", "fails", "bad", "changed", "first"]]
 
 
 def test_a_first_run_changed_nothing(make_record: Make, render: Callable[..., Page]) -> None:
@@ -212,7 +226,7 @@ def test_a_flaky_cell_has_counts(contract: Contract, make_record: Make, render: 
         make_record(run="3", asked="q"),
     )
     assert "flaky: works 2 of 3" in made.text
-    opened = made.section(at(contract, "iso", "unprivileged"))
+    opened = made.section("docker-1.unprivileged.iso")
     for shown in ("no carrier", "Other runs with different verdicts", "ends with: eth0"):
         assert shown in opened, shown
 
@@ -284,6 +298,20 @@ def test_the_report_is_one_file(make_record: Make, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert output.read_text().startswith("<!DOCTYPE html>")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["out.html", "records"]
+
+
+@pytest.mark.parametrize("found", ["empty folder", "empty file"])
+def test_a_report_of_nothing_is_an_error(found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, output = tmp_path / "records", tmp_path / "out.html"
+    if found == "empty folder":
+        place.mkdir()
+    else:
+        place.touch()
+    done = CliRunner().invoke(main.app, ["report", "--results", str(place), "--output", str(output)])
+    assert done.exit_code == status.USAGE
+    assert "no records in" in done.output
+    assert "matrix" in done.output, "the remedy"
+    assert not output.exists()
 
 
 def test_a_report_that_cannot_be_written_is_an_error(

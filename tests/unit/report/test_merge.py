@@ -115,5 +115,5 @@ def test_two_machines_with_one_name_are_reported(keep: Callable[..., Path], make
 
 
 def test_nothing_to_merge_is_a_mistake(tmp_path: Path) -> None:
-    assert CliRunner().invoke(main.app, ["merge", str(tmp_path), "--into", str(tmp_path)]).exit_code == 2
-    assert CliRunner().invoke(main.app, ["merge", str(tmp_path / "nowhere"), "--into", str(tmp_path)]).exit_code == 2
+    assert CliRunner().invoke(main.app, ["merge", str(tmp_path), "--into", str(tmp_path)]).exit_code == 4
+    assert CliRunner().invoke(main.app, ["merge", str(tmp_path / "nowhere"), "--into", str(tmp_path)]).exit_code == 4

@@ -82,4 +82,4 @@ def test_the_first_command_is_short_lines_of_one_command(contract: Contract) -> 
     lines = overview.quick_start(contract).splitlines()[1:-1]
     assert lines[0].startswith("docker run --detach")
     assert all(line.endswith(" \\") for line in lines[:-1])
-    assert max(map(len, lines)) <= overview.WIDTH + len(" \\")
+    assert max(map(len, lines)) <= overview.WIDTH

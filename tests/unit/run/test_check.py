@@ -48,7 +48,7 @@ def edit(file: Path, old: str, new: str) -> None:
         ("conformance/util/wait.py", '"""Waits', '"""Now waits'),
         ("conformance/util/wait.py", '"""Seconds between', '"""Some seconds between'),
         ("conformance/container/container.py", "\n\n\nclass ", "\n\n\n\nclass "),
-        ("conformance/report/html.py", "HISTORY = 20", "HISTORY = 30"),
+        ("conformance/report/page/cells.py", "HISTORY = 20", "HISTORY = 30"),
         ("conformance/lab/machine.py", "import os\n", "import os as os\n"),
         ("suites/test_api.py", "import pytest", "# a comment\nimport pytest"),
         ("contract.toml", "[image]", "# a comment\n[image]"),

@@ -1,6 +1,7 @@
 """One matrix spread over sessions, which are only told of: what all of them come to."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ import pytest
 
 from conformance.engine import client as engine
 from conformance.engine import image
+from conformance.engine.image import ImageInfo
 from conformance.errors import HarnessError
 from conformance.media import probe as probe_media
+from conformance.model import contract as contracts
 from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Host, Record, Recorder
 from conformance.model.verdict import Verdict
+from conformance.run import limits
 from conformance.util import paths
 from conformance.util.progress import Progress
 from conformance.workers import hosts
@@ -46,6 +50,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     monkeypatch.setattr(engine, "connect", Engine)
     monkeypatch.setattr(image, "ensure_image", lambda where, _progress: done.append(where.address))
+    monkeypatch.setattr(image, "find", lambda _engine, _tag: None)
     monkeypatch.setattr(probe_media, "ensure", lambda _progress: None)
     monkeypatch.setattr(hosts, "peer_image", lambda _client, _probe: "peer")
     return done
@@ -62,13 +67,16 @@ def led(monkeypatch: pytest.MonkeyPatch, make_record: Make, tmp_path: Path) -> l
 
         def run(self) -> int:
             parts, shared = done[-1]
-            for part in parts:
-                verdict = verdicts.get((part.host.name, part.mode), Verdict.WORKS)
+            for part, mode in ((one, mode) for one in parts for mode in one.modes):
+                verdict = verdicts.get((part.host.name, mode), Verdict.WORKS)
                 host = Host(name=part.host.name, fingerprint={})
-                record = make_record(run=shared.run, host=host, mode=part.mode, feature="api", verdict=verdict)
-                Recorder(tmp_path, part.host.name, shared.run).append(record)
+                record = make_record(run=shared.run, host=host, mode=mode, feature="api", verdict=verdict)
+                Recorder(paths.run_folder(shared.run), part.host.name, shared.run).append(record)
             return statuses.pop() if statuses else 0
 
+        reached = (0, 0)
+
+    monkeypatch.setattr(paths, "ARTEFACTS", tmp_path)
     monkeypatch.setattr(hosts, "WorkerPool", Parts)
     return done
 
@@ -93,19 +101,22 @@ Ready = Callable[..., MatrixRun]
 
 
 @pytest.fixture
-def ready(built: list[str], led: object, said: list[str], tmp_path: Path) -> Ready:
+def ready(built: list[str], led: object, said: list[str]) -> Ready:
     """Makes a spread that is ready on some places."""
 
     def ready(*places: EngineTarget, words: tuple[str, ...] = (), at_once: int = 2, **changes: Any) -> MatrixRun:
         given: dict[str, Any] = {
             "cells": {("api", "unprivileged"), ("api", "least")},
             "modes": ("unprivileged", "least"),
+            "checks": {claims.id: 1 for claims in contracts.load(paths.CONTRACT).modes},
+            "verbose": 0,
+            "modes_by_host": False,
             "without": (),
             "contract": paths.CONTRACT,
             "required": (),
             "image": None,
             "host_name": None,
-            "results": tmp_path,
+            "results": None,
             "junit": None,
             "pci_devices": (),
             "pci_modes": (),
@@ -124,21 +135,59 @@ def test_each_mode_on_each_host_is_a_part_and_all_are_one_run(
     status, records = ready(HERE, LAB, words=("-m", "api"), at_once=3).run()
     ((parts, shared),) = led
     assert status == 0
-    assert {(part.host.name, part.host.address, part.mode) for part in parts} == {
+    assert {(part.host.name, part.host.address, *part.modes) for part in parts} == {
         (name, address, mode)
         for name, address in (("docker-26.1-cgroup2", HERE.address), ("lab-1", LAB.address))
         for mode in ("unprivileged", "least")
     }
-    assert (shared.arguments, shared.at_once, shared.first_failure_ends) == (("-m", "api"), 3, False)
+    assert (shared.arguments, shared.at_once, shared.first_failure_ends) == (("-m", "api", "-q", "-q"), 3, False)
     assert {one.run for one in records} == {shared.run}
     assert len(records) == 4
     assert said[0].startswith("all modes and hosts\ndocker-26.1-cgroup2: libvirt:1\n")
     assert "lab-1: libvirt:1" in said[0]
 
 
+def test_each_host_tests_its_recommended_mode(
+    ready: Ready, led: list[tuple[list[Task], RunSettings]], monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    def fingerprint(engine: Engine) -> HostFingerprint:
+        return replace(FINGERPRINT, security=("apparmor",)) if engine.address == LAB.address else FINGERPRINT
+
+    monkeypatch.setattr(Engine, "fingerprint", fingerprint)
+    modes = ("least", "least-apparmor", "unprivileged-unlabelled")
+    cells = {("api", one) for one in modes}
+    status, _ = ready(HERE, LAB, cells=cells, modes=modes, modes_by_host=True, required=("api",)).run()
+    assert {(part.host.address, *part.modes) for part in led[0][0]} == {
+        (HERE.address, "least"),
+        (LAB.address, "least-apparmor"),
+    }
+    assert status == 0, f"nothing else was required: {said}"
+
+
 def test_a_mode_without_selected_cells_has_no_session(ready: Ready, led: list[tuple[list[Task], RunSettings]]) -> None:
     ready(HERE, cells={("api", "least")}).run()
-    assert [part.mode for part in led[0][0]] == ["least"]
+    assert [part.modes for part in led[0][0]] == [("least",)]
+
+
+def test_modes_that_cannot_run_have_one_session_that_records_them(
+    ready: Ready, led: list[tuple[list[Task], RunSettings]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(image, "ensure_image", lambda *_: ImageInfo("libvirt:1", "sha256:0", "debian", ""))
+    monkeypatch.setattr(limits, "unsupported", lambda *_: {"privileged": "refused", "unprivileged-apparmor": "same"})
+    modes = ("privileged", "least", "unprivileged-apparmor")
+    ready(HERE, modes=modes, cells={("api", mode) for mode in modes}).run()
+    assert [(part.modes, part.runs) for part in led[0][0]] == [
+        (("least",), True),
+        (("privileged", "unprivileged-apparmor"), False),
+    ]
+
+
+@pytest.mark.parametrize(("verbose", "words"), [(1, ()), (0, ("-q", "-q")), (-1, ("-q",)), (-2, ())])
+def test_sessions_print_only_failures_unless_the_user_wants_more(
+    ready: Ready, led: list[tuple[list[Task], RunSettings]], verbose: int, words: tuple[str, ...]
+) -> None:
+    ready(HERE, verbose=verbose).run()
+    assert led[0][1].arguments == words
 
 
 def test_a_host_has_its_own_options_and_its_name(ready: Ready, led: list[tuple[list[Task], RunSettings]]) -> None:

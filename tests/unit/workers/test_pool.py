@@ -32,7 +32,7 @@ def ends_cleanly(*, marks: str = "cleaned", then: str = "touch ready") -> str:
 
 
 def part(mode: str, host: WorkerHost = HERE) -> Task:
-    return Task(host, mode, frozenset({"the host's network"} if mode.endswith("hostnet") else ()))
+    return Task(host, (mode,), frozenset({"the host's network"} if mode.endswith("hostnet") else ()))
 
 
 class Told(Progress):
@@ -40,12 +40,20 @@ class Told(Progress):
 
     def __init__(self, *, ctrl_c_at: str = "") -> None:
         self.lines: list[str] = []
+        self.headlines: list[str] = []
+        self.stay: list[str] = []
         self._ctrl_c_at = ctrl_c_at
 
     def __call__(self, text: str) -> None:
         self.lines.append(text)
         if self._ctrl_c_at and self._ctrl_c_at in text:
             raise KeyboardInterrupt
+
+    def headline(self, standing: object) -> None:
+        self.headlines.append(str(standing))
+
+    def line(self, text: str) -> None:
+        self.stay.append(text)
 
     def clear(self) -> None:
         pass
@@ -111,7 +119,7 @@ def test_what_two_modes_both_need_for_themselves_they_have_one_after_the_other()
     assert pool.startable([other], [one], 3) is None
     assert pool.startable([other, part("least")], [one], 3) == part("least")
     assert pool.startable([other, there], [one], 3) == there
-    devices = Task(HERE, "privileged-passthrough", frozenset({"the host's devices"}))
+    devices = Task(HERE, ("privileged-passthrough",), frozenset({"the host's devices"}))
     assert pool.startable([devices], [one], 3) == devices
 
 
@@ -164,16 +172,60 @@ def test_what_a_part_waits_for_is_told_with_its_name(lead: Led) -> None:
     assert told.lines == ["least: looking", "least: starting the container"]
 
 
+REPORTS = """
+report() { printf '{"standing": {"mode": "%s", "number": 1, "modes": 1, "done": %s, "checks": 4, "left": 60}}\\n' \
+    "$1" "$2" >>"$progress"; }
+"""
+
+
+def test_all_parts_have_one_line_of_progress(lead: Led, shown: list[str]) -> None:
+    told = Told()
+    one, other = part("least"), Task(HERE, ("unprivileged",), checks=9, seconds=100.0)
+    ends = (
+        REPORTS + """report least 1; until_there go; report least 4; echo '{"line": "least: 4 work"}' >>"$progress" """
+    )
+    lead({one: ends, other: REPORTS + "report unprivileged 2; sleep 0.4; touch go"}, progress=told, at_once=2)
+    assert told.headlines[0] == "0/2 modes done"
+    assert any("least 1/4, unprivileged 2/4 · about 1 min left" in text for text in told.headlines)
+    assert told.stay == ["least: 4 work"]
+    assert len(shown) == 1, "the line of the part that reported its last check says how it ended"
+    assert shown[0].startswith("unprivileged: passed after ")
+
+
+def test_the_time_left_includes_modes_that_wait(lead: Led) -> None:
+    told = Told()
+    waits = Task(HERE, ("unprivileged",), seconds=240.0)
+    lead({part("least"): REPORTS + "report least 1", waits: "true"}, progress=told, at_once=1)
+    assert "0/2 modes done · least 1/4 · about 5 min left" in told.headlines
+
+
+def test_what_was_reached_counts_parts_that_never_began(lead: Led, tmp_path: Path) -> None:
+    first, last = part("least"), Task(HERE, ("unprivileged",), checks=9)
+
+    def made(task: Task, _settings: RunSettings, file: Path) -> Sequence[str]:
+        return ["sh", "-c", SHELL + REPORTS + "report least 3; exit 6", "sh", str(file)]
+
+    workers = WorkerPool([first, last], RunSettings("run", (), 1), Told(), lambda _: None, made)
+    assert workers.run() == 6
+    assert workers.reached == (3, 13)
+
+
+def test_modes_that_cannot_run_are_neither_counted_nor_shown(lead: Led, shown: list[str]) -> None:
+    told = Told()
+    lead({Task(HERE, ("least", "privileged"), runs=False): "say looking; exit 5"}, progress=told)
+    assert (told.lines, told.headlines, shown) == ([], ["0/0 modes done"], [])
+
+
 def test_each_part_asks_its_hosts_engine(lead: Led, shown: list[str]) -> None:
     lead({part("least"): 'echo "$DOCKER_HOST"', part("least", THERE): 'echo "$DOCKER_HOST"'})
     assert {text.partition("\n")[0] for text in shown} == {HERE.address, THERE.address}
 
 
-def test_the_command_is_a_session_of_one_mode() -> None:
+def test_the_command_is_a_session_of_its_modes() -> None:
     host = WorkerHost("lab-1", "unix:///there.sock", ("--host-name=lab-1",))
-    words = pool.command(part("least", host), RunSettings("7", ("-m", "kvm"), 2), Path("/tmp/progress"))
+    words = pool.command(Task(host, ("least", "privileged")), RunSettings("7", ("-m", "kvm"), 2), Path("/tmp/progress"))
     assert words[words.index("-m") :] == [
-        *("-m", "conformance.workers.worker", "7", "least", "/tmp/progress", "suites"),
+        *("-m", "conformance.workers.worker", "7", "least,privileged", "/tmp/progress", "suites"),
         *("-p", "no:cacheprovider", "--host-name=lab-1", "-m", "kvm"),
     ]
 

@@ -14,17 +14,29 @@ def test_pytest_tells_what_its_options_select() -> None:
     assert collected.selection == selection.Selection(
         cells=frozenset({("api", "least"), ("api", "privileged")}),
         modes=("least", "privileged"),
+        checks={"least": 3, "privileged": 3},
+        verbose=0,
+        modes_by_host=False,
         without=(),
         contract=paths.CONTRACT,
         required=("api",),
         image=None,
         host_name=None,
-        results=paths.RESULTS,
+        results=None,
         junit=Path("/tmp/j.xml"),
         pci_devices=(),
         pci_modes=frozenset(),
         max_failures=1,
     )
+
+
+def test_the_modes_of_a_profile_are_of_every_kind_of_host_until_one_is_known() -> None:
+    words = ["-m", "api", "--profile", "smoke"]
+    by_host, named = (selection.collect([*words, *more]).selection for more in ([], ["--mode", "privileged"]))
+    assert by_host
+    assert (by_host.modes, by_host.modes_by_host) == (("least", "least-apparmor", "unprivileged-unlabelled"), True)
+    assert named
+    assert (named.modes, named.modes_by_host) == (("privileged",), False)
 
 
 def test_pytest_tells_which_modes_give_guests_a_device() -> None:

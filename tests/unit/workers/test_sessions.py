@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from conformance.model.contract import Contract
 from conformance.model.record import Record
 from conformance.model.verdict import Verdict
 from conformance.plugin.state import SESSION, SessionState
+from conformance.util import paths
 from conformance.workers import sessions
 
 Make = Callable[..., Record]
@@ -38,8 +40,8 @@ def end(monkeypatch: pytest.MonkeyPatch, make_record: Make) -> Callable[..., lis
     return end
 
 
-def ask(times: int) -> tuple[int, list[Sequence[Record]]]:
-    return sessions.repeat(lambda: sessions.run_suites(["-m", "kvm"]), times)
+def ask(times: int, folder: Path | None = None) -> sessions.Repeated:
+    return sessions.repeat(lambda results: sessions.run_suites(["-m", "kvm"], results), times, folder)
 
 
 @pytest.mark.parametrize(
@@ -59,15 +61,32 @@ def test_each_session_is_a_run_and_the_worst_status_counts(
     end: Callable[..., list[Sequence[str]]], statuses: list[int], status: int, runs: int
 ) -> None:
     asked = end(*statuses)
-    found, had = ask(3)
-    assert found == status
-    assert len(had) == runs
-    assert set(map(tuple, asked)) == {("suites", "-m", "kvm")}
+    found = ask(3)
+    assert found.status == status
+    assert len(found.runs) == runs
+    assert {tuple(words[:3]) for words in asked} == {("suites", "-m", "kvm")}
+    assert (found.folder is None) == (runs == 0)
+
+
+def test_the_records_of_all_runs_are_in_the_first_ones_folder(end: Callable[..., list[Sequence[str]]]) -> None:
+    asked = end(0, 0)
+    first = paths.run_folder("1")
+    assert ask(2).folder == first
+    assert [list(words[3:]) for words in asked] == [[], [f"--libvirt-results={first}"]]
+
+
+def test_the_records_of_all_runs_are_in_the_users_folder(
+    end: Callable[..., list[Sequence[str]]], tmp_path: Path
+) -> None:
+    asked = end(0, 0)
+    assert ask(2, tmp_path).folder == tmp_path
+    assert [list(words[3:]) for words in asked] == [[f"--libvirt-results={tmp_path}"]] * 2
 
 
 def test_all_runs_together_say_what_is_flaky(end: Callable[..., list[Sequence[str]]], contract: Contract) -> None:
     end(0, 1, 0)
-    _, runs = ask(3)
-    drawn = sessions.table_of_all(contract, "all 3 runs", [one for run in runs for one in run], color=False)
+    runs = ask(3).runs
+    records = [one for run in runs for one in run]
+    drawn = sessions.summary_of_all(contract, "all 3 runs", records, Path("results"), color=False)
     assert drawn.startswith("all 3 runs\ndocker-1: libvirt:1\n")
     assert "flaky: works 2 of 3" in drawn
