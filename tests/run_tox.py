@@ -1,8 +1,9 @@
 """Run tox with the exit statuses of docs/testing.md: its own do not tell a bad option from an interruption."""
 
+import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 import pytest
@@ -22,9 +23,8 @@ def main(words: Sequence[str]) -> int:
         get_options(*words)
     except SystemExit as ended:  # argparse printed its help or an error
         return int(pytest.ExitCode.USAGE_ERROR) if ended.code else 0
-    interrupted = _noted(signal.SIGINT, signal.SIGTERM)
     try:
-        with ToxHandler.patch_thread():
+        with ToxHandler.patch_thread(), _noted(signal.SIGINT, signal.SIGTERM) as interrupted:
             status = run.main(words)
     except HandledError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
@@ -36,17 +36,21 @@ def main(words: Sequence[str]) -> int:
     return status if status in PASSED_ON else int(pytest.ExitCode.TESTS_FAILED)
 
 
-def _noted(*numbers: signal.Signals) -> list[int]:
-    """Let signals interrupt tox, which then reports a failure; return the list of their numbers."""
+@contextlib.contextmanager
+def _noted(*numbers: signal.Signals) -> Iterator[list[int]]:
+    """Let signals interrupt tox, which then reports a failure; yield the list of their numbers."""
     noted: list[int] = []
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         noted.append(number)
         raise KeyboardInterrupt
 
-    for number in numbers:
-        signal.signal(number, interrupt)
-    return noted
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

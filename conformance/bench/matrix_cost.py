@@ -1,4 +1,4 @@
-"""Cost of the matrix as users run it: whole, in small, and with two modes side by side."""
+"""Cost of the matrix as users run it: whole, in small, as a smoke run, and with two modes side by side."""
 
 import json
 import os
@@ -80,6 +80,23 @@ def matrix(
     if account["first_container"] is None:
         raise HarnessError("the matrix started no container", f"read the end of its output:\n{tail(log)}")
     return cost(account, began, wall, list(record.read(results)))
+
+
+def smoke(folder: Path, progress: Callable[[str], None], count: int) -> Measurement:
+    """Time smoke runs.
+
+    Raises:
+        HarnessError: one of them did not pass.
+    """
+    seconds: list[float] = []
+    for number in range(count):
+        progress(f"smoke run {number + 1} of {count}")
+        log = folder / f"smoke-{number}.log"
+        with timed(seconds):
+            status = command(["smoke"], log, MATRIX_SECONDS, {})
+        if status != 0:
+            raise HarnessError(f"the smoke run failed (status {status})", f"read the end of its output:\n{tail(log)}")
+    return Measurement(id="smoke", values=seconds)
 
 
 def side_by_side(folder: Path, progress: Callable[[str], None], count: int) -> Measurement:

@@ -13,7 +13,7 @@ from typing import Literal
 from conformance.bench import lab_boots as boots
 from conformance.bench import lab_cost
 from conformance.bench.container_cost import containers
-from conformance.bench.matrix_cost import SMALL, command, matrices_cost, matrix, side_by_side, tail
+from conformance.bench.matrix_cost import SMALL, command, matrices_cost, matrix, side_by_side, smoke, tail
 from conformance.bench.result import Measurement, Result
 from conformance.bench.stopwatch import timed
 from conformance.bench.targets import MODE
@@ -26,11 +26,14 @@ from conformance.privileges.search import starts_apart
 from conformance.run.preparation import prepare
 from conformance.util import paths
 
-Part = Literal["engine", "parallel", "lab", "extra"]
-"""A part of the benchmark: the engine, sessions side by side, the lab, or only the extra measurements."""
+Part = Literal["engine", "smoke", "parallel", "lab", "extra"]
+"""A part of the benchmark: the engine, smoke runs, sessions side by side, the lab, or only the extra measurements."""
 
 BUILD_SECONDS = 3600
 """Deadline of a lab's first build."""
+
+SMOKE_RUNS = 3
+"""The most smoke runs; each takes half a minute under emulation."""
 
 LAB_STARTS = 3
 """The most starts of a lab; each takes ten seconds."""
@@ -74,6 +77,8 @@ def measure(
             run.close()
         if only in (None, "engine"):
             measurements += matrices_cost(Path(folder), progress, matrices, repeat)
+        if only in (None, "smoke"):
+            measurements.append(smoke(Path(folder), progress, min(repeat, SMOKE_RUNS)))
         if only in (None, "parallel") and matrices:
             measurements.append(side_by_side(Path(folder), progress, matrices))
         if only in (None, "lab"):

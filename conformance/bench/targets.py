@@ -52,6 +52,12 @@ TARGETS = (
         unit="%",
     ),
     Target(
+        id="smoke",
+        what="`./run smoke` with image and media in place: command to its end",
+        most=60,
+        unit="s",
+    ),
+    Target(
         id="first-container",
         what="Second `./run matrix`: command to first container",
         most=5,

@@ -30,8 +30,8 @@ def write_tables(*, check: bool, readme: Path = paths.README, results: Path = pa
         **blocks.makers(claims, record.read(results)),
         **render.makers(claims, measured(claims, configuration.read(results / configuration.FOLDER.name))),
         **trust.makers(claims, change.load(), outcome.read(results / outcome.FOLDER.name)),
-        **_mutation(results),
         "help": _help,
+        **_mutation(results),
         "performance": lambda: table.performance(result.read(results / paths.BENCH.name)),
     }
     pages = sorted(paths.DOCS.glob("*.md")) if readme == paths.README else []

@@ -56,7 +56,7 @@ def _options(
         logs.show(Progress())
 
 
-for group in (smoke, matrix, searches, mutate, bench, engine, modes, doctor, jobs, records):
+for group in (doctor, smoke, matrix, modes, records, engine, searches, mutate, bench, jobs):
     app.add_typer(group.app)
 app.add_typer(lab.app, name="lab")
 

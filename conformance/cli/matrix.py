@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from conformance.cli import checkout, documents
-from conformance.cli.manual import EXAMPLES, STATUS, manual
+from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.cli.options import PASS_ON
 from conformance.cli.target import engine_target
 from conformance.lab import definition
@@ -47,21 +47,17 @@ def _split_option(word: str) -> tuple[str, ...]:
         {
             EXAMPLES: {
                 "conformance matrix": "build the image, test everything",
-                "conformance matrix -m 'nat or virtio_disk' --mode unprivileged": "two features in one mode",
-                "conformance matrix -m kvm --mode privileged --require kvm": "fail if KVM cannot be tested",
-                "conformance matrix --image any/libvirt:1 --results=/tmp/any": "test another image",
-                "conformance matrix --host lab:debian-13": "test on a virtual machine",
-                "conformance matrix -m nat --repeat 5": "run five times, to find flaky checks",
-                "conformance matrix --publish": "for maintainers: update results/, README and docs/",
+                "conformance matrix -m 'nat or kvm'": "two features",
+                "conformance matrix --require kvm": "fail if KVM cannot be tested",
+                "conformance matrix --image any/libvirt:1": "test another image",
+                "conformance matrix --host lab:debian-13": "on a virtual machine",
+                "conformance matrix -m nat --repeat 5": "find flaky checks",
             },
             STATUS: {
-                "0": "all selected cells have a verdict, and none is bad",
-                "1": "a cell fails, is fixed or an error, or a required one has no verdict",
-                "2": "interrupted",
-                "4": "a bad option",
-                "5": "there is no verdict",
-                "6": "nothing can run; the message has a remedy",
-            },
+                "0, 5": "no cell is bad; there is no verdict",
+                "1": "a cell is bad, or a required one has no verdict",
+            }
+            | COMMON_STATUS,
         }
     ),
 )
@@ -69,20 +65,17 @@ def matrix(
     context: typer.Context,
     host: Annotated[
         list[str] | None,
-        typer.Option(metavar="lab[:NAME]|here", help="test on a virtual machine, or on this machine; repeatable"),
+        typer.Option(metavar="lab[:NAME]|here", help="virtual machine, or this one; repeatable"),
     ] = None,
-    at_once: Annotated[
-        int, typer.Option("-n", metavar="N", min=1, help="number of modes to test in parallel on each host")
-    ] = 1,
+    at_once: Annotated[int, typer.Option("-n", metavar="N", min=1, help="modes to test in parallel on each host")] = 1,
     repeat: Annotated[int, typer.Option(metavar="N", min=1, help="number of runs")] = 1,
-    publish: Annotated[
-        bool, typer.Option("--publish", help="record into results/, and update the tables of README and docs/")
-    ] = False,
+    publish: Annotated[bool, typer.Option("--publish", help="for maintainers: write results/, tables")] = False,
 ) -> None:
     """Run the feature matrix; takes pytest's options.
 
-    Records, log and report.html go to a folder of the run, artefacts/RUN, or
-    to --results=FOLDER. Only --publish changes the project.
+    Those of the matrix, such as --mode, --image and --profile, are in
+    docs/testing.md and in the output of pytest --help. Records, log and
+    report.html go to artefacts/RUN, or to --results=FOLDER.
 
     With -n, each mode runs in a pytest process of its own, N at a time;
     modes in the host's network never run in parallel. With --repeat, checks
@@ -94,10 +87,6 @@ def matrix(
     """
     words = _words(context.args, publish=publish)
     checkout.enter()
-    if {"-h", "--help"} & set(words):
-        typer.echo(context.get_help())
-        typer.echo('\npytest\'s options, those of the matrix under "libvirt in a container":\n')
-        raise typer.Exit(pytest.main([*paths.TESTS, "--help"]))
     hosts = dict.fromkeys(definition.named(one) for one in host or [definition.HERE])
     only_lists = bool({"--collect-only", "--co"} & set(words))
     parallel = (at_once > 1 or len(hosts) > 1) and not only_lists

@@ -10,8 +10,8 @@ OneHost = Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="run on 
 Image = Annotated[str | None, typer.Option(metavar="TAG", help="test this image instead of the project's own")]
 
 
-PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-"""For commands that pass their words to another program, --help included."""
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""For commands that pass their words to another program."""
 
 
 Records = Annotated[Path, typer.Argument(exists=True, help="a file or a folder of records")]

@@ -16,7 +16,11 @@ from conformance.engine.host_shell import HostShell
 from conformance.errors import EngineError
 from conformance.host import kvm as accel
 from conformance.media import probe as probe_media
-from conformance.model.contract import Contract
+from conformance.model import mode
+from conformance.model.contract import Contract, ModeClaims
+
+KVM = "dev-kvm"
+"""The exposure of /dev/kvm, without which the engine starts the container on every host."""
 
 KERNEL_SECONDS = 20
 """Limit for a kernel's first output under KVM; it takes one second, or five where KVM itself is emulated."""
@@ -41,9 +45,15 @@ def examine(contract: Contract, progress: Callable[[str], None]) -> Report:
     return Report(
         diagnosis.all_of(inspection),
         contract.recommendation(" ".join(inspection.security)),
-        tuple(inspection.modes),
+        tuple(mode.from_contract(contract, claims.id, _lacking(inspection, claims)) for claims in contract.modes),
         found.tag if found else "",
     )
+
+
+def _lacking(inspection: Inspection, claims: ModeClaims) -> list[str]:
+    """Return the exposures of a mode that this host cannot give to a container: /dev/kvm, if it is not there."""
+    absent = inspection.survey is not None and inspection.survey.devices.get("/dev/kvm") == "absent"
+    return [KVM] if absent and KVM in claims.exposures else []
 
 
 def _engine() -> tuple[Engine | None, EngineError | None]:

@@ -11,7 +11,7 @@ import docker.errors
 import requests
 
 from conformance.doctor.finding import Finding, Inspection
-from conformance.engine.base_image import BASE
+from conformance.engine.base_image import BASE, SUITE
 from conformance.engine.client import Engine
 from conformance.errors import HarnessError
 from conformance.util import apt, namespaces, paths
@@ -83,14 +83,26 @@ def _base(inspection: Inspection) -> Finding:
     if inspection.engine and _registry(inspection.engine):
         return replace(found, seen=f"the engine can pull {BASE}")
     cannot_pull = f"the engine cannot pull {BASE}" if inspection.engine else "no engine answers, which could pull it"
-    if shutil.which("mmdebstrap") and apt.mirrors():
+    lacks = _lacks_for_base()
+    if not lacks:
         return replace(found, seen=f"{cannot_pull}; the base image is built from Debian packages")
     return replace(
         found,
         state="MISSING" if inspection.engine else "N/A",
-        seen=f"{cannot_pull}, and mmdebstrap or a Debian mirror to build it is missing",
-        remedy=f"give the engine access to a registry, load {BASE} (docker load), or install mmdebstrap",
+        seen=f"{cannot_pull}, and {lacks.message}",
+        remedy=f"{lacks.remedy}; or give the engine access to a registry, or load {BASE} (docker load)",
     )
+
+
+def _lacks_for_base() -> HarnessError | None:
+    """Return the reason why no base image can be built from Debian packages, with a remedy; None if it can."""
+    if not shutil.which("mmdebstrap"):
+        return HarnessError("mmdebstrap is not installed to build it", "sudo apt-get install mmdebstrap")
+    try:
+        known = apt.sources(SUITE)
+    except HarnessError as error:
+        return error
+    return None if known else HarnessError("this machine's apt knows no Debian archive", "sudo apt-get update")
 
 
 def _registry(engine: Engine) -> bool:

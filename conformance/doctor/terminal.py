@@ -50,8 +50,8 @@ def conclusion(report: Report, width: int) -> list[str]:
     lines = textwrap.wrap(_heading(report, report.mode), width)
     if not report.image:
         lines += ["", f"Build the image first: {build_command()}"]
-    test = f"{paths.COMMAND} smoke" + ("" if report.recommends(report.mode) else f" --mode {report.mode.id}")
-    lines += ["", *command(report.mode, width).splitlines(), "", f"Test it: {test}"]
+    other = "" if report.recommends(report.mode) else f" --mode {report.mode.id}"
+    lines += ["", *command(report.mode, width).splitlines(), "", f"Test it in a minute: {paths.COMMAND} smoke{other}"]
     if not report.everything_runs:
         lines += textwrap.wrap(f"A virtual machine has all that is MISSING: {paths.COMMAND} matrix --host lab", width)
     return lines

@@ -16,26 +16,42 @@ from conformance.errors import EngineError, HarnessError
 from conformance.util import apt, paths
 
 SUITE = "trixie"
+"""The release of Debian that the image is built on."""
+
 BASE = f"debian:{SUITE}-slim"
-MADE_BASE = f"libvirt-conformance-base:{SUITE}"
-"""The base where no registry can be reached."""
+
+MADE = "libvirt-conformance-base"
+"""The repository of bases that are made here, where no registry can be reached."""
+
+MADE_BASE = f"{MADE}:{SUITE}"
+
 MADE_LABEL = "org.libvirt-conformance.made"
 PULL_SILENCE_SECONDS = 30.0
 MAKE_SECONDS = 900.0
 
 
-def default(engine: Engine, progress: Progress) -> str:
-    """Return the base image's tag: one that the engine has or can pull, else one that is made here."""
-    for tag in (BASE, MADE_BASE):
+def default(engine: Engine, progress: Progress, suite: str = SUITE) -> str:
+    """Return the base image's tag: one that the engine has or can pull, else one that is made here.
+
+    Args:
+        engine: where the image is needed.
+        progress: receives one line for each step.
+        suite: the release of Debian.
+
+    Raises:
+        HarnessError: none can be pulled or made.
+    """
+    official, made = f"debian:{suite}-slim", f"{MADE}:{suite}"
+    for tag in (official, made):
         if _has(engine, tag):
             return tag
     try:
-        _pull(engine, BASE, progress)
+        _pull(engine, official, progress)
     except EngineError as error:
-        progress(f"{error.message}: making {MADE_BASE} from Debian packages instead")
-        _make_base(engine, progress)
-        return MADE_BASE
-    return BASE
+        progress(f"{error.message}: making {made} from Debian packages instead")
+        _make_base(engine, progress, suite)
+        return made
+    return official
 
 
 def get(engine: Engine, tag: str, progress: Progress) -> Any:
@@ -67,33 +83,35 @@ def _pull(engine: Engine, tag: str, progress: Progress) -> None:
         raise EngineError(f"{tag} cannot be pulled ({reason})", "let the engine reach a registry") from error
 
 
-def _make_base(engine: Engine, progress: Progress) -> None:
-    """Make :data:`MADE_BASE` with mmdebstrap and import it into the engine.
+def _make_base(engine: Engine, progress: Progress, suite: str) -> None:
+    """Make a base with mmdebstrap and import it into the engine.
 
     Raises:
         HarnessError: mmdebstrap is missing or failed.
     """
-    command = ["mmdebstrap", "--variant=minbase", "--format=tar", SUITE]
+    # A mirror that stands still is no danger here; the option stays in the base, for the packages that follow.
+    options = () if suite == SUITE else ('--aptopt=Acquire::Check-Valid-Until "false"',)
+    command = ["mmdebstrap", "--variant=minbase", "--format=tar", *options, suite]
     if shutil.which(command[0]) is None:
         raise HarnessError(
-            f"no base image: {BASE} cannot be pulled, and mmdebstrap is not installed to make one",
-            f"sudo apt-get install mmdebstrap, or load {BASE} into the engine (docker load)",
+            f"no base image: debian:{suite}-slim cannot be pulled, and mmdebstrap is not installed to make one",
+            f"sudo apt-get install mmdebstrap, or load debian:{suite}-slim into the engine (docker load)",
         )
     with tempfile.TemporaryDirectory(dir=paths.cache(), prefix="base-") as folder:
         archive = Path(folder) / "base.tar"
-        output = _run([*command, str(archive), *apt.sources(SUITE)], seconds=MAKE_SECONDS)
+        output = _run([*command, str(archive), *apt.sources(suite)], seconds=MAKE_SECONDS)
         version = _run(["mmdebstrap", "--version"], seconds=30).strip()
-        progress(f"importing {MADE_BASE} ({archive.stat().st_size / 1e6:.0f} MB)")
-        repository, suite = parse_repository_tag(MADE_BASE)
+        tag = f"{MADE}:{suite}"
+        progress(f"importing {tag} ({archive.stat().st_size / 1e6:.0f} MB)")
         answer = engine.client.api.import_image_from_file(
             str(archive),
-            repository=repository,
+            repository=MADE,
             tag=suite,
             changes=[f'LABEL {MADE_LABEL}="{version} {" ".join(command[1:])}"', 'CMD ["bash"]'],
         )
-    if not _has(engine, MADE_BASE):
+    if not _has(engine, tag):
         raise HarnessError(
-            f"the engine did not import {MADE_BASE}: {answer}\n{output[-500:]}",
+            f"the engine did not import {tag}: {answer}\n{output[-500:]}",
             "see whether the engine's disk is full (docker system df)",
         )
 

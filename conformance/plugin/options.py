@@ -36,7 +36,8 @@ class Options:
         contract: features, modes and known failures.
         contract_file: the contract's file.
         profile: features and checks to test.
-        modes: to test, in order.
+        mode_ids: the contract's ids of the modes to test, in order.
+        modes: these modes, without what is removed.
         modes_by_host: whether each host tests only the recommended one of these modes.
         without: ids of what is removed from the modes.
         image: to test; None for the project's own, which is built.
@@ -56,6 +57,7 @@ class Options:
     contract: Contract
     contract_file: Path
     profile: Profile
+    mode_ids: tuple[str, ...]
     modes: tuple[Mode, ...]
     modes_by_host: bool
     without: tuple[str, ...]
@@ -120,17 +122,14 @@ def resolve(config: pytest.Config, *, only_modes: Collection[str] = ()) -> Optio
     named = value("mode")
     by_host = named is None and profile.modes == "recommended"
     asks = by_host and not only_modes and not config.option.collectonly
-    names = named or contract.modes_of(profile, _security() if asks else None)
+    ids = tuple(dict.fromkeys(named or contract.modes_of(profile, _security() if asks else None)))
     without = tuple(value("without", ()))
     return Options(
         contract=contract,
         contract_file=file,
         profile=profile,
-        modes=tuple(
-            modes.from_contract(contract, name, without)
-            for name in dict.fromkeys(names)
-            if not only_modes or name in only_modes
-        ),
+        mode_ids=ids,
+        modes=tuple(modes.from_contract(contract, one, without) for one in ids if not only_modes or one in only_modes),
         modes_by_host=by_host,
         without=without,
         image=value("image"),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from conformance.model import matrix
 from conformance.model.contract import Contract
 from conformance.model.record import Record
-from conformance.report import compatibility, markdown, overview
+from conformance.report import compatibility, hardening, markdown, overview
 
 
 def makers(contract: Contract, records: Iterable[Record]) -> dict[str, Callable[[], str]]:
@@ -13,6 +13,7 @@ def makers(contract: Contract, records: Iterable[Record]) -> dict[str, Callable[
     known = list(records)
     hosts = matrix.build(contract, known)
     return {
+        "numbers": lambda: overview.numbers(contract, hosts, known),
         "which-mode": lambda: overview.which_mode(contract, hosts),
         "at-a-glance": lambda: overview.at_a_glance(contract, hosts),
         "quick-start": lambda: overview.quick_start(contract),
@@ -25,5 +26,6 @@ def makers(contract: Contract, records: Iterable[Record]) -> dict[str, Callable[
         "parameters": lambda: markdown.parameters(contract),
         "volumes": lambda: markdown.volumes(contract),
         "exposures": lambda: markdown.exposures(contract),
+        "confinements": lambda: hardening.confinements(contract, known),
         "given-away": lambda: markdown.given_away(contract, known),
     }

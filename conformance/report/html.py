@@ -40,7 +40,7 @@ def render(contract: Contract, records: Iterable[Record]) -> str:
         filters=[*styles, "bad", "changed"],
         hosts=len(sheets),
         modes=len(contract.modes),
-        columns=[(column.host_number, column.mode_number, column.recommended) for column in columns],
+        columns=columns,
     )
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return templates.get_template("page.html.jinja").render(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from conformance.model import commands, mode
 from conformance.model.contract import Contract, Feature
 from conformance.model.matrix import Cell, HostMatrix
-from conformance.model.record import names
+from conformance.model.record import Record, names
 from conformance.model.verdict import Verdict, gravest
 from conformance.report.compatibility import ACCELS, anchor
 from conformance.report.markdown import IMAGE, SYMBOLS, literal, table
@@ -45,6 +45,20 @@ class Kind:
         if decided:
             return gravest(decided)
         return Verdict.UNSUPPORTED if any(cell.verdict is Verdict.UNSUPPORTED for cell in cells) else Verdict.NOT_RUN
+
+
+def numbers(contract: Contract, hosts: Sequence[HostMatrix], records: Sequence[Record]) -> str:
+    """Summarise in one line how much has been tested, and when the last time was; records decide."""
+    cells = [(feature.id, claims.id) for feature in contract.features for claims in contract.modes]
+    tested = sum(any(host.cell(*cell).verdict.decided for host in hosts) for cell in cells)
+    counts = [
+        f"{len(contract.features)} features",
+        f"{len(contract.modes)} modes",
+        f"{tested} of {len(cells)} cells tested on at least one of {len(hosts)} hosts",
+    ]
+    if records:
+        counts.append(f"last recorded {max(one.time for one in records):%Y-%m-%d}")
+    return " · ".join(counts)
 
 
 def which_mode(contract: Contract, hosts: Sequence[HostMatrix]) -> str:

@@ -45,7 +45,8 @@ def rows(contract: Contract, records: Sequence[Record]) -> list[Row]:
         if latest:
             verdict = gravest(one.verdict for one in latest.values())
             worst = next(one for one in latest.values() if one.verdict is verdict)
-            made.append(Row(feature.title, verdict, len(latest), len(worst.checks), matrix.reason(contract, worst)))
+            ran = sum(one.verdict not in (Verdict.UNSUPPORTED, Verdict.NOT_RUN) for one in latest.values())
+            made.append(Row(feature.title, verdict, ran, len(worst.checks), matrix.reason(contract, worst)))
     return made
 
 

@@ -94,6 +94,7 @@ class Change(_Data):
         id: its file's name.
         digest: of its file, the title included: outcomes with another digest do not count.
         title: the defect, in one sentence.
+        suite: the release of Debian that the image is built on; by default the image's own.
         dockerfile: instructions of a Dockerfile over the image under test.
         call: a JSON merge patch of the engine's ``POST /containers/create``.
         medium: changes of the recipe from which the probe's media are built.
@@ -112,6 +113,7 @@ class Change(_Data):
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     digest: str
     title: str
+    suite: Annotated[str, Field(pattern=r"^[a-z]*$")] = ""
     dockerfile: str = ""
     call: dict[str, Any] = Field(default_factory=dict)
     medium: tuple[Edit, ...] = ()

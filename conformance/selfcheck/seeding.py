@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.container.container import Container
-from conformance.engine import image
+from conformance.engine import base_image, image
 from conformance.errors import ContractError, HarnessError
 from conformance.media import probe as probe_media
 from conformance.media.probe import Probe
@@ -79,6 +79,12 @@ def seeded(run: Run, change: Change, scratch: Path, progress: Callable[[str], No
         progress(f"{change.id}: building the media")
         probe = _media(run.probe, change, scratch)
     with contextlib.ExitStack() as undo:
+        if change.suite:
+            base = base_image.default(run.engine, progress, change.suite)
+            log = paths.cache() / f"image-build-{change.suite}.log"
+            tag = f"{image.TAG.partition(':')[0]}:{change.suite}"
+            other = image.ensure_image(run.engine, progress, base=base, tag=tag, log=log)
+            judged = judged.model_copy(update={"id": other.id, "base": other.base})
         if change.dockerfile:
             layer = undo.enter_context(image.layer(run.engine, progress, judged.id, change.dockerfile, run.id))
             judged = judged.model_copy(update={"id": layer})

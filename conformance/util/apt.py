@@ -1,11 +1,17 @@
-"""The Debian mirrors of the machine's own apt; this project names no mirror."""
+"""Debian archives: those of the machine's own apt; elsewhere, as on Ubuntu, whose apt has others, Debian's own."""
 
 import contextlib
 import os
+import platform
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from conformance.errors import HarnessError
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+"""The keys of Debian's archive, from the package debian-archive-keyring, which Ubuntu has, too."""
 
 MIRROR_VARIABLE = "CONFORMANCE_DEBIAN_MIRROR"
 """Names the Debian archive to use instead of apt's."""
@@ -20,25 +26,47 @@ class Mirror:
     url: str
     security: bool = False
 
-    def line(self, suite: str) -> str:
-        """Return the line of sources.list for a suite of this archive, such as ``trixie``."""
-        return f"deb {self.url} {suite}{'-security' if self.security else ''} main"
+    def line(self, suite: str, *, signed_by: Path | None = None) -> str:
+        """Return the line of sources.list for a suite of this archive, such as ``trixie``.
+
+        Args:
+            suite: the suite's name in the main archive.
+            signed_by: the archive's keys, where apt does not trust them anyway.
+        """
+        options = f"[signed-by={signed_by}] " if signed_by else ""
+        return f"deb {options}{self.url} {suite}{'-security' if self.security else ''} main"
+
+
+DEBIAN = (
+    Mirror("http://deb.debian.org/debian/"),
+    Mirror("http://deb.debian.org/debian-security/", security=True),
+)
+"""Debian's own archives, on its content delivery network, for machines that are not Debian."""
+
+
+def is_debian() -> bool:
+    """Return whether this machine is Debian itself: a derivative's apt has other archives and keys."""
+    try:
+        return platform.freedesktop_os_release().get("ID") == "debian"
+    except OSError:
+        return False
 
 
 def mirrors() -> list[Mirror]:
     """Return the Debian archives to use, the main ones first.
 
     Only ``$CONFORMANCE_DEBIAN_MIRROR`` if it is set, else the archives of apt's last update, and the security archive
-    of its sources, updated or not, since no other one may have a pinned package. The list is empty if the machine is
-    not a Debian, or its apt was never updated.
+    of its sources, updated or not, since no other one may have a pinned package. On a machine that is not Debian,
+    :data:`DEBIAN` if its apt has no Debian archive. The list is empty on a Debian whose apt was never updated.
     """
     override = os.environ.get(MIRROR_VARIABLE)
     if override:
         return [Mirror(_slashed(override))]
     try:
-        return parse(_targets(), _targets("--no-release-info"))
+        found = parse(_targets(), _targets("--no-release-info"))
     except (OSError, subprocess.SubprocessError):
-        return []
+        found = []
+    return found or ([] if is_debian() else [*DEBIAN])
 
 
 def _targets(*options: str) -> str:
@@ -66,9 +94,22 @@ def parse(updated: str, named: str = "") -> list[Mirror]:
 
 
 def sources(suite: str) -> list[str]:
-    """Return the lines of sources.list for a suite of the machine's archives, or none without a main archive."""
+    """Return the lines of sources.list for a suite of Debian, or none without a main archive.
+
+    Raises:
+        HarnessError: this machine is not Debian, and has no keys of Debian's archive.
+    """
     known = mirrors()
-    return [mirror.line(suite) for mirror in known] if known and not known[0].security else []
+    if not known or known[0].security:
+        return []
+    if is_debian():
+        return [mirror.line(suite) for mirror in known]
+    if not KEYRING.exists():
+        raise HarnessError(
+            f"the keys of Debian's archive are missing: {KEYRING} does not exist",
+            "sudo apt-get install debian-archive-keyring",
+        )
+    return [mirror.line(suite, signed_by=KEYRING) for mirror in known]
 
 
 def _slashed(url: str) -> str:

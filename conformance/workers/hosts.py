@@ -107,7 +107,7 @@ class MatrixRun:
                 shell = HostShell(engine.client, found.id, labels.new_run())
                 pool = PciPool(shell, _pci_devices(host.arguments) or self.selection.pci_devices)
                 self._unsupported[host] = limits.unsupported(
-                    self.claims, fingerprint, shell, pool, self._modes_of(host)
+                    self.claims, fingerprint, shell, pool, list(self._modes_of(host).values())
                 )
         self.progress.clear()
         for host, reasons in self._unsupported.items():
@@ -115,19 +115,16 @@ class MatrixRun:
                 self.progress.line(f"{host.name}: {line}" if len(targets) > 1 else line)
 
     @property
-    def _modes(self) -> list[Mode]:
-        """Return the modes with a selected check."""
+    def _modes(self) -> dict[str, Mode]:
+        """Return the modes with a selected check, by the contract's ids."""
         selected = {mode_ for _, mode_ in self.selection.cells}
-        return [
-            mode.from_contract(self.claims, one, self.selection.without)
-            for one in self.selection.modes
-            if one in selected
-        ]
+        made = {one: mode.from_contract(self.claims, one, self.selection.without) for one in self.selection.modes}
+        return {one: mode_ for one, mode_ in made.items() if mode_.id in selected}
 
-    def _modes_of(self, host: WorkerHost) -> list[Mode]:
-        """Return those of the modes that a host tests."""
+    def _modes_of(self, host: WorkerHost) -> dict[str, Mode]:
+        """Return those of the modes that a host tests, by the contract's ids."""
         chosen = chosen_modes(self.selection, self.claims, self._hosts[host])
-        return [one for one in self._modes if one.id in chosen]
+        return {one: mode_ for one, mode_ in self._modes.items() if one in chosen}
 
     def run(self, folder: Path | None = None) -> tuple[int, Sequence[Record]]:
         """Test everything once, show one summary of all, and return the exit status and the records.
@@ -175,7 +172,8 @@ class MatrixRun:
         """Yield a task for each mode that can run, and one for all others, whose checks are only recorded."""
         unsupported = self._unsupported.get(host, {})
         known = durations.recorded(host.name, self.selection.results)
-        for one in self._modes_of(host):
+        modes = self._modes_of(host)
+        for name, one in modes.items():
             if one.id not in unsupported:
                 seconds = [
                     taken
@@ -184,13 +182,13 @@ class MatrixRun:
                 ]
                 yield Task(
                     host,
-                    (one.id,),
+                    (name,),
                     self._exclusive(host, one),
                     checks=self.selection.checks[one.id],
                     seconds=sum(seconds) if seconds else None,
                 )
         if unsupported:
-            yield Task(host, tuple(unsupported), runs=False)
+            yield Task(host, tuple(name for name, one in modes.items() if one.id in unsupported), runs=False)
 
     def _exclusive(self, host: WorkerHost, mode_: Mode) -> frozenset[str]:
         """Return the parts of a host that only one worker at a time can use."""
@@ -213,7 +211,7 @@ class MatrixRun:
 
 
 def chosen_modes(selection: Selection, claims: Contract, fingerprint: HostFingerprint) -> tuple[str, ...]:
-    """Return the modes that a host tests."""
+    """Return the contract's ids of the modes that a host tests."""
     recommended = claims.recommendation(", ".join(fingerprint.security))
     if not selection.modes_by_host or recommended is None:
         return selection.modes
@@ -232,7 +230,10 @@ def missing(
             required,
             claims,
             [one for one in records if one.host.name == host.name],
-            asked=chosen_modes(selection, claims, fingerprint),
+            asked=[
+                mode.from_contract(claims, one, selection.without).id
+                for one in chosen_modes(selection, claims, fingerprint)
+            ],
             fingerprint=fingerprint,
         )
     ]

@@ -30,7 +30,7 @@ class Selection(BaseModel):
 
     Attributes:
         cells: to test.
-        modes: the chosen ones, in order.
+        modes: the contract's ids of the chosen ones, in order; cells have other ids with ``without``.
         checks: the number of checks in each mode.
         verbose: pytest's verbosity.
         modes_by_host: whether each host tests only the recommended one of these modes.
@@ -122,7 +122,7 @@ class _Collector:
         options = session.config.stash[OPTIONS]
         self.selection = Selection(
             cells=frozenset((check.feature.id, check.mode) for check in checks.values()),
-            modes=tuple(mode.id for mode in options.modes),
+            modes=options.mode_ids,
             checks=Counter(check.mode for check in checks.values()),
             verbose=session.config.getoption("verbose") + 1,  # this session has -q
             modes_by_host=options.modes_by_host,

@@ -125,11 +125,11 @@ def summary_of_all(
 Wanted = Callable[[Check, pytest.Item], bool]
 """Returns whether a test runs."""
 
-Place = Callable[[Check], float]
-"""Returns the place of a test in the order: tests run from the lowest place to the highest one."""
-
 Announce = Callable[[Check, int, int], None]
 """Receives a check that begins, its number, and the number of all checks."""
+
+Place = Callable[[Check], float]
+"""Returns the place of a test in the order: tests run from the lowest place to the highest one."""
 
 
 def run_within(

@@ -7,9 +7,10 @@ A comment before a block of the page says what becomes of it:
 - ``<!-- file: NAME -->``: the block is the file of that name in the folder where the commands run.
 
 Only names and ports that a machine may use already are replaced: the container's name, the published ports, the Docker
-network, the folder of the socket and the engine's address.
+network, the folder of the socket, the engine's address, and the user and the free port of the SSH tunnel.
 """
 
+import getpass
 import io
 import os
 import re
@@ -20,6 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pycdlib
 import pytest
@@ -28,7 +30,11 @@ from conformance.engine import client, image, labels
 from conformance.model import contract as contracts
 from conformance.model import mode
 from conformance.util import paths
+from conformance.util.ports import free_port
 from conformance.util.wait import wait_for
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Sshd
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -95,7 +101,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
+def site(sshd: "Sshd") -> Iterator[Site]:
     """A container in the page's mode, with the published VNC port and the mounted socket that the page offers."""
     if missing := [program for program in ("docker", "qemu-img") if not shutil.which(program)]:
         pytest.skip(f"not installed: {', '.join(missing)}")
@@ -131,12 +137,14 @@ def site() -> Iterator[Site]:
                     "DOCKER_HOST": engine.host,
                     "HOME": str(folder),
                     "LIBVIRT_DEFAULT_URI": f"qemu+tcp://127.0.0.1:{ports[f'{given.port}/tcp']}/system",
-                    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                    "PATH": f"{sshd.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}",
                 },
                 {
+                    r"\b16510\b": str(free_port()),
+                    rf"\bjoe@{re.escape(sshd.NAME)}": f"{getpass.getuser()}@{sshd.NAME}",
                     rf"127\.0\.0\.1:{given.port}": f"127.0.0.1:{ports[f'{given.port}/tcp']}",
                     r"(?<=<)/dev/tcp/127\.0\.0\.1/5900$": f"/dev/tcp/127.0.0.1/{ports['5900/tcp']}",
-                    r"(?<=--interactive )libvirt\b|(?<=\}\}' )libvirt\b": name,
+                    r'(?<=--interactive )libvirt\b|(?<="\$networks" )libvirt\b': name,
                     r"(?<=connect machines )libvirt\b|(?<=//)libvirt(?=:)": name,
                     r"\bmachines\b": name,
                     r"/srv/libvirt/": f"{folder}/socket/",
@@ -173,7 +181,7 @@ def test_every_command_of_the_page_is_marked_or_called_untried() -> None:
     files = [block for block in BLOCKS if block.what == "libvirt-exec"]
 
     assert len(TRIED) >= 20
-    assert shell_blocks - len(TRIED) - len(files) == 5, "virt-manager, Terraform, Vagrant, SSH tunnel, SSH into a guest"
+    assert shell_blocks - len(TRIED) - len(files) == 4, "virt-manager, Terraform, Vagrant, SSH into a guest"
 
 
 @pytest.mark.parametrize("block", TRIED, ids=[block.text.partition("\n")[0][:50] for block in TRIED])

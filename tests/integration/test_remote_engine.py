@@ -1,10 +1,8 @@
 """An engine that is reached as one elsewhere is: by ssh, by TCP, by a Docker context; and lost in the middle."""
 
 import contextlib
-import getpass
 import json
 import os
-import shlex
 import shutil
 import signal
 import socket
@@ -15,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,9 +25,11 @@ from conformance.run import cleanup
 from conformance.util import paths
 from conformance.util.wait import wait_for
 
+if TYPE_CHECKING:
+    from tests.integration.conftest import Sshd
+
 pytestmark = pytest.mark.timeout(200)
 
-SSHD = "/usr/sbin/sshd"
 SESSION_SECONDS = 150
 
 
@@ -48,68 +49,6 @@ def engine_socket(where: client.Engine) -> str:
 
 
 # -------------------------------------------------------------------------------------------------- the ways
-
-
-class Sshd:
-    """An SSH server on a loopback port with keys of its own, and an ``ssh`` on PATH that knows them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("host", "user"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        (folder / "authorized_keys").write_text((folder / "user.pub").read_text())
-        (folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {(folder / 'host.pub').read_text()}")
-        (folder / "sshd_config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\n"
-            f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
-            "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
-        )
-        config = folder / "ssh_config"
-        config.write_text(
-            f"Host *\n  IdentityFile {folder}/user\n  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known_hosts\n"
-        )
-        self.bin = folder / "bin"
-        self.bin.mkdir()
-        (self.bin / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {shlex.quote(str(config))} "$@"\n')
-        (self.bin / "ssh").chmod(0o755)
-        with (folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", folder / "sshd_config"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        wait_for("sshd", self._answers, seconds=20, seen=(folder / "log").read_text)
-
-    def _answers(self) -> bool:
-        assert self._process.poll() is None, (self.folder / "log").read_text()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5):
-            return True
-        return False
-
-    def address(self, path: str) -> str:
-        return f"ssh://{getpass.getuser()}@127.0.0.1:{self.port}{path}"
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    assert Path(SSHD).exists(), "openssh-server is missing: ./run test installs it"
-    separated = Path("/run/sshd")  # for root's sshd, made by its service otherwise
-    made = os.geteuid() == 0 and not separated.exists()
-    if made:
-        separated.mkdir(mode=0o755)
-    with tempfile.TemporaryDirectory() as folder:
-        server = Sshd(Path(folder))
-        try:
-            yield server
-        finally:
-            server.stop()
-            if made:
-                separated.rmdir()
 
 
 class TcpProxy:
@@ -248,16 +187,18 @@ def is_lost(session: Session, where: client.Engine) -> None:
     assert session.left(where) == []
 
 
-def by_ssh(sshd: Sshd, engine_socket: str) -> dict[str, str]:
+def by_ssh(sshd: "Sshd", engine_socket: str) -> dict[str, str]:
     return {"DOCKER_HOST": sshd.address(engine_socket), "PATH": f"{sshd.bin}:{os.environ['PATH']}"}
 
 
-def test_by_ssh_the_api_and_a_guest_work(where: client.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path) -> None:
+def test_by_ssh_the_api_and_a_guest_work(
+    where: client.Engine, sshd: "Sshd", engine_socket: str, tmp_path: Path
+) -> None:
     options = ("-m", "api or virtio_disk", "--mode", "unprivileged")
     passes(Session(tmp_path, *options, **by_ssh(sshd, engine_socket)), where, {"api", "virtio-disk"})
 
 
-def test_by_ssh_in_the_hosts_network(where: client.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path) -> None:
+def test_by_ssh_in_the_hosts_network(where: client.Engine, sshd: "Sshd", engine_socket: str, tmp_path: Path) -> None:
     options = ("-m", "api", "--mode", "unprivileged-hostnet")
     passes(Session(tmp_path, *options, **by_ssh(sshd, engine_socket)), where, {"api"})
 
@@ -267,7 +208,7 @@ def test_by_tcp(where: client.Engine, proxy: TcpProxy, tmp_path: Path) -> None:
     passes(Session(tmp_path, *options, DOCKER_HOST=proxy.address), where, {"api"})
 
 
-def test_by_a_docker_context(where: client.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path) -> None:
+def test_by_a_docker_context(where: client.Engine, sshd: "Sshd", engine_socket: str, tmp_path: Path) -> None:
     config = tmp_path / "docker"
     subprocess.run(
         ["docker", "context", "create", "elsewhere", "--docker", f"host={sshd.address(engine_socket)}"],
@@ -290,7 +231,7 @@ def kill_tunnel(session: Session) -> None:
 
 
 def test_a_tunnel_that_breaks_under_a_guest_is_an_error_of_the_engine(
-    where: client.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path
+    where: client.Engine, sshd: "Sshd", engine_socket: str, tmp_path: Path
 ) -> None:
     options = ("-m", "virtio_net", "--mode", "unprivileged")
     session = Session(tmp_path, *options, **by_ssh(sshd, engine_socket))
@@ -311,7 +252,7 @@ def test_a_tcp_engine_that_goes_away_is_an_error_of_the_engine(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_session_that_is_ended_leaves_nothing_on_this_machine(
-    where: client.Engine, sshd: Sshd, engine_socket: str, tmp_path: Path, number: signal.Signals
+    where: client.Engine, sshd: "Sshd", engine_socket: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     options = ("-m", "api", "--mode", "required-only")
     session = Session(tmp_path, *options, **by_ssh(sshd, engine_socket))
@@ -337,7 +278,7 @@ def test_a_session_that_is_ended_leaves_nothing_on_this_machine(
     ],
 )
 def test_ssh_that_does_not_get_there_is_told(
-    sshd: Sshd, engine_socket: str, monkeypatch: pytest.MonkeyPatch, options: list[str], path: str, said: str
+    sshd: "Sshd", engine_socket: str, monkeypatch: pytest.MonkeyPatch, options: list[str], path: str, said: str
 ) -> None:
     # Without the configuration of the others: of each option ssh takes the first value, but of keys all.
     plain = ["-F", "none", "-o", f"UserKnownHostsFile={sshd.folder}/known_hosts", "-o", "IdentitiesOnly=yes"]

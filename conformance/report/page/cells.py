@@ -65,6 +65,11 @@ class ModeCell:
         return self.cell.flaky is not None or self.cell.verdict.bad
 
     @property
+    def filters(self) -> Sequence[str]:
+        """Return the filters of the table that show it; they are its CSS classes too."""
+        return [self.style, *(["bad"] if self.bad else []), *(["changed"] if self.changed else [])]
+
+    @property
     def opens(self) -> bool:
         """Return whether there is more to it than its reasons; else it has no section, and a line of its mode's."""
         alone = self.cell.verdict is Verdict.UNSUPPORTED and not any(one.opens or one.boots for one in self.checks)
@@ -105,6 +110,10 @@ class Column:
         """Return the number of cells of each style, in the order of the styles."""
         counted = Counter(place.style for place in self.cells)
         return {style: counted[style] for style in STYLES if counted[style]}
+
+    def shows(self, name: str) -> bool:
+        """Return whether a filter of the table shows any of its cells: a style, ``bad`` or ``changed``."""
+        return any(name in place.filters for place in self.cells)
 
     @property
     def tested(self) -> bool:

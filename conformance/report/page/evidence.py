@@ -1,18 +1,18 @@
 """Evidence in the report: checks, and the guests that they used."""
 
 import base64
-import binascii
+import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from PIL import Image
+
 from conformance.model.contract import Contract
 from conformance.model.record import Record
 from conformance.model.verdict import Verdict
-
-PNG = b"\x89PNG\r\n\x1a\n"
 
 INDENT = re.compile("^(?:  )+", re.MULTILINE)
 
@@ -31,7 +31,7 @@ class Boot:
         xml: the domain's definition, indented by tabs; only the lines that differ if it is like another one.
         like: an earlier guest whose definition differs only in names and addresses; None if there is none.
         events: its report, one JSON object a line.
-        screenshot: a PNG in base64; empty if there is none.
+        screenshot: a WebP picture in base64; empty if there is none.
         places: ids and titles of the cells that used it.
     """
 
@@ -160,7 +160,7 @@ class Boots:
                 xml=own,
                 like=like,
                 events=events,
-                screenshot=_png(guest.get("screenshot")),
+                screenshot=_webp(guest.get("screenshot")),
             )
             self._known[record.run, domain, xml] = boot
             if like is None:
@@ -178,13 +178,15 @@ class Boots:
         return like, "\n".join(line for other, line in pairs if line != other)
 
 
-def _png(kept: object) -> str:
-    """Return a screenshot in base64 for the page; empty if it is not a PNG."""
+def _webp(kept: object) -> str:
+    """Return a PNG in base64 as a smaller WebP picture without loss; empty if it is not a PNG."""
+    made = io.BytesIO()
     try:
-        picture = base64.b64decode(kept, validate=True) if isinstance(kept, str) else b""
-    except (binascii.Error, ValueError):
+        png = base64.b64decode(kept, validate=True) if isinstance(kept, str) else b""
+        Image.open(io.BytesIO(png), formats=["PNG"]).save(made, "WEBP", lossless=True, method=6)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return ""
-    return base64.b64encode(picture).decode() if picture.startswith(PNG) else ""
+    return base64.b64encode(made.getvalue()).decode()
 
 
 def _json(value: object) -> str:

@@ -24,26 +24,53 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Line:
+    """Cells of one host that share a mode or a feature.
+
+    Attributes:
+        title: the mode or the feature that they share.
+        host: the host's name.
+        links: titles and names of the cells.
+    """
+
+    title: str
+    host: str
+    links: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Failure:
     """A reason, and the cells that do not work for it.
 
     Attributes:
         reason: the explanation of the cause; else the reason as recorded.
-        cells: for each mode of a host, the cells.
+        cells: the cells, each with its column.
     """
 
     reason: str
-    cells: Sequence[tuple[Column, Sequence[ModeCell]]]
-
-    @property
-    def number(self) -> int:
-        """Return the number of cells."""
-        return sum(len(cells) for _, cells in self.cells)
+    cells: Sequence[tuple[Column, ModeCell]]
 
     @property
     def recommended(self) -> bool:
         """Return whether cells of a recommended mode are among them."""
         return any(column.recommended for column, _ in self.cells)
+
+    @property
+    def lines(self) -> Sequence[Line]:
+        """Return the cells by mode or by feature, whichever takes fewer lines."""
+        by_mode = _lines((column.host, column.mode.id, place.feature.title, place.id) for column, place in self.cells)
+        by_feature = _lines(
+            (column.host, place.feature.title, column.mode.id, place.id) for column, place in self.cells
+        )
+        return min(by_mode, by_feature, key=len)
+
+
+def _lines(cells: Iterable[tuple[str, str, str, str]]) -> list[Line]:
+    """Return lines from cells: host, mode or feature that a line shares, title and name."""
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for host, shared, title, name in cells:
+        found.setdefault((host, shared), []).append((title, name))
+    return [Line(shared, host, links) for (host, shared), links in found.items()]
 
 
 def groups(contract: Contract, column: Column) -> list[Group]:
@@ -66,13 +93,13 @@ def known_failures(contract: Contract, sheets: Iterable[Sheet]) -> list[Failure]
 
 
 def _by_reason(contract: Contract, sheets: Iterable[Sheet], wanted: Callable[[ModeCell], bool]) -> list[Failure]:
-    found: dict[str, dict[str, tuple[Column, list[ModeCell]]]] = {}
+    found: dict[str, list[tuple[Column, ModeCell]]] = {}
     for column in (column for sheet in sheets for column in sheet.columns):
         for place in filter(wanted, column.cells):
             for reason in _reasons(contract, place):
-                found.setdefault(reason, {}).setdefault(column.id, (column, []))[1].append(place)
-    listed = [Failure(reason, list(cells.values())) for reason, cells in found.items()]
-    return sorted(listed, key=lambda failure: (not failure.recommended, -failure.number))
+                found.setdefault(reason, []).append((column, place))
+    listed = [Failure(reason, cells) for reason, cells in found.items()]
+    return sorted(listed, key=lambda failure: (not failure.recommended, -len(failure.cells)))
 
 
 def _reasons(contract: Contract, place: ModeCell) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import os
 import sys
 import tarfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -210,6 +211,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(bench, "prepare", lambda *_, **__: run)
     monkeypatch.setattr(bench, "containers", lambda *_: (part("containers")(), "tcg"))
     monkeypatch.setattr(bench, "matrices_cost", part("matrices"))
+    monkeypatch.setattr(bench, "smoke", lambda *_: part("smoke")()[0])
     monkeypatch.setattr(bench, "side_by_side", lambda *_: part("parallel")()[0])
     monkeypatch.setattr(bench, "_lab", part("lab"))
     monkeypatch.setattr(bench, "_lab_build", lambda *_: part("build")()[0])
@@ -221,8 +223,9 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "expected", "accel"),
     [
-        ({}, ["containers", "closed", "matrices", "parallel", "lab"], "tcg"),
-        ({"matrices": 0}, ["containers", "closed", "matrices", "lab"], "tcg"),
+        ({}, ["containers", "closed", "matrices", "smoke", "parallel", "lab"], "tcg"),
+        ({"matrices": 0}, ["containers", "closed", "matrices", "smoke", "lab"], "tcg"),
+        ({"only": "smoke"}, ["closed", "smoke"], "kvm"),
         ({"only": "parallel", "matrices": 2}, ["closed", "parallel"], "kvm"),
         ({"only": "engine"}, ["containers", "closed", "matrices"], "tcg"),
         ({"only": "lab"}, ["closed", "lab"], "kvm"),
@@ -278,6 +281,19 @@ def test_a_matrix_that_does_not_get_to_its_end_is_not_measured(matrices: Asks, t
     matrices(status=6)
     with pytest.raises(HarnessError, match=r"did not finish \(status 6\)(.|\n)*what it wrote"):
         matrix_cost.side_by_side(tmp_path, lambda _: None, 1)
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_only_smoke_runs_that_pass_are_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int) -> None:
+    def command(words: list[str], log: Path, *_: object) -> int:
+        log.write_text(f"the end of {words}")
+        return status
+
+    monkeypatch.setattr(matrix_cost, "command", command)
+    with pytest.raises(HarnessError, match=r"status 1(.|\n)*the end of \['smoke'\]") if status else nullcontext():
+        measured = matrix_cost.smoke(tmp_path, lambda _: None, 2)
+        assert measured.id in {target.id for target in TARGETS}
+        assert len(measured.values) == 2
 
 
 def test_a_lab_is_measured_beside_its_targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Where a second network goes."""
 
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import libvirt
@@ -89,3 +90,37 @@ def test_a_subnet_is_read_from_the_definition() -> None:
     assert nat_networks.subnet(defined(nat_networks.nat("any", "10.77.0"))) == "10.77.0"
     with pytest.raises(ValueError, match="network odd has no address"):
         nat_networks.subnet(defined("<network><name>odd</name></network>"))
+
+
+class Defined:
+    """A network with a definition."""
+
+    def __init__(self, addresses: str) -> None:
+        self._addresses = addresses
+
+    def XMLDesc(self) -> str:  # noqa: N802
+        return f"<network><name>n</name>{self._addresses}</network>"
+
+    def name(self) -> str:
+        return "n"
+
+
+@pytest.mark.parametrize("length", ["netmask='255.255.255.0'", "prefix='24'"])
+def test_a_networks_addresses_are_those_of_its_definition(length: str) -> None:
+    range_ = "<dhcp><range start='192.0.2.10' end='192.0.2.12'/></dhcp>"
+    defined: Any = Defined(f"<ip family='ipv6' address='2001:db8::1'/><ip address='192.0.2.1' {length}>{range_}</ip>")
+
+    found = nat_networks.addresses(defined)
+
+    assert (found.gateway, found.prefix) == ("192.0.2.1", 24)
+    assert [ip for ip in map(str, IPv4Network("192.0.2.0/24")) if IPv4Address(ip) in found.leased] == [
+        "192.0.2.10",
+        "192.0.2.11",
+        "192.0.2.12",
+    ]
+
+
+def test_a_network_that_leases_nothing_is_an_error() -> None:
+    defined: Any = Defined("<ip address='192.0.2.1' prefix='24'/>")
+    with pytest.raises(ValueError, match="leases no addresses"):
+        nat_networks.addresses(defined)

@@ -51,10 +51,13 @@ class Machine:
             ("python=/usr/bin/python3", f"python={self.bin}/python3"),
             ("/var/run/docker.sock", f"{folder}/docker.sock"),
             ("/etc/ssh", f"{folder}/ssh"),
+            ("os_release=/etc/os-release", f"os_release={folder}/os-release"),
         ):
             assert there in text
             text = text.replace(there, here)
         script.write_text(text)
+        self.os_release = folder / "os-release"
+        self.os_release.write_text('PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n')
         for tool in TOOLS:
             (self.bin / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
         self.stub("id", 'case "$1" in -u) echo 0;; *) echo root;; esac')
@@ -456,6 +459,25 @@ def test_reading_commands_need_no_engine_and_no_disk_space(machine: Machine, wor
     done = machine.run(*words, MISSING="mmdebstrap", DOCKER_HOST="")
     assert (done.returncode, done.stdout) == (0, f"conformance {' '.join(words)}\n"), done.stderr
     assert not machine.called("apt-get")
+
+
+@pytest.mark.parametrize("identity", ["ID=ubuntu", 'ID="ubuntu"\nID_LIKE=debian'])
+def test_ubuntu_has_debians_keys_and_no_browser_that_tests_can_use(machine: Machine, identity: str) -> None:
+    machine.stub("dpkg-query")
+    assert "chromium" in machine.run("packages", "test").stdout.split()
+    assert "debian-archive-keyring" not in machine.run("packages", "test").stdout.split()
+    machine.os_release.write_text(f'PRETTY_NAME="Ubuntu 24.04.3 LTS"\n{identity}\n')
+    wanted = machine.run("packages", "test").stdout.split()
+    assert "chromium" not in wanted
+    assert "debian-archive-keyring" in wanted
+
+
+def test_ubuntu_may_lack_the_repository_of_a_package(machine: Machine) -> None:
+    machine.os_release.write_text("ID=ubuntu\n")
+    machine.stub("apt-get", "exit 100")
+    done = machine.run("matrix", MISSING="gcc")
+    assert done.returncode == CANNOT_RUN
+    assert "universe" in done.stderr
 
 
 def test_packages_are_listed_and_not_installed(machine: Machine) -> None:

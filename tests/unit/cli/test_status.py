@@ -22,7 +22,7 @@ from conformance.util import paths
 
 COMMANDS = sorted(typer.main.get_command(main.app).commands)  # type: ignore[attr-defined]
 
-ON_AN_ENGINE = (["matrix", "-m", "api"], ["privileges"], ["selfcheck"], ["bench"], ["engine", "true"])
+ON_AN_ENGINE = (["smoke"], ["matrix", "-m", "api"], ["privileges"], ["selfcheck"], ["bench"], ["engine", "true"])
 
 
 def exit_status(monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
@@ -59,6 +59,7 @@ def test_a_bad_option_is_4_everywhere(words: list[str], monkeypatch: pytest.Monk
         ["matrix", "-n", "0"],
         ["engine"],
         ["modes", "root"],
+        ["smoke", "--mode", "root"],
         ["privileges", "--mode", "root"],
         ["selfcheck", "--defect", "none"],
         ["lab", "up", "nowhere"],
@@ -144,7 +145,6 @@ def test_tox_has_the_same_statuses(
         return outcome
 
     monkeypatch.setattr(tox.run, "main", run)
-    monkeypatch.setattr("signal.signal", lambda *_: None)
     assert runpy.run_path(str(paths.PROJECT / "tests" / "run_tox.py"))["main"](["run", "-e", "lint"]) == expected
 
 
@@ -156,13 +156,10 @@ def test_an_interruption_of_tox_is_2_although_it_reports_a_failure(monkeypatch: 
             return -1
         return 0
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(tox.run, "main", run)
-    try:
-        assert runpy.run_path(str(paths.PROJECT / "tests" / "run_tox.py"))["main"](["run"]) == 2
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    assert runpy.run_path(str(paths.PROJECT / "tests" / "run_tox.py"))["main"](["run"]) == 2
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_bad_option_of_tox_is_4() -> None:

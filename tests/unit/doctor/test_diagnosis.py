@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conformance.cli import main
-from conformance.doctor import diagnosis, examination, requirements, terminal
+from conformance.doctor import diagnosis, examination, requirements, survey, terminal
 from conformance.doctor.finding import Finding, Inspection, Report
 from conformance.doctor.survey import Survey
 from conformance.engine import local_daemon
@@ -319,6 +319,15 @@ def test_a_socket_of_this_machine_leads_to_its_survey(monkeypatch: pytest.Monkey
     assert examination._survey(None, None, "run") is not None
     monkeypatch.setenv("DOCKER_HOST", "ssh://root@kvm.example")
     assert examination._survey(None, None, "run") is None
+
+
+def test_the_command_leaves_out_a_kvm_that_is_not_there(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    monkeypatch.setattr(survey, "here", lambda: dataclasses.replace(WELL, devices={"/dev/kvm": "absent"}))
+    found = examination.examine(contract, lambda _: None).mode
+    assert found is not None
+    assert "/dev/kvm" not in found.devices
+    assert "/dev/net/tun" in found.devices
 
 
 def test_a_restriction_of_user_namespaces_has_its_setting_as_a_remedy(

@@ -69,3 +69,17 @@ def test_a_qemu_that_has_ended_has_no_state(monkeypatch: pytest.MonkeyPatch) -> 
     qemu = process(monkeypatch, lambda *_, **__: gone, pid="")
     with pytest.raises(GuestFailure, match=r"cannot be read: cat: /proc//status"):
         qemu.memory_kib("VmLck")
+
+
+@pytest.mark.parametrize(("flags", "direct"), [(b"02140002\n", True), (b"02100002\n", False), (b"", False)])
+def test_a_disk_that_bypasses_the_hosts_cache_is_open_with_o_direct(
+    monkeypatch: pytest.MonkeyPatch, flags: bytes, direct: bool
+) -> None:
+    words: list[str] = []
+
+    def run(*command: str, user: str = "") -> ExecResult:
+        words.extend([*command, user])
+        return ExecResult(0, flags, b"")
+
+    assert process(monkeypatch, run).opens_directly("disk.raw") is direct
+    assert words[-3:] == ["7", "disk.raw", "libvirt"]

@@ -34,3 +34,19 @@ def test_what_was_not_uploaded_whole_is_uploaded_again(monkeypatch: pytest.Monke
     path = pool.upload("medium.iso", medium)
     assert path == pool.upload("medium.iso", medium) == "/images/conformance/medium.iso"
     assert sent == [6, 6]  # once in vain, once whole, and not again
+
+
+@pytest.mark.parametrize(
+    ("header", "layout"),
+    [
+        (b"QFI\xfb" + bytes(20) + (16 * 2**20).to_bytes(8, "big"), ("qcow2", 16 * 2**20)),
+        (bytes(32), ("raw", 4096)),
+    ],
+)
+def test_a_volumes_own_bytes_state_its_format(
+    monkeypatch: pytest.MonkeyPatch, header: bytes, layout: tuple[str, int]
+) -> None:
+    monkeypatch.setattr(StoragePool, "read", lambda _self, _volume, offset, length: header[offset : offset + length])
+    monkeypatch.setattr(StoragePool, "_lookup", lambda _self, _volume: SimpleNamespace(info=lambda: (0, 4096, 0)))
+    container: Any = SimpleNamespace()
+    assert StoragePool(container).layout("disk") == layout

@@ -34,6 +34,19 @@ def test_each_kind_of_host_has_a_mode(contract: Contract, make_record: Make) -> 
     assert text.count("no host yet") == len(contract.recommendations) - 1
 
 
+def test_the_numbers_count_each_cell_once_however_many_hosts_tested_it(contract: Contract, make_record: Make) -> None:
+    records = [
+        make_record(host=PLAIN, mode="least"),
+        make_record(host=ARMORED, mode="least"),
+        make_record(host=ARMORED, mode="least", feature="kvm", verdict=Verdict.UNSUPPORTED),
+    ]
+    cells = len(contract.features) * len(contract.modes)
+    line = overview.numbers(contract, matrix.build(contract, records), records)
+    assert f"1 of {cells} cells tested on at least one of 2 hosts" in line
+    assert line.endswith(f"last recorded {records[0].time:%Y-%m-%d}")
+    assert "recorded" not in overview.numbers(contract, [], [])
+
+
 def test_the_first_recommendation_that_fits_counts(contract: Contract) -> None:
     modes = [contract.recommendation(security) for security in ("apparmor, seccomp", "seccomp, selinux", "seccomp", "")]
     assert [one and one.mode for one in modes] == ["least-apparmor", "unprivileged-unlabelled", "least", "least"]

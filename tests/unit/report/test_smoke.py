@@ -16,10 +16,12 @@ def test_a_row_counts_the_checks_that_ran(contract: Contract, make_record: Make)
     records = [
         make_record(feature="nat", check="test_a", checks=three),
         make_record(feature="api", check="test_boot"),
+        make_record(feature="kvm", check="test_boot", verdict=Verdict.UNSUPPORTED, reason="no KVM"),
         make_record(feature="nat", check="test_b", checks=three, verdict=Verdict.FAILS, reason="no lease"),
     ]
     assert smoke.rows(contract, records) == [
         Row("libvirt API over TCP", Verdict.WORKS, 1, 1, ""),
+        Row("KVM", Verdict.UNSUPPORTED, 0, 1, "no KVM"),
         Row("NAT network", Verdict.FAILS, 2, 3, "no lease"),
     ]
 

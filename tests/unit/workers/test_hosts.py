@@ -12,7 +12,6 @@ from conformance.engine import image
 from conformance.engine.image import ImageInfo
 from conformance.errors import HarnessError
 from conformance.media import probe as probe_media
-from conformance.model import contract as contracts
 from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Host, Record, Recorder
 from conformance.model.verdict import Verdict
@@ -108,7 +107,6 @@ def ready(built: list[str], led: object, said: list[str]) -> Ready:
         given: dict[str, Any] = {
             "cells": {("api", "unprivileged"), ("api", "least")},
             "modes": ("unprivileged", "least"),
-            "checks": {claims.id: 1 for claims in contracts.load(paths.CONTRACT).modes},
             "verbose": 0,
             "modes_by_host": False,
             "without": (),
@@ -122,7 +120,9 @@ def ready(built: list[str], led: object, said: list[str]) -> Ready:
             "pci_modes": (),
             "max_failures": 0,
         }
-        made = MatrixRun(Selection(**(given | changes)), words, at_once, Progress(quiet=True), said.append)
+        given |= changes
+        given["checks"] = dict.fromkeys((mode for _, mode in given["cells"]), 1)
+        made = MatrixRun(Selection(**given), words, at_once, Progress(quiet=True), said.append)
         made.prepare(places)
         return made
 
@@ -162,6 +162,15 @@ def test_each_host_tests_its_recommended_mode(
         (LAB.address, "least-apparmor"),
     }
     assert status == 0, f"nothing else was required: {said}"
+
+
+def test_a_mode_without_a_part_is_tested_as_its_mode(
+    ready: Ready, led: list[tuple[list[Task], RunSettings]], said: list[str]
+) -> None:
+    reduced = "least-without-NET_RAW"
+    ready(HERE, cells={("api", reduced)}, modes=("least",), without=("NET_RAW",), required=("api",)).run()
+    assert [part.modes for part in led[0][0]] == [("least",)]
+    assert said[-1].startswith(f"required, but missing: api in {reduced}: "), "records have the whole name"
 
 
 def test_a_mode_without_selected_cells_has_no_session(ready: Ready, led: list[tuple[list[Task], RunSettings]]) -> None:

@@ -39,6 +39,12 @@ def test_the_modes_of_a_profile_are_of_every_kind_of_host_until_one_is_known() -
     assert (named.modes, named.modes_by_host) == (("privileged",), False)
 
 
+def test_a_mode_without_a_part_has_its_own_cells() -> None:
+    selected = selection.collect(["-m", "api", "--mode", "least", "--without", "NET_RAW"]).selection
+    assert selected
+    assert (selected.modes, selected.cells) == (("least",), frozenset({("api", "least-without-NET_RAW")}))
+
+
 def test_pytest_tells_which_modes_give_guests_a_device() -> None:
     words = ["-m", "pci_passthrough or api", "--mode", "least", "--pci-device", "00:04.0"]
     selected = selection.collect(words).selection
