@@ -91,6 +91,18 @@ def test_guests_reach_each_other_and_nothing_outside_reaches_a_guest(
     assert not peer_network.reaches(f"http://{address}/pattern", by_way_of=container.address or peer_network.gateway)
 
 
+def test_a_command_in_the_container_reaches_a_port_of_a_guest(running: RunningGuests, container: Container) -> None:
+    """By bash's own TCP, over which docs/connect.md leads SSH into a guest."""
+    guest = running("network")
+    port = guest.probe.ask("serve")["port"]
+
+    relay = (
+        f"exec 3<>/dev/tcp/{guest.report['lease']['address']}/{port}; printf 'GET /pattern HTTP/1.0\\r\\n\\r\\n' >&3"
+    )
+
+    assert container.run("bash", "-c", f"{relay}; head --lines=1 <&3").text.startswith("HTTP/1.")
+
+
 def test_a_second_network_stands_beside_the_first(
     running: RunningGuests, container: Container, peer_network: PeerNetwork, evidence: dict[str, Any]
 ) -> None:

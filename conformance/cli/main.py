@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from conformance.cli import bench, doctor, engine, jobs, lab, matrix, modes, mutate, records, searches, smoke, status
+from conformance.cli import (
+    bench,
+    claims,
+    doctor,
+    engine,
+    jobs,
+    lab,
+    matrix,
+    modes,
+    mutate,
+    records,
+    searches,
+    smoke,
+    status,
+)
 from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, STATUS, manual
 from conformance.errors import ContractError, HarnessError, ImageFailure
 from conformance.util import logs, signals
@@ -56,7 +70,7 @@ def _options(
         logs.show(Progress())
 
 
-for group in (doctor, smoke, matrix, modes, records, engine, searches, mutate, bench, jobs):
+for group in (doctor, smoke, matrix, modes, records, claims, engine, searches, mutate, bench, jobs):
     app.add_typer(group.app)
 app.add_typer(lab.app, name="lab")
 

@@ -141,9 +141,15 @@ class Daemon:
         output = self.api.exec_start(call["Id"]).decode().strip()
         return self.api.exec_inspect(call["Id"])["ExitCode"], output
 
-    def start_guest(self, name: str, devices: str = "") -> None:
-        self.sh(f'printf "%s" "$XML" >/tmp/{name}.xml; virsh define /tmp/{name}.xml; virsh start {name}',
-                XML=DOMAIN.format(name=name, devices=devices))  # fmt: skip
+    def define_guest(self, name: str, devices: str = "", *, uefi: bool = False) -> None:
+        xml = DOMAIN.format(name=name, devices=devices)
+        if uefi:
+            xml = xml.replace("<os>", "<os firmware='efi'>")
+        self.sh(f'printf "%s" "$XML" >/tmp/{name}.xml; virsh define /tmp/{name}.xml', XML=xml)
+
+    def start_guest(self, name: str, devices: str = "", *, uefi: bool = False) -> None:
+        self.define_guest(name, devices, uefi=uefi)
+        self.sh(f"virsh start {name}")
 
     def start_obedient_guest(self, name: str) -> None:
         escaped = "".join(f"\\{byte:03o}" for byte in OBEYS_ACPI)
@@ -358,6 +364,16 @@ def test_docker_asks_libvirt_itself_for_its_health(engine: Engine, tag: str, unp
         wait_for("an unhealthy container", lambda: health() == "unhealthy", seconds=30, seen=health)
     finally:
         daemon.remove()
+
+
+def test_only_the_documented_ways_in_are_offered(shared: Daemon) -> None:
+    listening = shared.sh("ss --no-header --tcp --listening --numeric | awk '{print $4}'").split()
+    assert [one for one in listening if not one.startswith("192.168.122.1:")] == ["0.0.0.0:16509"]
+    settings = shared.sh("cat /etc/libvirt/libvirtd.conf").splitlines()
+    assert {"listen_tls = 0", 'auth_tcp = "none"'} <= {*settings}
+    shared.sh("test ! -e /etc/pki/CA/cacert.pem && ! command -v sshd")
+    assert shared.sh("stat -c '%a %g' /run/libvirt/libvirt-sock") == "770 2001"
+    assert {*shared.api.inspect_container(shared.id)["Config"]["Volumes"]} == {*VOLUMES}
 
 
 # --------------------------------------------------------------------------------------------- build parameters
@@ -734,6 +750,14 @@ def test_seconds_that_are_no_number_are_said(start: Start) -> None:
     assert "HANG_SECONDS=1m is not a number of seconds: using 60" in start(HANG_SECONDS="1m").warnings()
 
 
+def test_a_hung_libvirtd_stays_where_no_seconds_are_set(start: Start) -> None:
+    daemon = start(HANG_SECONDS="0")
+    before = daemon.sh("pidof libvirtd")
+    daemon.sh("kill -STOP $(pidof libvirtd); sleep 10")
+    assert daemon.sh("pidof libvirtd") == before
+    daemon.sh("kill -CONT $(pidof libvirtd); virsh hostname")
+
+
 def test_guests_whose_qemu_hangs_cost_one_shutdown_timeout_together(start: Start) -> None:
     daemon = start(SHUTDOWN_TIMEOUT="3")
     daemon.start_guest("one")
@@ -792,6 +816,29 @@ def test_a_users_own_settings_of_qemu_are_compared_with_the_images(start: Start,
     (warning,) = [one for one in start(volumes={str(own): "/etc/libvirt/qemu.conf"}).warnings() if "of your own" in one]
     assert 'stdio_handler = "file"' in warning
     assert "user =" not in warning
+
+
+def test_a_users_own_settings_of_qemu_get_the_switches_and_keep_their_migration_host(
+    start: Start, tmp_path: Path
+) -> None:
+    own = tmp_path / "qemu.conf"
+    own.write_text('migration_host = "192.0.2.1"\n')
+    daemon = start(volumes={str(own): "/etc/libvirt/qemu.conf"}, QEMU_CGROUPS="off", MIGRATION_HOST="192.0.2.2")
+    assert "cgroup_controllers = []" in own.read_text().splitlines()
+    assert _migration_host(daemon) == ['"192.0.2.1"']
+    assert any("MIGRATION_HOST=192.0.2.2 has no effect" in warning for warning in daemon.warnings())
+
+
+@pytest.mark.parametrize(("name", "after"), [("unprivileged", "2001"), ("least", "0")])
+def test_a_stopped_guests_image_belongs_to_its_former_owner_or_to_root(
+    start: Start, unprivileged: Mode, least: Mode, name: str, after: str
+) -> None:
+    daemon = start(least if name == "least" else unprivileged)
+    image = "/var/lib/libvirt/images/d.img"
+    daemon.sh(f"truncate --size 1M {image}; chown 2001:2001 {image}")
+    daemon.start_guest("guest", DISK.format(name="d"))
+    daemon.sh("virsh destroy guest")
+    assert daemon.sh(f"stat -c %u {image}") == after
 
 
 def test_a_port_that_is_none_is_said(start: Start) -> None:
@@ -888,7 +935,15 @@ def test_an_address_for_migration_that_cannot_be_is_a_warning(start: Start, host
 
 SECRET = "<secret ephemeral='no'><uuid>0e6ad3a0-9c5b-4a2c-8b0f-3c1d5a9a7d11</uuid></secret>"
 TPM = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+TPM_IN_VOLUME = TPM.replace("/></tpm>", "><source type='dir' path='/var/lib/libvirt/images/tpm'/></backend></tpm>")
+FILTERED = INTERFACE.replace("</interface>", "<filterref filter='mine'/></interface>")
+ENCRYPTED = DISK.replace(
+    "<target",
+    "<encryption format='luks'><secret type='passphrase' uuid='0e6ad3a0-9c5b-4a2c-8b0f-3c1d5a9a7d11'/></encryption>"
+    "<target",
+)
 LOST = {
+    "domain by-uefi had UEFI variables": "/var/lib/libvirt/qemu/nvram",
     "domain saved had a managed save": "/var/lib/libvirt/qemu/save",
     "domain disked had the snapshot first": "/var/lib/libvirt/qemu/snapshot/disked",
     "domain measured had the state of an emulated TPM": "/var/lib/libvirt/swtpm",
@@ -912,6 +967,11 @@ def test_a_new_container_names_the_state_that_is_lost_and_the_same_one_is_quiet(
     first.start_guest("measured", TPM)
     first.sh('printf "%s" "$XML" >/tmp/s.xml; virsh secret-define /tmp/s.xml', XML=SECRET)
     first.sh('printf "%s" "$XML" >/tmp/f.xml; virsh nwfilter-define /tmp/f.xml', XML="<filter name='mine'/>")
+    first.define_guest("filtered", FILTERED)
+    first.define_guest("encrypted", ENCRYPTED.format(name="e"))
+    first.start_guest("by-uefi", uefi=True)
+    first.sh("mkdir /var/lib/libvirt/images/tpm")
+    first.start_guest("measured-in-volume", TPM_IN_VOLUME)
     first.start_guest("saved")
     first.sh("virsh managedsave saved")
     time.sleep(5 if end == "kill" else 0)  # it is noted every 2 s, and at the end
@@ -927,6 +987,11 @@ def test_a_new_container_names_the_state_that_is_lost_and_the_same_one_is_quiet(
         f" and {folder} is not on a volume; mount one there to keep it"
         for what, folder in LOST.items()
     )
+    second.sh("virsh start saved")
+    assert second.sh("virsh domstate saved --reason") == "running (booted)"
+    for name, missing in (("filtered", "filter 'mine' is missing"), ("encrypted", "no secret with matching uuid")):
+        assert missing in second.try_sh(f"virsh start {name}")[1]
+    second.sh("test -s /var/lib/libvirt/images/tpm/tpm2-00.permall && virsh start measured-in-volume")
     second.kill()
     second.start()
     second.wait_until_ready()
