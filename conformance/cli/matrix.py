@@ -96,8 +96,7 @@ def matrix(
     with contextlib.ExitStack() as stack:
         places = [stack.enter_context(engine_target(one)) for one in hosts]
         if parallel and selection and selection.cells:
-            progress = Progress(quiet=selection.verbose < 0, verbose=selection.verbose > 0)
-            run = MatrixRun(selection, tuple(words), at_once, progress, typer.echo)
+            run = MatrixRun(selection, tuple(words), at_once, Progress(quiet=selection.verbose < 0), typer.echo)
             run.prepare(places)
             done = sessions.repeat(run.run, repeat, selection.results)
         else:

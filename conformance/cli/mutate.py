@@ -24,58 +24,46 @@ app = typer.Typer()
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance mutate --time-limit 60": "as many mutants as an hour allows",
-                "conformance mutate --kind setting --kind object": "two kinds",
-                "conformance mutate --file lib/daemon.bash": "the mutants of one file",
-                "conformance mutate --changed-since main --time-limit 10": "those that a change of image/ touches",
+                "conformance mutate --time-limit 60": "a sample",
+                "conformance mutate --file lib/daemon.bash": "one file's mutants",
+                "conformance mutate --changed-since main": "those of a change",
             },
             FILES: {
-                "selfcheck/mutation.toml": "the checks that have to do with a mutant, and the equivalent mutants",
-                "selfcheck/observed.json": "the image's behaviour at run time, from --inspect",
-                "results/mutation/": "a record for each mutant that was tested",
+                "selfcheck/mutation.toml": "the checks of mutants; equivalent mutants",
+                "selfcheck/observed.json": "the image at run time, from --inspect",
             },
-            STATUS: {"0": "every mutant was tested, or the time limit has passed"} | COMMON_STATUS,
+            STATUS: {"0": "the mutants were tested"} | COMMON_STATUS,
         }
     ),
 )
 def mutate_(
-    mutant: Annotated[list[str] | None, typer.Option(metavar="ID", help="test this mutant; repeatable")] = None,
-    kind: Annotated[list[str] | None, typer.Option(metavar="KIND", help="mutants of this kind; repeatable")] = None,
-    file: Annotated[
-        list[str] | None, typer.Option(metavar="PATH", help="mutants of this file below image/; repeatable")
-    ] = None,
+    mutant: Annotated[list[str] | None, typer.Option(metavar="ID", help="test this one; repeatable")] = None,
+    kind: Annotated[list[str] | None, typer.Option(metavar="KIND", help="test this kind; repeatable")] = None,
+    file: Annotated[list[str] | None, typer.Option(metavar="PATH", help="of this file of image/; repeatable")] = None,
     changed_since: Annotated[
-        str | None, typer.Option(metavar="REF", help="mutants that this commit of git does not have")
+        str | None, typer.Option(metavar="REF", help="those that the commit does not have")
     ] = None,
-    list_only: Annotated[bool, typer.Option("--list", help="list the mutants, and test nothing")] = False,
-    inspect: Annotated[
-        bool, typer.Option("--inspect", help="only record the image's behaviour, in selfcheck/observed.json")
-    ] = False,
+    list_only: Annotated[bool, typer.Option("--list", help="list them, and test nothing")] = False,
+    inspect: Annotated[bool, typer.Option("--inspect", help="only observe the image at run time")] = False,
     time_limit: Annotated[
-        float | None, typer.Option(metavar="MINUTES", min=0, help="begin no mutant after so many minutes")
+        float | None, typer.Option(metavar="MINUTES", min=0, help="begin no mutant after that")
     ] = None,
     host: OneHost = None,
     image: Image = None,
     at_once: Annotated[
-        int | None,
-        typer.Option(
-            "-n", "--jobs", metavar="N", min=1, help="number of mutants to test in parallel; one for each processor"
-        ),
+        int | None, typer.Option("-n", "--jobs", metavar="N", min=1, help="mutants to test in parallel")
     ] = None,
-    results: Annotated[Path, typer.Option(help="write records to this folder")] = outcome.FOLDER,
+    results: Annotated[
+        Path, typer.Option(help="write records to this folder", show_default="results/mutation")
+    ] = outcome.FOLDER,
 ) -> None:
-    """Measure how many small defects of the image the suites notice.
+    """Measure how many small defects of the image are noticed.
 
     Each mutant is one change, derived from the image's files or from its
-    behaviour at run time: a setting removed, a command deleted, a rule of
-    the firewall left out. The checks that have to do with it run in one
-    container, those that noticed similar mutants first, until one fails: the
-    mutant is killed. It survives where all of them pass.
-
-    Mutants run in a fixed order that mixes all kinds, so that the ones
-    within a time limit are a sample of all. Each outcome is recorded at
-    once; a mutant with an outcome for the same checks and host is not tested
-    again. The tables are written at the end.
+    behaviour at run time. The checks that have to do with it run in one
+    container until one fails: the mutant is killed. Otherwise it survives.
+    Mutants run in an order that mixes all kinds, and are recorded at once;
+    those on record for the same checks and host do not run again.
     """
     paths.require_checkout("mutate")
     results = results.absolute()

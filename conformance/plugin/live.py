@@ -109,6 +109,8 @@ class LiveProgress:
             self._state.progress.line(terminal.failure_line(record))
 
     def _show(self, mode: str) -> None:
+        if not self._replaces and not self._state.worker:
+            return  # pytest's own column shows the progress
         self._state.progress.headline(
             Standing(
                 mode=mode,

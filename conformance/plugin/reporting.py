@@ -15,6 +15,7 @@ from conformance.errors import (
     Unsupported,
 )
 from conformance.model import requirements
+from conformance.model.profile import Profile
 from conformance.model.verdict import Verdict, at_fault, blames_image, recognised
 from conformance.plugin import limits
 from conformance.plugin.state import (
@@ -25,7 +26,7 @@ from conformance.plugin.state import (
     SESSION,
     SessionState,
 )
-from conformance.report import terminal
+from conformance.report import smoke, terminal
 from conformance.report.terminal import Screen
 from conformance.run.check import Check
 from conformance.run.context import Run
@@ -175,15 +176,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     state.progress.clear()
     if state.run.recorder.records:
         terminalreporter.section("compatibility")
-        terminalreporter.write_line(
-            terminal.summary(
-                state.run.contract,
-                state.run.recorder.records,
-                state.run.recorder.path.parent,
-                screen=Screen(terminalreporter._tw.fullwidth, terminalreporter.hasmarkup),
-                seconds=state.live.seconds if state.live else None,
-                reached=state.live.reached if state.live else None,
-            )
-        )
+        screen = Screen(terminalreporter._tw.fullwidth, terminalreporter.hasmarkup)
+        profile = config.stash[OPTIONS].profile
+        text = _part(profile, state.run, screen) if profile.partial else _whole(state, state.run, screen)
+        terminalreporter.write_line(text)
     for line in _missing(config, state.run) if exitstatus != pytest.ExitCode.INTERRUPTED else ():
         terminalreporter.write_line(f"required, but missing: {line}", red=True)
+
+
+def _whole(state: SessionState, run: Run, screen: Screen) -> str:
+    return terminal.summary(
+        run.contract,
+        run.recorder.records,
+        run.recorder.path.parent,
+        screen=screen,
+        seconds=state.live.seconds if state.live else None,
+        reached=state.live.reached if state.live else None,
+    )
+
+
+def _part(profile: Profile, run: Run, screen: Screen) -> str:
+    """Return a table for each mode, with counts of checks: a part of them makes no cell of the matrix."""
+    modes = dict.fromkeys(one.mode for one in run.recorder.records)
+    lines = []
+    for mode in modes:
+        rows = smoke.rows(run.contract, [one for one in run.recorder.records if one.mode == mode])
+        lines += [f"profile {profile.id}, mode {mode}: {smoke.summary(rows)}", ""]
+        lines += [smoke.draw(rows, width=screen.width, color=screen.color), ""]
+    return "\n".join([*lines, f"records: {run.recorder.path}"])

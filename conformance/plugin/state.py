@@ -94,7 +94,7 @@ class SessionState:
         """Return the progress; it is written past the capturing of a test's output, or to the leading process."""
         if self.worker:
             return ProgressFile(self.worker.progress)
-        verbosity = self.config.getoption("verbose")
+        quiet = self.config.getoption("verbose") < 0
         plugins = self.config.pluginmanager
         reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
 
@@ -106,7 +106,7 @@ class SessionState:
                 yield
 
         stream = reporter._tw._file if reporter else sys.stderr
-        return Progress(stream, quiet=verbosity < 0, verbose=verbosity > 0, around=uncaptured)
+        return Progress(stream, quiet=quiet, around=uncaptured)
 
     @property
     def prepared_run(self) -> Run:

@@ -4,7 +4,8 @@ A mode may still turn out to be untestable in its container: when the engine gra
 host refuses an AppArmor profile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import docker
 import docker.errors
@@ -41,10 +42,9 @@ def unsupported(
         HarnessError: a spare PCI device is unfit.
     """
     reasons = {mode.id: declared(contract, fingerprint, mode) or _lacking(shell, pool, mode) for mode in chosen}
-    trials = _Trials(shell)
-    for mode in chosen:
-        if not reasons[mode.id]:
-            reasons[mode.id] = trials.refusal(mode)
+    possible = [mode for mode in chosen if not reasons[mode.id]]
+    trials = _Trials(shell, possible)
+    reasons |= {mode.id: trials.refusal(mode) for mode in possible}
     return {mode: reason for mode, reason in reasons.items() if reason}
 
 
@@ -70,28 +70,39 @@ def _lacking(shell: HostShell, pool: PciPool, mode: Mode) -> str:
 
 
 class _Trials:
-    """Containers that do nothing, with the privileges of modes; modes with the same privileges share one."""
+    """Containers that do nothing, with privileges of modes; each combination is tried once.
 
-    def __init__(self, shell: HostShell) -> None:
+    Args:
+        shell: on the host.
+        chosen: modes; if the engine grants the capabilities of all together, it grants those of each.
+    """
+
+    def __init__(self, shell: HostShell, chosen: Sequence[Mode]) -> None:
         self._shell = shell
-        self._refusals: dict[tuple[object, ...], str] = {}
+        self._together = sorted({one for mode in chosen if not mode.privileged for one in mode.granted})
+        self._refusals: dict[str, str] = {}
 
     def refusal(self, mode: Mode) -> str:
         """Return in one line why the engine cannot grant a mode's privileges; empty if it can."""
-        key = (mode.privileged, mode.granted, tuple(mode.unlimited))
-        if key not in self._refusals:
-            self._refusals[key] = self._try(mode)
+        if mode.privileged:
+            return self._try(privileged=True)
+        capabilities = self._granting(self._together) and self._granting(sorted(mode.granted))
+        return capabilities or (self._lifting(mode.unlimited) if mode.unlimited else "")
+
+    def _granting(self, capabilities: Sequence[str]) -> str:
+        return self._try(cap_add=list(capabilities), cap_drop=["ALL"])
+
+    def _lifting(self, limits: Sequence[str]) -> str:
+        return self._try(ulimits=[Ulimit(name=name, soft=-1, hard=-1) for name in limits])
+
+    def _try(self, **privileges: Any) -> str:
+        if (key := repr(privileges)) not in self._refusals:
+            self._refusals[key] = self._refusal(privileges)
         return self._refusals[key]
 
-    def _try(self, mode: Mode) -> str:
+    def _refusal(self, privileges: Mapping[str, Any]) -> str:
         try:
-            self._shell.output(
-                NOTHING,
-                privileged=mode.privileged,
-                cap_add=mode.capabilities or None,
-                cap_drop=None if mode.default_capabilities else ["ALL"],
-                ulimits=[Ulimit(name=name, soft=-1, hard=-1) for name in mode.unlimited] or None,
-            )
+            self._shell.output(NOTHING, **privileges)
         except EngineGone:
             raise
         except EngineError as error:

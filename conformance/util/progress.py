@@ -78,25 +78,16 @@ class Progress(logging.Handler):
     shows every other record as a line that stays.
 
     From the first :meth:`headline` on, the line begins with it. Where lines cannot be renewed, steps are then left to
-    the log unless the progress is verbose, and the headline is repeated twice a minute.
+    the log, and the headline is repeated twice a minute.
 
     Args:
         stream: the output; on a terminal each step replaces the last one, anything else gets every step.
         quiet: show nothing; the log still gets the steps.
-        verbose: show each step, wherever it is.
         around: the context of each write, where the stream has another user too.
     """
 
-    def __init__(
-        self,
-        stream: TextIO = sys.stderr,
-        *,
-        quiet: bool = False,
-        verbose: bool = False,
-        around: Around = _nothing,
-    ) -> None:
+    def __init__(self, stream: TextIO = sys.stderr, *, quiet: bool = False, around: Around = _nothing) -> None:
         super().__init__()
-        self._verbose = verbose
         self._stream = stream
         self._around = around
         self._quiet = quiet
@@ -129,7 +120,7 @@ class Progress(logging.Handler):
     def _show(self, step: str) -> None:
         if self._quiet:
             return
-        if self._headline and not self._terminal and not (step and self._verbose):
+        if self._headline and not self._terminal:
             now = time.monotonic()
             if now < self._next:
                 return
@@ -142,7 +133,7 @@ class Progress(logging.Handler):
         with self.lock or contextlib.nullcontext(), self._around(begins=not self._shown):
             self._stream.write(f"{CLEAR}{line}" if self._terminal else f"{line}\n")
             self._stream.flush()
-            self._shown = True
+            self._shown = self._terminal
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record of the log as a line that stays; steps are shown already."""

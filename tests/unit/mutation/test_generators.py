@@ -261,5 +261,5 @@ def test_the_selection_names_what_it_does_not_know() -> None:
     assert catalogue.chosen(known, kinds=["setting"]) == [known[3]]
     assert {one.id for one in catalogue.chosen(known, before=[known[0].id])} == {one.id for one in known[1:]}
     assert {one.kind for one in catalogue.chosen(known)[:2]} == {"shell", "setting"}
-    with pytest.raises(ContractError, match="no kind of a mutant is 'sugar'"):
+    with pytest.raises(ContractError, match="no mutant has the kind 'sugar'"):
         catalogue.chosen(known, kinds=["sugar"])

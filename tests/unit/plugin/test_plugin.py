@@ -264,7 +264,9 @@ def test_progress_counts_checks_and_modes_in_place_of_dots(ask: Ask) -> None:
 
 @pytest.mark.parametrize(("option", "line"), [("-v", "*::test_it?unprivileged? PASSED*"), ("-q", ".*100%]")])
 def test_pytests_own_lines_stay_with_its_options(ask: Ask, option: str, line: str) -> None:
-    ask("def test_it(mode): pass", option).result.stdout.fnmatch_lines([line])
+    outcome = ask("def test_it(mode): pass", option)
+    outcome.result.stdout.fnmatch_lines([line])
+    outcome.result.stdout.no_fnmatch_line("mode 1/1*")
 
 
 def test_pytests_summary_comes_on_demand(ask: Ask) -> None:
@@ -471,6 +473,11 @@ def test_a_profile_selects_features_and_checks(ask: Ask, profile: str, marker: s
     outcome = ask(PART, f"--profile={profile}", marker=marker)
     assert outcome.verdicts.keys() == ran
     assert all(one["checks"] == ["test_one", "test_two"] for one in outcome.records), "a part is known as a part"
+
+
+def test_a_profile_of_a_part_shows_how_many_checks_ran(ask: Ask) -> None:
+    outcome = ask(PART, "--profile=smoke")
+    outcome.result.stdout.fnmatch_lines(["profile smoke, mode unprivileged: works: 1", "*works*1 of 2*", "records: *"])
 
 
 def test_a_feature_without_essential_checks_is_tested_whole(ask: Ask) -> None:

@@ -1,5 +1,6 @@
 """Modes that a host cannot run, by its facts and by trial containers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import docker.errors
@@ -16,15 +17,20 @@ CAPS = "OCI runtime create failed: unable to apply caps: operation not permitted
 
 
 class Refusing:
-    """A shell whose engine refuses --privileged, or breaks."""
+    """A shell whose engine refuses some privileges, or breaks."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(
+        self,
+        error: Exception | None = None,
+        refuses: Callable[[dict[str, Any]], bool] = lambda options: "privileged" in options,
+    ) -> None:
         self.tried: list[dict[str, Any]] = []
         self._error = error
+        self._refuses = refuses
 
     def output(self, _command: object, **options: Any) -> str:
         self.tried.append(options)
-        if self._error and options["privileged"]:
+        if self._error and self._refuses(options):
             raise self._error
         return ""
 
@@ -64,10 +70,20 @@ def test_privileges_that_the_engine_refuses_are_recorded_as_for_a_container(cont
     }
 
 
-def test_modes_with_the_same_privileges_share_a_trial(contract: Contract) -> None:
+def test_modes_share_trials_of_their_privileges(contract: Contract) -> None:
     shell = Refusing()
-    assert not found(contract, shell, "unprivileged", "unprivileged-unconfined", "unprivileged-apparmor")
-    assert len(shell.tried) == 1
+    assert not found(contract, shell, "unprivileged", "unprivileged-unconfined", "least", "least-tuned")
+    assert [sorted(options) for options in shell.tried] == [["cap_add", "cap_drop"], ["ulimits"]]
+
+
+def test_a_capability_that_the_engine_lacks_rules_out_only_modes_with_it(contract: Contract) -> None:
+    shell = Refusing(refusal(CAPS), lambda options: "SYS_MODULE" in options.get("cap_add", ()))
+    assert list(found(contract, shell, "unprivileged", "least")) == ["unprivileged"]
+
+
+def test_a_limit_that_the_engine_cannot_lift_rules_out_only_modes_without_it(contract: Contract) -> None:
+    shell = Refusing(refusal("error setting rlimit type 8: operation not permitted"), lambda one: "ulimits" in one)
+    assert list(found(contract, shell, "least", "least-tuned")) == ["least-tuned"]
 
 
 def test_another_refusal_is_left_to_the_modes_container(contract: Contract) -> None:

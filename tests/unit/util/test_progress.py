@@ -75,20 +75,6 @@ def test_a_log_has_each_step_before_the_run_and_two_lines_a_minute_in_it(later: 
     assert len(lines) == 3
 
 
-def test_a_verbose_one_has_each_step_in_a_log(later: Callable[[float], None]) -> None:
-    stream = io.StringIO()
-    shown = Progress(stream, verbose=True)
-    shown.headline(standing(0))
-    shown("least: a guest")
-    shown.headline(standing(1))
-    shown("least: another guest")
-    assert stream.getvalue().splitlines() == [
-        str(standing(0)),
-        f"{standing(0)} · a guest",
-        f"{standing(1)} · another guest",
-    ]
-
-
 def test_the_start_of_a_mode_is_a_line_of_the_log_at_once(later: Callable[[float], None]) -> None:
     stream = io.StringIO()
     shown = Progress(stream)
