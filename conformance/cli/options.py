@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 OneHost = Annotated[str | None, typer.Option(metavar="lab[:NAME]", help="run on a virtual machine")]
-Image = Annotated[str | None, typer.Option(metavar="TAG", help="test this image instead of the project's own")]
+Image = Annotated[str | None, typer.Option(metavar="TAG", help="test this image, not the project's own")]
 
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -51,9 +51,10 @@ def examine(contract: Contract, progress: Callable[[str], None]) -> Report:
 
 
 def _lacking(inspection: Inspection, claims: ModeClaims) -> list[str]:
-    """Return the exposures of a mode that this host cannot give to a container: /dev/kvm, if it is not there."""
+    """Return the exposures of a mode to leave out on this host: /dev/kvm, if it is absent or boots no kernel."""
     absent = inspection.survey is not None and inspection.survey.devices.get("/dev/kvm") == "absent"
-    return [KVM] if absent and KVM in claims.exposures else []
+    unusable = inspection.kvm is not None and not inspection.kvm.usable
+    return [KVM] if (absent or unusable) and KVM in claims.exposures else []
 
 
 def _engine() -> tuple[Engine | None, EngineError | None]:

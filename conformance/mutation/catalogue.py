@@ -48,13 +48,15 @@ def chosen(
         ContractError: no mutant has such an id, kind or file.
     """
     for what, wanted, there in (
-        ("mutant", ids, {one.id for one in known}),
+        ("id", ids, {one.id for one in known}),
         ("kind", kinds, {one.kind for one in known}),
         ("file", files, {one.file for one in known}),
     ):
         for one in set(wanted) - there:
-            listed = "conformance mutate --list shows them" if what == "mutant" else f"choose from {sorted(there)}"
-            raise ContractError(f"no {what} of a mutant is {one!r}", listed)
+            listed = (
+                "choose from the list: conformance mutate --list" if what == "id" else f"choose from {sorted(there)}"
+            )
+            raise ContractError(f"no mutant has the {what} {one!r}", listed)
     return interleaved(
         one
         for one in known

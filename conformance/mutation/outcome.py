@@ -18,7 +18,11 @@ FOLDER = paths.RESULTS / "mutation"
 TEXT_CHARACTERS = 300
 """Limit of a failure's text in an outcome."""
 
-START = ("the container ended before libvirt answered", "for libvirt to answer at")
+START = (
+    "the container ended before libvirt answered",
+    "for libvirt to answer at",
+    "the engine does not start the container",
+)
 """Texts of a failure of the container's start."""
 
 

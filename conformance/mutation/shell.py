@@ -16,8 +16,8 @@ _UNKNOWN = re.compile(rb"""(?<=\$\{)\w+/'[^'\n]*'/"[^"\n]*"(?=\})|!\(\w+\)""")
 """Replacements with quoted texts, and patterns of extglob, which the grammar cannot parse; names of the same length
 stand for them."""
 
-PACE = ("sleep", "pause", "tries")
-"""Words of commands whose numbers only set the pace; another one is no defect."""
+PACE = ("sleep", "pause", "timeout", "ask", "tries")
+"""Commands and variables whose numbers only set a pace or a deadline; another one is no defect while nothing hangs."""
 
 STATEMENTS = ("command", "declaration_command", "variable_assignment", "test_command", "compound_statement")
 """Parts of a script that the shell traces as one."""

@@ -204,7 +204,7 @@ def _failures(
                     numbers[file].append(number)
                 for file, found_ in numbers.items():
                     of = file.name if len(files) > 1 else "the records"
-                    yield "", f"{INDENT}evidence: line {', '.join(map(str, sorted(found_)))} of {of}"
+                    yield "", f"{INDENT}evidence: line {_ranges(sorted(found_))} of {of}"
 
 
 def _places(contract: Contract, host: HostMatrix) -> list[Place]:
@@ -230,6 +230,17 @@ def _folded(places: Sequence[Place], modes: Sequence[str]) -> str:
         f"{', '.join(titles)} in {'all modes' if len(where) > 1 and {*where} >= {*modes} else ', '.join(where)}"
         for titles, where in groups.items()
     )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return sorted numbers in few words: ``4-7, 9``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
 
 
 def _few(missing: str) -> str:

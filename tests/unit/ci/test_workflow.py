@@ -119,6 +119,12 @@ def test_each_night_the_harness_is_asked_about_itself() -> None:
     assert selfcheck["timeout-minutes"] <= 60
 
 
+def test_each_night_mutants_of_the_image_are_tested() -> None:
+    mutation = jobs._read(jobs.NIGHTLY)["jobs"]["mutation"]
+    assert any(step.get("run", "").startswith("./run mutate --time-limit 60") for step in mutation["steps"])
+    assert 60 < mutation["timeout-minutes"] <= 90
+
+
 @pytest.mark.usefixtures("quickly")
 def test_a_job_is_read_as_it_will_run(contract: Contract, write: Write) -> None:
     workflow = write(words="--require kvm")

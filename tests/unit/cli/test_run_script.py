@@ -320,6 +320,15 @@ def test_usage(machine: Machine, arguments: list[str], status: int) -> None:
     assert not machine.calls.read_text()
 
 
+@pytest.mark.parametrize("name", ["TERM", "INT"])
+def test_an_interruption_is_2(machine: Machine, name: str) -> None:
+    machine.stub("apt-get", f'[[ "$*" == *--simulate* ]] || kill -{name} $PPID')
+    done = machine.run("matrix", MISSING="gcc")
+    assert done.returncode == 2
+    assert "interrupted" in done.stderr
+    assert not machine.called("pip")
+
+
 @pytest.mark.parametrize("words", [["matrix"], ["doctor"], ["lab"], ["lab", "up"], ["tables"], ["diff"]])
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_needs_no_packages(machine: Machine, words: list[str], option: str) -> None:

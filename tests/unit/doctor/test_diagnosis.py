@@ -321,12 +321,18 @@ def test_a_socket_of_this_machine_leads_to_its_survey(monkeypatch: pytest.Monkey
     assert examination._survey(None, None, "run") is None
 
 
-def test_the_command_leaves_out_a_kvm_that_is_not_there(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("node", "boots", "passed"), [("absent", None, False), ("opens", False, False), ("opens", True, True)]
+)
+def test_the_command_leaves_out_a_kvm_that_cannot_be_used(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch, node: str, boots: bool | None, passed: bool
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    monkeypatch.setattr(survey, "here", lambda: dataclasses.replace(WELL, devices={"/dev/kvm": "absent"}))
+    monkeypatch.setattr(survey, "here", lambda: dataclasses.replace(WELL, devices={"/dev/kvm": node}))
+    monkeypatch.setattr(examination, "_boot", lambda *_: None if boots is None else HostKvm(boots, "tried"))
     found = examination.examine(contract, lambda _: None).mode
     assert found is not None
-    assert "/dev/kvm" not in found.devices
+    assert ("/dev/kvm" in found.devices) is passed
     assert "/dev/net/tun" in found.devices
 
 

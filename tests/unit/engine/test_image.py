@@ -21,6 +21,7 @@ class FakeDocker:
         self.tags: dict[str, SimpleNamespace] = {}
         self.calls: list[str] = []
         self.dockerfile = ""
+        self.context: dict[str, tuple[str, int]] = {}
         self.pulls: list[dict[str, Any]] | Exception = [{"error": "no such host"}]
         self.builds: list[dict[str, Any]] = [{"stream": "Step 1/1 : FROM base\n"}]
         self.images = self.api = self
@@ -50,6 +51,11 @@ class FakeDocker:
     ) -> Iterator[dict[str, Any]]:
         self.calls.append(f"build on {buildargs.get('BASE_IMAGE', 'another')}")
         self.dockerfile = Path(path, "Dockerfile").read_text()
+        self.context = {
+            str(one.relative_to(path)): (one.read_text(), one.stat().st_mode & 0o777)
+            for one in Path(path).rglob("*")
+            if one.is_file() and one.name != "Dockerfile"
+        }
         if not any("error" in event for event in self.builds):
             self.tags[tag] = SimpleNamespace(id=f"sha256:{len(self.calls):064}", labels=labels)
         return iter(self.builds)
@@ -195,7 +201,9 @@ def layer(docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("CONFORMANCE_CACHE", str(tmp_path))
     docker.tags["sha256:under"] = SimpleNamespace(id="sha256:under", labels={}, tags=["libvirt:1"])
     engine = Engine(docker, "unix:///x", {}, "docker 1")  # type: ignore[arg-type]
-    return lambda: image.layer(engine, lambda line: None, "sha256:under", "RUN rm x", "20260101T000000Z-a-1")
+    return lambda **files: image.layer(
+        engine, lambda line: None, "sha256:under", "RUN rm x", "20260101T000000Z-a-1", **files
+    )
 
 
 def test_a_layer_lasts_as_long_as_somebody_asks_about_it(docker: FakeDocker, layer: Any) -> None:
@@ -208,6 +216,12 @@ def test_a_layer_lasts_as_long_as_somebody_asks_about_it(docker: FakeDocker, lay
     with pytest.raises(KeyboardInterrupt), layer():
         raise KeyboardInterrupt
     assert list(docker.tags) == ["sha256:under"]
+
+
+def test_a_layer_puts_files_in_place_before_its_instructions(docker: FakeDocker, layer: Any) -> None:
+    with layer(files={"/usr/local/bin/entrypoint": ("#!/bin/bash\n", 0o755)}):
+        assert docker.dockerfile == "FROM sha256:under\nCOPY tree/ /\nRUN rm x\n"
+        assert docker.context == {"tree/usr/local/bin/entrypoint": ("#!/bin/bash\n", 0o755)}
 
 
 def test_a_layer_that_cannot_be_built_says_why(docker: FakeDocker, layer: Any) -> None:

@@ -122,6 +122,24 @@ def test_an_error_is_raised_where_the_answer_is_needed(ask: Any, monkeypatch: py
             asking.result()
 
 
+def test_a_result_that_comes_late_is_unknown_for_now(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kvm, "SOON_SECONDS", 0.05)
+    assert ask(Api()).known() is None
+
+
+def test_an_error_of_the_engine_is_left_to_the_checks_that_need_kvm(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(image: str, **_: Any) -> None:
+        raise requests.exceptions.ConnectionError("connection refused")
+
+    api = Api()
+    monkeypatch.setattr(api, "create_container", refuse)
+    assert ask(api).known() is None
+
+
+def test_a_result_that_is_there_is_known(ask: Any) -> None:
+    assert ask(Api(f"{BOOTED}\n")).known().usable
+
+
 def test_a_question_that_is_withdrawn_leaves_nothing(ask: Any) -> None:
     api = Api("SeaBIOS")
     asking = ask(api)

@@ -38,7 +38,7 @@ def test_a_failure_in_several_modes_is_one_with_evidence_of_each(contract: Contr
     records = [make_record(verdict=Verdict.FAILS, mode=mode, reason="no") for mode in ("least", "privileged")]
     lines = lines_of(contract, records)
     assert "fails: ISO boot in least, privileged: no" in lines
-    assert "    evidence: line 1, 2 of the records" in lines
+    assert "    evidence: line 1-2 of the records" in lines
 
 
 def test_checks_that_fail_alike_are_one_and_another_cause_is_another(contract: Contract, make_record: Make) -> None:
@@ -51,7 +51,7 @@ def test_checks_that_fail_alike_are_one_and_another_cause_is_another(contract: C
     assert lines[1:7] == [
         "fails: ISO boot in unprivileged: no carrier",
         "    checks: test_a, test_b",
-        "    evidence: line 1, 2 of the records",
+        "    evidence: line 1-2 of the records",
         "fails: ISO boot in unprivileged: no address",
         "    checks: test_c",
         "    evidence: line 3 of the records",
