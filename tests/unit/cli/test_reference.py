@@ -8,7 +8,7 @@ import typer.main
 from conformance.cli import main, reference
 from conformance.util import paths
 
-LINES = 46
+LINES = 47
 """A screen, and a little more for the list of all commands."""
 
 SECTION = re.compile(r"^## conformance ?([^\n]*)\n\n```text\n(.*?)\n```", re.MULTILINE | re.DOTALL)
