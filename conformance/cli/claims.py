@@ -34,7 +34,7 @@ def claims_(
     page: Annotated[list[str] | None, typer.Argument(help="pages; all by default", metavar="[PAGE]...")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """List the documentation's promises of the image, and their checks.
+    """List the promises of the documentation, with their checks.
 
     A gap is a sentence that nobody has judged, a judgement of a sentence that
     is no longer there, a promise without a check, or a check that does not
