@@ -522,6 +522,8 @@ def test_a_containers_limits_hold_for_its_guests_alone_and_their_groups_end_with
     for daemon in (limited, free):
         daemon.start_guest("same")
         assert daemon.id in daemon.sh('cat /proc/"$(cat /run/libvirt/qemu/same.pid)"/cgroup')
+        own = daemon.sh("cat /proc/1/cgroup")
+        assert own.endswith("/container") or not own.startswith("0::"), "cgroup v2, where processes leave the guests'"
 
     limited.sh("virsh schedinfo same --set cpu_shares=77")
     assert "77" not in free.sh("virsh schedinfo same | grep cpu_shares")
