@@ -1,6 +1,7 @@
 """Promises of the documentation about the image, the checks that prove them, and the gaps between both."""
 
 import ast
+import functools
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -113,7 +114,13 @@ def _sentences(page: Path) -> list[str]:
 def _exists(check: str, project: Path) -> bool:
     place, _, test = check.partition("::")
     file = project / (place if place.endswith(".py") else f"suites/test_{place.replace('-', '_')}.py")
+    return test in _functions(file)
+
+
+@functools.cache
+def _functions(file: Path) -> frozenset[str]:
+    """Return the names of a module's functions; none if there is no such file."""
     if not file.is_file():
-        return False
+        return frozenset()
     parsed = ast.parse(file.read_text(encoding="utf-8"))
-    return any(isinstance(one, ast.FunctionDef) and one.name == test for one in parsed.body)
+    return frozenset(one.name for one in parsed.body if isinstance(one, ast.FunctionDef))
