@@ -8,6 +8,7 @@ from testinfra.host import Host
 
 from conformance.container.container import Container
 from conformance.container.health import run_health_check
+from conformance.run.context import Run
 
 pytestmark = pytest.mark.api
 
@@ -36,3 +37,12 @@ def test_the_health_check_tells_a_daemon_that_answers_from_one_that_does_not(con
     without_a_listener = run_health_check(container, port=1)
 
     assert without_a_listener.status != 0, "the health check reports a daemon that does not answer as healthy"
+
+
+@pytest.mark.extras
+def test_the_local_socket_is_open_to_libvirts_group_alone(container: Container, run: Run) -> None:
+    for user, opened in ((run.contract.image.user, True), ("nobody", False)):
+        done = container.run("virsh", "--connect", "qemu:///system", "uri", user=user)
+        assert (done.status == 0) == opened, f"{user}: {done.text}{done.stderr.decode(errors='replace')}"
+    read_only = container.run("virsh", "--readonly", "--connect", "qemu:///system", "uri", user="nobody")
+    assert read_only.status, "anybody in the container may read the definitions"

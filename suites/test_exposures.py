@@ -45,6 +45,14 @@ def test_the_start_names_what_is_missing(container: Container, run: Run, evidenc
     assert not unnamed, f"the start does not name {', '.join(sorted(unnamed))}"
 
 
+@pytest.mark.extras
+@pytest.mark.recommended
+def test_the_start_of_a_recommended_mode_warns_of_nothing_else(container: Container, evidence: dict[str, Any]) -> None:
+    evidence["warnings"] = container.warnings
+
+    assert not [one for one in container.warnings if not any(path in one for path in container.absent)]
+
+
 def test_the_daemon_is_confined_as_its_container_is(container: Container) -> None:
     state = effective_state.read(container)
 

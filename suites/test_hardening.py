@@ -47,6 +47,11 @@ def test_qemu_has_a_namespace_and_a_control_group_of_its_own_where_they_are_on(q
     assert qemu.control_group == ("QEMU_CGROUPS" not in mode.environment)
 
 
+def test_qemu_has_the_limits_and_the_priority_of_its_daemon(qemu: Confinement) -> None:
+    # qemu.conf: libvirt lifts the limit of core dumps (max_core), and that of locked memory where a device needs it.
+    assert not qemu.limits.keys() - {"Max core file size", "Max locked memory"}
+
+
 def test_graphics_listen_on_the_loopback_address_only(qemu: Confinement) -> None:
     assert qemu.listens, "its graphics listen nowhere"
     assert not qemu.beyond_loopback

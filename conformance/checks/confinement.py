@@ -6,7 +6,7 @@ itself before that (``-sandbox``), and libvirt before QEMU starts.
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import libvirt
@@ -32,6 +32,8 @@ for who in qemu daemon; do
     eval "pid=\$$who"
     sed "s/^/$who /" "/proc/$pid/status" || exit
     sed "s/^/$who Group:/" "/proc/$pid/cgroup" || exit
+    sed "s/^/$who Limit:/" "/proc/$pid/limits" || exit
+    echo "$who Nice: $(sed 's/.*) //' "/proc/$pid/stat" | cut -d ' ' -f 17)"
 done
 echo "qemu Name: $qemu"
 echo "daemon Namespace: $(readlink "/proc/$daemon/ns/mnt")"
@@ -64,6 +66,7 @@ class Confinement:
         filters: number of seccomp filters on its system calls, beyond those of its daemon.
         mount_namespace: it has one of its own, not its daemon's.
         control_group: it has one of its own, not its daemon's.
+        limits: by name those of its limits that differ from its daemon's, soft and hard; and ``Nice``, if that differs.
         listens: the addresses on which it accepts connections or datagrams.
     """
 
@@ -74,6 +77,7 @@ class Confinement:
     filters: int
     mount_namespace: bool
     control_group: bool
+    limits: Mapping[str, str]
     listens: frozenset[str]
 
     @property
@@ -144,8 +148,16 @@ def parse(text: str) -> Confinement:
         filters=qemus_filters - daemons_filters,
         mount_namespace=values("qemu", "Namespace") != values("daemon", "Namespace"),
         control_group=values("qemu", "Group") != values("daemon", "Group"),
+        limits=_differing(values("qemu", "Limit"), values("daemon", "Limit"))
+        | ({"Nice": nice} if (nice := values("qemu", "Nice")[0]) != values("daemon", "Nice")[0] else {}),
         listens=frozenset(fields.get(("qemu", "Listens"), [])),
     )
+
+
+def _differing(qemus: list[str], daemons: list[str]) -> dict[str, str]:
+    """Return by name the lines of one process's /proc/PID/limits that another's does not have."""
+    lines = (re.split(r"\s{2,}", line) for line in qemus if line not in daemons)
+    return {name: " ".join(rest) for name, *rest in lines}
 
 
 def _filters(mode: list[str], fields: dict[tuple[str, str], list[str]], who: str) -> int:

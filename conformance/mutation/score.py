@@ -12,6 +12,9 @@ from conformance.report.markdown import literal, table
 
 SENTENCE_CHARACTERS = 160
 
+SAMPLE = 5
+"""The fewest tested mutants that stand for others."""
+
 
 class State(StrEnum):
     """The state of a mutant."""
@@ -65,7 +68,8 @@ def state(
 def share(strata: Iterable[Sequence[State]]) -> str:
     """Return the share of the killed mutants among those that are neither equivalent nor invalid.
 
-    Of each stratum, the tested mutants stand for those that were not run; with none of them, a stratum does not count.
+    Of each stratum, the tested mutants stand for those that were not run; with too few of them, a stratum does not
+    count.
 
     Args:
         strata: groups of mutants from which samples were tested, by their states.
@@ -74,7 +78,7 @@ def share(strata: Iterable[Sequence[State]]) -> str:
     for states in strata:
         tested = states.count(State.KILLED) + states.count(State.SURVIVED)
         testable = tested + states.count(State.NOT_RUN)
-        if testable and not tested:
+        if tested < min(testable, SAMPLE):
             continue
         killed += testable * states.count(State.KILLED) / tested if tested else 0
         whole += testable + states.count(State.UNREACHED)
@@ -100,7 +104,7 @@ def scores(mutants: Sequence[Mutant], known: Mapping[str, State], outcomes: Sequ
     missing = states.count(State.NOT_RUN)
     sample = (
         f" It is an estimate: of each kind, the tested mutants stand for the {missing} of {len(mutants)} that were not"
-        " run."
+        " run, where there are at least five."
         if missing
         else ""
     )

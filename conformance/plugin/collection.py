@@ -52,6 +52,8 @@ def _runs_in(options: Options, marks: Collection[str], mode: Mode) -> bool:
         return False
     if "own_network" in marks and mode.host_network:
         return False
+    if "recommended" in marks and mode.id not in {one.mode for one in options.contract.recommendations}:
+        return False
     if "profiled" in marks and not mode.profile:
         return False
     if "extras" in marks and not options.contract.image.extras:

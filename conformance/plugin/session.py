@@ -11,6 +11,7 @@ pytest_plugins = ["conformance.plugin.collection", "conformance.plugin.reporting
 MARKERS = (
     "host_network: runs only in modes with the host's network",
     "own_network: runs only in modes with a network of the container's own",
+    "recommended: runs only in modes that the contract recommends for some host",
     "profiled: runs only in modes with an AppArmor profile of this project",
     "extras: runs only on images with this project's additions: health check, user numbers, warnings at start",
     "foreseen: runs only in modes in which the image knows that something will fail",

@@ -19,6 +19,12 @@ qemu CapAmb:\t0000000000000000
 qemu NoNewPrivs:\t1
 qemu Seccomp:\t2
 qemu Seccomp_filters:\t2
+qemu Limit:Max open files            20000                20000                files
+qemu Limit:Max nice priority         0                    0
+daemon Limit:Max open files            20000                20000                files
+daemon Limit:Max nice priority         0                    0
+qemu Nice: 0
+daemon Nice: 0
 qemu Group:1:name=systemd:/machine/qemu-1
 daemon Seccomp:\t2
 daemon Seccomp_filters:\t1
@@ -36,6 +42,7 @@ CONFINED = Confinement(
     filters=1,
     mount_namespace=True,
     control_group=True,
+    limits={},
     listens=frozenset({"127.0.0.1"}),
 )
 
@@ -53,6 +60,8 @@ def test_the_kernels_words_are_read() -> None:
         ("CapPrm:\t0000000000000000", "CapPrm:\t0000000000000001", {"capabilities": 1}),
         ("CapAmb:\t0000000000000000", "CapAmb:\t0000000000001000", {"capabilities": 0x1000}),
         ("NoNewPrivs:\t1", "NoNewPrivs:\t0", {"new_privileges": True}),
+        ("files            20000 ", "files            64    ", {"limits": {"Max open files": "64 20000 files"}}),
+        ("qemu Nice: 0", "qemu Nice: 19", {"limits": {"Nice": "19"}}),
         ("qemu Seccomp_filters:\t2", "qemu Seccomp_filters:\t1", {"filters": 0}),
         ("mnt:[2]", "mnt:[1]", {"mount_namespace": False}),
         ("/machine/qemu-1", "/", {"control_group": False}),

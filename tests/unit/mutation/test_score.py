@@ -124,8 +124,8 @@ def test_the_score_leaves_out_equivalent_mutants_and_estimates_untested_ones() -
     tested = [State.KILLED, State.SURVIVED]
     assert score.share([[*tested, State.EQUIVALENT, State.INVALID]]) == "50 %"
     assert score.share([[*tested, State.UNREACHED, State.UNREACHED]]) == "25 %"
-    assert score.share([[*tested, State.UNREACHED, State.UNREACHED, State.NOT_RUN, State.NOT_RUN]]) == "33 %"
-    assert score.share([[*tested, State.NOT_RUN, State.NOT_RUN], [State.KILLED]]) == "60 %"
+    assert score.share([[*tested * 3, *[State.UNREACHED] * 4, *[State.NOT_RUN] * 2]]) == "33 %"
+    assert score.share([[*tested, State.NOT_RUN], [State.KILLED]]) == "100 %", "two stand for nothing"
     assert score.share([[State.EQUIVALENT, State.NOT_RUN]]) == "-"
 
 
