@@ -12,6 +12,9 @@ from conformance.report.markdown import literal, table
 
 SENTENCE_CHARACTERS = 160
 
+SAMPLE = 5
+"""The fewest tested mutants that stand for others."""
+
 
 class State(StrEnum):
     """The state of a mutant."""
@@ -34,9 +37,11 @@ def makers(
     mutants: Sequence[Mutant], files: ImageFiles, concerns: Concerns, observed: Observation, outcomes: Sequence[Outcome]
 ) -> dict[str, Callable[[], str]]:
     """Return the functions that make the generated blocks, by their names."""
-    known = {one.id: state(one, files, concerns, observed, outcomes) for one in mutants}
+    newest = {(one.mutant, one.digest): one for one in outcomes}
+    present = [newest[key] for one in mutants if (key := (one.id, one.digest)) in newest]
+    known = {one.id: state(one, files, concerns, observed, present) for one in mutants}
     return {
-        "mutation": lambda: scores(mutants, known, outcomes),
+        "mutation": lambda: scores(mutants, known, present),
         "survivors": lambda: survivors(mutants, known),
     }
 
@@ -60,10 +65,24 @@ def state(
     return State.UNREACHED if unreached(mutant, files, concerns, observed) else State.NOT_RUN
 
 
-def share(states: Iterable[State]) -> str:
-    """Return the share of the killed mutants among those with a result; a dash without one."""
-    counted = [one for one in states if one in (State.KILLED, State.SURVIVED, State.UNREACHED)]
-    return f"{100 * counted.count(State.KILLED) / len(counted):.0f} %" if counted else "-"
+def share(strata: Iterable[Sequence[State]]) -> str:
+    """Return the share of the killed mutants among those that are neither equivalent nor invalid.
+
+    Of each stratum, the tested mutants stand for those that were not run; with too few of them, a stratum does not
+    count.
+
+    Args:
+        strata: groups of mutants from which samples were tested, by their states.
+    """
+    killed = whole = 0.0
+    for states in strata:
+        tested = states.count(State.KILLED) + states.count(State.SURVIVED)
+        testable = tested + states.count(State.NOT_RUN)
+        if tested < min(testable, SAMPLE):
+            continue
+        killed += testable * states.count(State.KILLED) / tested if tested else 0
+        whole += testable + states.count(State.UNREACHED)
+    return f"{100 * killed / whole:.0f} %" if whole else "-"
 
 
 def scores(mutants: Sequence[Mutant], known: Mapping[str, State], outcomes: Sequence[Outcome]) -> str:
@@ -72,7 +91,8 @@ def scores(mutants: Sequence[Mutant], known: Mapping[str, State], outcomes: Sequ
 
     def row(title: str, mine: Sequence[Mutant]) -> list[str]:
         states = [known[one.id] for one in mine]
-        return [title, str(len(mine)), *(str(states.count(column)) for column in COLUMNS), share(states)]
+        strata = [[known[one.id] for one in mine if one.kind == kind] for kind in kinds]
+        return [title, str(len(mine)), *(str(states.count(column)) for column in COLUMNS), share(strata)]
 
     kinds = dict.fromkeys(one.kind for one in mutants)
     files = dict.fromkeys(one.file for one in mutants)
@@ -83,8 +103,8 @@ def scores(mutants: Sequence[Mutant], known: Mapping[str, State], outcomes: Sequ
     states = [known[one.id] for one in mutants]
     missing = states.count(State.NOT_RUN)
     sample = (
-        f" This is a sample: {len(mutants) - missing} of {len(mutants)} mutants have a result, in an order that mixes"
-        " all kinds."
+        f" It is an estimate: of each kind, the tested mutants stand for the {missing} of {len(mutants)} that were not"
+        " run, where there are at least five."
         if missing
         else ""
     )
@@ -92,7 +112,7 @@ def scores(mutants: Sequence[Mutant], known: Mapping[str, State], outcomes: Sequ
     starts = sum(one.start for one in outcomes)
     return (
         f"{table(head, rows)}\n\n"
-        f"Score: killed mutants of those that are not equivalent and have a result.{sample}"
+        f"Score: the share of the killed mutants among those that are not equivalent.{sample}"
         f" One after another, the tests took {minutes:.0f} minutes. The container did not start with {starts} mutants."
     )
 

@@ -120,9 +120,13 @@ def test_the_newest_outcome_of_the_same_change_counts(
     assert score.state(mutant, FILES, concerns, UNREACHED, outcomes) is expected
 
 
-def test_the_score_leaves_out_equivalent_and_untested_mutants() -> None:
-    assert score.share([State.KILLED, State.SURVIVED, State.UNREACHED, State.KILLED, State.NOT_RUN]) == "50 %"
-    assert score.share([State.EQUIVALENT, State.NOT_RUN]) == "-"
+def test_the_score_leaves_out_equivalent_mutants_and_estimates_untested_ones() -> None:
+    tested = [State.KILLED, State.SURVIVED]
+    assert score.share([[*tested, State.EQUIVALENT, State.INVALID]]) == "50 %"
+    assert score.share([[*tested, State.UNREACHED, State.UNREACHED]]) == "25 %"
+    assert score.share([[*tested * 3, *[State.UNREACHED] * 4, *[State.NOT_RUN] * 2]]) == "33 %"
+    assert score.share([[*tested, State.NOT_RUN], [State.KILLED]]) == "100 %", "two stand for nothing"
+    assert score.share([[State.EQUIVALENT, State.NOT_RUN]]) == "-"
 
 
 def test_the_tables_count_by_kind_and_file_and_list_survivors() -> None:
@@ -131,15 +135,17 @@ def test_the_tables_count_by_kind_and_file_and_list_survivors() -> None:
     assert "| *Kind setting* | 1 | 1 | 0 | 0 | 0 | 0 | 100 % |" in table
     assert "| `entrypoint` | 1 | 0 | 0 | 1 | 0 | 0 | 0 % |" in table
     assert "| **All** | 2 | 1 | 0 | 1 | 0 | 0 | 50 % |" in table
-    assert "sample" not in table
+    assert "estimate" not in table
     assert "| `entrypoint` | `own` | 1 |" in makers["survivors"]()
     assert "No tested mutant survives" in makers["survivors"]()
     survived = score.survivors([USER], {USER.id: State.SURVIVED})
     assert f"| `{USER.id}` | QEMU runs as root |" in survived
 
 
-def test_a_sample_says_so() -> None:
-    assert "1 of 2 mutants" in score.scores([USER, OWNER], {USER.id: State.KILLED, OWNER.id: State.NOT_RUN}, [])
+def test_an_estimate_says_so() -> None:
+    assert "the 1 of 2 that were not run" in score.scores(
+        [USER, OWNER], {USER.id: State.KILLED, OWNER.id: State.NOT_RUN}, []
+    )
 
 
 def test_the_projects_own_concerns_hold(contract: Contract) -> None:
