@@ -38,6 +38,10 @@ class ContractError(HarnessError):
     """contract.toml is invalid, or a mode, feature or cause does not exist."""
 
 
+class BadOption(HarnessError):
+    """An option's value cannot be used, such as an image that the engine does not have."""
+
+
 class ImageFailure(AssertionError):
     """The image under test misbehaved (verdict *fails*)."""
 

@@ -23,7 +23,7 @@ from conformance.cli import (
     status,
 )
 from conformance.cli.manual import COMMON_STATUS, ENVIRONMENT, EXAMPLES, STATUS, manual
-from conformance.errors import ContractError, HarnessError, ImageFailure
+from conformance.errors import BadOption, ContractError, HarnessError, ImageFailure
 from conformance.util import logs, signals
 from conformance.util.progress import Progress
 
@@ -81,7 +81,7 @@ def main() -> None:
     try:
         with signals.as_ctrl_c():
             app()
-    except ContractError as error:
+    except (ContractError, BadOption) as error:
         sys.exit(_report(error, status.USAGE))
     except HarnessError as error:
         sys.exit(_report(error, status.CANNOT_RUN))

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from conformance.cli import checkout, documents
 from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.cli.options import PASS_ON
 from conformance.cli.target import engine_target
+from conformance.engine import client, image
 from conformance.lab import definition
 from conformance.model import contract, record
 from conformance.model.contract import Contract
@@ -26,6 +28,27 @@ from conformance.workers import selection as selections
 from conformance.workers.hosts import MatrixRun, colored
 
 app = typer.Typer()
+
+REMEDY = "  what to do:"
+"""Begins the last line of an error."""
+
+CACHE_OPTIONS = frozenset(
+    (
+        *(
+            "--lf",
+            "--last-failed",
+            "--ff",
+            "--failed-first",
+            "--nf",
+            "--new-first",
+            "--lfnf",
+            "--last-failed-no-failures",
+        ),
+        *("--sw", "--stepwise", "--sw-skip", "--stepwise-skip", "--sw-reset", "--stepwise-reset"),
+        *("--cache-show", "--cache-clear"),
+    )
+)
+"""pytest's options of the cache of last failures."""
 
 
 class _PytestCommand(TyperCommand):
@@ -90,6 +113,8 @@ def matrix(
     hosts = dict.fromkeys(definition.named(one) for one in host or [definition.HERE])
     only_lists = bool({"--collect-only", "--co"} & set(words))
     parallel = (at_once > 1 or len(hosts) > 1) and not only_lists
+    if parallel:
+        _refuse_cache(words)
     selection = _selection([*pool.NO_CACHE, *words] if parallel else words)
     if len(hosts) > 1 and selection and selection.host_name:
         raise typer.BadParameter("--host-name names one host, but --host names several: leave out one of them")
@@ -100,6 +125,8 @@ def matrix(
             run.prepare(places)
             done = sessions.repeat(run.run, repeat, selection.results)
         else:
+            if selection and selection.image and not only_lists:
+                image.require(client.connect(places[0].address), selection.image)
             os.environ["DOCKER_HOST"] = places[0].address
             words = [*places[0].arguments, *words]
             results = selection.results if selection else None
@@ -134,10 +161,35 @@ def _print_end(claims: Contract, runs: Sequence[Sequence[record.Record]], folder
 def _selection(words: list[str]) -> selections.Selection | None:
     """Return the tests that pytest's options select, if any.
 
-    Exits with pytest's own message if pytest rejects the options, before any engine starts.
+    Exits with pytest's own message if pytest rejects the options, or if no test matches them, before any engine starts.
     """
     collected = selections.collect(words)
-    if collected.status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+    if collected.status == pytest.ExitCode.INTERNAL_ERROR:
         typer.echo(collected.output, err=True, nl=False)
-        raise typer.Exit(collected.status)
-    return collected.selection
+    elif collected.status == pytest.ExitCode.USAGE_ERROR:
+        message = selections.usage_error(collected.output)
+        remedy = (
+            ""
+            if REMEDY in message
+            else f"\n{REMEDY} correct the options; {paths.COMMAND} matrix --help and pytest --help list them"
+        )
+        typer.echo(f"error: {message}{remedy}", err=True)
+    elif collected.status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        typer.echo(
+            f"no check matches the options: {shlex.join(words)}\n{REMEDY} choose others;"
+            f" {paths.COMMAND} matrix --collect-only lists all checks, and docs/testing.md the features and modes",
+            err=True,
+        )
+    else:
+        return collected.selection
+    raise typer.Exit(collected.status)
+
+
+def _refuse_cache(words: Sequence[str]) -> None:
+    """Raise where an option needs the last failures, which workers do not keep: each has those of one mode."""
+    used = [word for word in words if word.partition("=")[0] in CACHE_OPTIONS]
+    if used:
+        raise typer.BadParameter(
+            f"{', '.join(used)} cannot be combined with -n or several hosts: only one session knows its last failures."
+            f" Leave out {used[0]}, or -n and --host"
+        )

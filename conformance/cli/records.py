@@ -70,7 +70,8 @@ def report(
     epilog=manual(
         {
             EXAMPLES: {
-                "conformance diff results tonight": "compare a night's results with the documented ones",
+                "conformance diff results artefacts/RUN": "compare a run with the documented results",
+                "conformance diff last tonight --complete": "compare two nights; report lost cells too",
                 "conformance diff old.jsonl new.jsonl --json": "compare two runs, as JSON",
             },
             STATUS: {"0": "nothing is worse", "1": "something is worse"} | COMMON_STATUS,
@@ -78,17 +79,25 @@ def report(
     ),
 )
 def diff_(
-    old: Records, new: Records, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False
+    old: Records,
+    new: Records,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="a host or a cell that only the old records have is worse")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Compare two sets of records.
 
     Worse are new failures, newly flaky checks, missing verdicts and slower
-    cells. A cell is slower if its fastest new run took longer than its
+    cells. Hosts and cells that the new runs did not select are counted; with
+    --complete they are missing verdicts.
+
+    A cell is slower if its fastest new run took longer than its
     slowest old run, by more than the old runs differ from each other.
     Durations are compared only if there are at least three old runs.
     """
     claims = contract.load()
-    compared = diff.compare(claims, *(_recorded(place) for place in (old, new)))
+    compared = diff.compare(claims, *(_recorded(place) for place in (old, new)), complete=complete)
     worse = any(one.worse for one in compared)
     if as_json:
         typer.echo(json.dumps({"worse": worse, "hosts": [dataclasses.asdict(one) for one in compared]}, indent=2))

@@ -19,7 +19,7 @@ from conformance.engine import base_image, labels, names
 from conformance.engine.api_errors import engine_errors
 from conformance.engine.client import Engine
 from conformance.engine.engine_messages import Progress, messages, tail
-from conformance.errors import EngineError, HarnessError
+from conformance.errors import BadOption, EngineError, HarnessError
 from conformance.util import paths, signals
 
 TAG = "libvirt-conformance:latest"
@@ -110,6 +110,18 @@ def find(engine: Engine, tag: str) -> ImageInfo | None:
         return None
     labels = image.labels or {}
     return ImageInfo(tag, str(image.id), labels.get(BASE_LABEL, "unknown"), labels.get(INPUTS_LABEL, ""))
+
+
+def require(engine: Engine, tag: str) -> ImageInfo:
+    """Return the image that the engine has under this tag.
+
+    Raises:
+        BadOption: there is none.
+    """
+    found = find(engine, tag)
+    if found is None:
+        raise BadOption(f"the engine has no image {tag!r}", f"pull it (docker pull {tag}) or build it, and run again")
+    return found
 
 
 def inputs_hash(folder: Path, base_id: str, buildargs: Mapping[str, str]) -> str:

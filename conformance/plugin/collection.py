@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conformance.errors import HarnessError
+from conformance.errors import BadOption, HarnessError
 from conformance.model.mode import Mode
 from conformance.model.verdict import KnownFailure
 from conformance.plugin import limits
@@ -68,11 +68,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Attach a check to each test, with the contract's expectation; order the tests after all other selection."""
     _deselect(config, items)
     _attach_checks(config, items)
-    yield
+    try:
+        yield
+    except pytest.UsageError as error:
+        raise _with_features(config, error) from error
     # After pytest's own order, which takes a mode by its place in each test's list, and these lists differ.
     chosen = config.stash[OPTIONS].modes
     items.sort(key=lambda item: (_index(chosen, _mode(item)), _ends(item)))
     config.stash[SESSION].selected = True  # pytest raises before this line for an unknown marker in -m
+
+
+def _with_features(config: pytest.Config, error: pytest.UsageError) -> pytest.UsageError:
+    """Return pytest's error; one about ``-m``, such as an unknown marker, with the features to choose from."""
+    message = str(error).partition(" Use 'pytest --markers'")[0]
+    if "'-m'" not in message:
+        return error
+    features = ", ".join(feature.marker for feature in config.stash[OPTIONS].contract.features)
+    return pytest.UsageError(
+        f"{message}\n  what to do: choose among the features: {features}; pytest --markers lists further markers"
+    )
 
 
 def _deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -224,6 +238,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             recorded_as=state.worker.run if state.worker else None,
         )
         limits.leave_out(session)
+    except BadOption as error:
+        raise pytest.UsageError(str(error)) from error
     except HarnessError as error:
         pytest.exit(f"error: {error}{logs.footer()}", returncode=EXIT_CANNOT_RUN)
     finally:

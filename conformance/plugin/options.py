@@ -25,7 +25,8 @@ from conformance.model.mode import Mode
 from conformance.model.profile import Profile
 from conformance.plugin.settings import SETTINGS
 from conformance.run.context import AccelChoice
-from conformance.util import paths
+from conformance.run.preparation import OTHER_RESULTS
+from conformance.util import files, paths
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def resolve(config: pytest.Config, *, only_modes: Collection[str] = ()) -> Optio
         only_modes: of a worker, those of the chosen modes that it tests; ``--require`` is its leader's then.
 
     Raises:
+        BadOption: the place for the records is no folder.
         ContractError: the contract cannot be read, or does not have a name.
         MediaError: a medium cannot be used, or an option for it is missing.
         UsageError: another option's value is not accepted.
@@ -124,6 +126,9 @@ def resolve(config: pytest.Config, *, only_modes: Collection[str] = ()) -> Optio
     asks = by_host and not only_modes and not config.option.collectonly
     ids = tuple(dict.fromkeys(named or contract.modes_of(profile, _security() if asks else None)))
     without = tuple(value("without", ()))
+    results: Path | None = value("results")
+    if results:
+        files.require_folder(results, OTHER_RESULTS)
     return Options(
         contract=contract,
         contract_file=file,
@@ -134,7 +139,7 @@ def resolve(config: pytest.Config, *, only_modes: Collection[str] = ()) -> Optio
         without=without,
         image=value("image"),
         accel=value("accel", "auto"),
-        results=value("results"),
+        results=results,
         ready_seconds=value("ready-seconds", READY_SECONDS),
         host_name=value("host-name"),
         host_facts=MappingProxyType(dict(value("host-fact", ()))),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conformance.errors import ContractError, MediaError
+from conformance.errors import BadOption, ContractError, MediaError
 from conformance.plugin import options
 from conformance.plugin.state import ESSENTIAL, INSTALL, LEADER, OPTIONS, SESSION, SessionState, WorkerContext
 
@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = leader if isinstance(leader, WorkerContext) else None
     try:
         resolved = config.stash[OPTIONS] = options.resolve(config, only_modes=worker.modes if worker else ())
-    except (ContractError, MediaError) as error:
+    except (BadOption, ContractError, MediaError) as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = SessionState(config, worker, None if isinstance(leader, WorkerContext) else leader)
     for feature in resolved.features:

@@ -56,6 +56,13 @@ class Change:
     reason: str = ""
 
 
+CellPlace = tuple[str, str]
+"""Feature and mode."""
+
+Place = tuple[str, str, str]
+"""Feature, mode and check."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The differences on one host.
@@ -66,6 +73,7 @@ class Comparison:
         facts: old and new value of each fact of host and image that differs.
         changes: the differences of cells.
         timed: the number of cells with comparable durations.
+        absent: the old cells, as feature and mode, that no new run selects.
     """
 
     old: str | None
@@ -73,6 +81,7 @@ class Comparison:
     facts: Mapping[str, tuple[str, str]]
     changes: tuple[Change, ...]
     timed: int
+    absent: tuple[CellPlace, ...] = ()
 
     @property
     def worse(self) -> bool:
@@ -80,19 +89,23 @@ class Comparison:
         return any(change.worse for change in self.changes)
 
 
-Place = tuple[str, str, str]
-"""Feature, mode and check."""
-
-
-def compare(contract: Contract, old: Iterable[Record], new: Iterable[Record]) -> list[Comparison]:
+def compare(
+    contract: Contract, old: Iterable[Record], new: Iterable[Record], *, complete: bool = False
+) -> list[Comparison]:
     """Compare two sets of records, host by host.
 
     A host is compared with itself, whatever its image's name. If each set has a single host, these are compared,
     whatever their names. Of each check the newest verdict counts, or all verdicts if identical runs disagree.
+
+    Args:
+        contract: for reasons and order.
+        old: records.
+        new: records, by default of a selection: the other cells and hosts are not missing.
+        complete: whether the new records should have each host and cell of the old ones.
     """
     before, after = matrix.build(contract, old), matrix.build(contract, new)
     called = names(host.host for host in (*before, *after))
-    return [_compare(contract, one, other, called) for one, other in _pairs(before, after)]
+    return [_compare(contract, one, other, called, complete) for one, other in _pairs(before, after)]
 
 
 def _pairs(
@@ -117,14 +130,19 @@ def _pairs(
 
 
 def _compare(
-    contract: Contract, old: HostMatrix | None, new: HostMatrix | None, called: Mapping[Identity, str]
+    contract: Contract,
+    old: HostMatrix | None,
+    new: HostMatrix | None,
+    called: Mapping[Identity, str],
+    complete: bool,
 ) -> Comparison:
     before, after = _answers(old), _answers(new)
     listed = _checks(new)
+    absent = frozenset() if complete else frozenset(old.cells if old else ()) - _selected(new)
     changes = [
         change
         for place in sorted(before.keys() | after.keys())
-        if (change := _change(contract, place, before.get(place), after.get(place), listed))
+        if place[:2] not in absent and (change := _change(contract, place, before.get(place), after.get(place), listed))
     ]
     timed, slower = _slower(old, new) if old and new else (0, [])
     order = list(Kind)
@@ -134,7 +152,20 @@ def _compare(
         facts=_facts(old, new) if old and new else {},
         changes=tuple(sorted([*changes, *slower], key=lambda change: order.index(change.kind))),
         timed=timed,
+        absent=tuple(sorted(absent)),
     )
+
+
+def _selected(host: HostMatrix | None) -> frozenset[CellPlace]:
+    """Return the cells that the runs of a host selected: a run tests each of its features in each of its modes.
+
+    A run that selects a cell records it, also where the host cannot test it; one that ended early may lack it.
+    """
+    features, modes = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for record in host.records if host else ():
+        features[record.run].add(record.feature)
+        modes[record.run].add(record.mode)
+    return frozenset((feature, mode) for run in features for feature in features[run] for mode in modes[run])
 
 
 @dataclass(frozen=True)
@@ -321,7 +352,7 @@ def _lines(contract: Contract, compared: Comparison) -> Iterator[str]:
     elif compared.old is None:
         yield f"{compared.new}: no old records"
     else:
-        yield f"{compared.new}: " + ("" if compared.changes else "all verdicts are the same")
+        yield f"{compared.new}:" + ("" if compared.changes else " all verdicts are the same")
     yield from (f"  {name}: {old or '(none)'} -> {new or '(none)'}" for name, (old, new) in compared.facts.items())
     titles = {feature.id: feature.title for feature in contract.features}
     for kind in Kind:
@@ -336,5 +367,8 @@ def _lines(contract: Contract, compared: Comparison) -> Iterator[str]:
         for (mode, title, values), checks in together.items():
             yield f"    {mode} | {title} | {values}"
             yield from (f"      {check}" for check in checks if check)
+    if compared.absent:
+        number = len(compared.absent)
+        yield f"  not in the new records, not compared: {number} {'cell' if number == 1 else 'cells'}"
     if compared.old and compared.new and not compared.timed:
         yield f"  durations are not compared: needs {NOISE_RUNS} old runs of the same checks on one host and image"

@@ -12,7 +12,7 @@ from conformance.engine import client as engine
 from conformance.engine import image, labels
 from conformance.engine.client import Engine
 from conformance.engine.host_shell import HostShell
-from conformance.errors import EngineError, EngineGone, HarnessError
+from conformance.errors import BadOption, EngineError, EngineGone, HarnessError
 from conformance.host import lsm_denials
 from conformance.host.kvm import KvmProbe
 from conformance.media import probe as probe_media
@@ -25,6 +25,10 @@ from conformance.run.context import AccelChoice, Run
 from conformance.util import files, logs, paths
 
 VERSIONS = "libvirtd --version || virtqemud --version; qemu-system-x86_64 --version"
+
+
+OTHER_RESULTS = "name another folder with --results"
+"""The remedy where records cannot be written."""
 
 
 def prepare(
@@ -51,11 +55,11 @@ def prepare(
         HarnessError: something is missing.
     """
     if host_name is not None and not re.fullmatch(record.HOST_NAME, host_name):
-        raise HarnessError(
+        raise BadOption(
             f"invalid --host-name {host_name!r}: it becomes part of a file name",
             "use letters, digits, '.', '_' and '-' only",
         )
-    files.require_writable(results or paths.ARTEFACTS, "name another folder with --results")
+    files.require_writable(results or paths.ARTEFACTS, OTHER_RESULTS)
     progress("looking for a container engine")
     where = engine.connect(address)
     for gone in cleanup.sweep(where.client):
@@ -167,11 +171,7 @@ def _prepare(
 
 def _image(where: Engine, tag: str | None, run: str, progress: Callable[[str], None]) -> record.Image:
     """Build our image, or take the user's as it is."""
-    info = image.find(where, tag) if tag else image.ensure_image(where, progress)
-    if info is None:
-        raise HarnessError(
-            f"the engine has no image {tag!r}", f"pull it (docker pull {tag}) or build it, and run again"
-        )
+    info = image.require(where, tag) if tag else image.ensure_image(where, progress)
     progress(f"reading the versions of {info.tag}")
     try:
         output = HostShell(where.client, info.id, run).run(VERSIONS)

@@ -5,7 +5,7 @@ import errno
 import os
 from pathlib import Path
 
-from conformance.errors import HarnessError
+from conformance.errors import BadOption, HarnessError
 
 
 def remedy(error: OSError, elsewhere: str) -> str:
@@ -43,6 +43,22 @@ def write(path: Path, text: str, elsewhere: str, *, parents: bool = False) -> No
         raise HarnessError(f"cannot write {path}: {error.strerror}", remedy(error, elsewhere)) from error
 
 
+def require_folder(folder: Path, elsewhere: str) -> Path:
+    """Return a folder, or the nearest existing one above it; raise before any work where that is no folder.
+
+    Args:
+        folder: need not exist yet.
+        elsewhere: how to choose another place, as an imperative.
+
+    Raises:
+        BadOption: it is a file, or below one.
+    """
+    nearest = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    if not nearest.is_dir():
+        raise BadOption(f"cannot write to {folder}: {nearest} is no folder", elsewhere)
+    return nearest
+
+
 def require_writable(folder: Path, elsewhere: str) -> None:
     """Raise before any work where a folder, or the nearest folder above it, cannot be written.
 
@@ -51,10 +67,9 @@ def require_writable(folder: Path, elsewhere: str) -> None:
         elsewhere: how to choose another place, as an imperative.
 
     Raises:
+        BadOption: it is no folder.
         HarnessError: this process must not write there.
     """
-    nearest = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
-    if not nearest.is_dir():
-        raise HarnessError(f"cannot write to {folder}: {nearest} is no folder", elsewhere)
+    nearest = require_folder(folder, elsewhere)
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise HarnessError(f"cannot write to {folder}: {nearest} is read-only for this user", elsewhere)

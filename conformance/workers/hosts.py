@@ -88,12 +88,13 @@ class MatrixRun:
         """Build the images on each host once, before several workers would, and list the modes that cannot run.
 
         Raises:
+            BadOption: an engine does not have the image to test.
             HarnessError: an engine does not answer, or an image cannot be built.
         """
         for target in targets:
             engine = client.connect(target.address)
             tag = self.selection.image
-            found = image.find(engine, tag) if tag else image.ensure_image(engine, self.progress)
+            found = image.require(engine, tag) if tag else image.ensure_image(engine, self.progress)
             with engine_errors():
                 peer_image(engine.client, probe_media.ensure(self.progress))
             fingerprint = engine.fingerprint()
@@ -102,13 +103,12 @@ class MatrixRun:
             suite = ("-o", f"junit_suite_name={name}") if len(targets) > 1 else ()
             host = WorkerHost(name, target.address, (*target.arguments, _host_name(name), *suite))
             self._hosts[host] = fingerprint
-            if found:  # else each worker ends with the same message
-                self.progress(f"{name}: looking for modes that cannot run")
-                shell = HostShell(engine.client, found.id, labels.new_run())
-                pool = PciPool(shell, _pci_devices(host.arguments) or self.selection.pci_devices)
-                self._unsupported[host] = limits.unsupported(
-                    self.claims, fingerprint, shell, pool, list(self._modes_of(host).values())
-                )
+            self.progress(f"{name}: looking for modes that cannot run")
+            shell = HostShell(engine.client, found.id, labels.new_run())
+            pool = PciPool(shell, _pci_devices(host.arguments) or self.selection.pci_devices)
+            self._unsupported[host] = limits.unsupported(
+                self.claims, fingerprint, shell, pool, list(self._modes_of(host).values())
+            )
         self.progress.clear()
         for host, reasons in self._unsupported.items():
             for line in terminal.not_run_here(reasons):

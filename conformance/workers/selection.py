@@ -4,6 +4,8 @@ It is a process of its own, since a session of pytest leaves its modules and set
 """
 
 import contextlib
+import io
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -71,7 +73,7 @@ class Collected:
 
     Attributes:
         status: pytest's exit status.
-        output: pytest's.
+        output: pytest's; after a usage error only the message.
         selection: None if pytest ended before the selection, as for a bad option.
     """
 
@@ -108,9 +110,20 @@ def collect_cells(arguments: Sequence[str]) -> Cells:
     """
     collected = collect(arguments)
     if collected.status != 0 or collected.selection is None:
-        lines = (collected.output.strip() or "they select no test").splitlines()
-        raise HarnessError(f"pytest refuses the options {' '.join(arguments)}: {lines[-1]}", "correct the options")
+        lines = (usage_error(collected.output) or "they select no test").splitlines()
+        raise HarnessError(f"pytest refuses the options {' '.join(arguments)}: {lines[0]}", "correct the options")
     return collected.selection.cells
+
+
+def usage_error(output: str) -> str:
+    r"""Return the message of pytest's output after a usage error, without the frame of its argument parser.
+
+    >>> usage_error("ERROR: usage: pytest.main() [options]\npytest.main(): error: bad value\n  inifile: /x\n")
+    'bad value'
+    """
+    text = output.strip().removeprefix("ERROR: ")
+    parsed = re.search(r"^\S*: error: (.*?)(?:\n *inifile: .*)?\Z", text, re.MULTILINE | re.DOTALL)
+    return (parsed[1] if parsed else text).strip()
 
 
 class _Collector:
@@ -146,8 +159,11 @@ def _fixtures(item: pytest.Item) -> Sequence[str]:
 def main() -> int:
     """Print the selection of the options."""
     collector = _Collector()
-    with contextlib.redirect_stdout(sys.stderr):
+    listed = io.StringIO()
+    with contextlib.redirect_stdout(listed):
         status = int(pytest.main([*paths.TESTS, *sys.argv[1:], "--collect-only", "-q"], plugins=[collector]))
+    if status != pytest.ExitCode.USAGE_ERROR:  # its message is on stderr, and the tests' names would hide it
+        sys.stderr.write(listed.getvalue())
     if collector.selection:
         print(collector.selection.model_dump_json())  # noqa: T201
     return status

@@ -265,6 +265,35 @@ def test_a_run_without_tests_is_not_parallel(selected: list[list[str]], words: l
     assert not MatrixRun.made
 
 
+@pytest.mark.parametrize("word", ["--lf", "--sw", "--ff"])
+def test_workers_refuse_options_about_last_failures_with_the_reason(selected: list[list[str]], word: str) -> None:
+    refused = runner.invoke(main.app, ["matrix", "-n", "2", word, ELSEWHERE])
+    assert refused.exit_code == status.USAGE
+    assert word in refused.stderr
+    assert "session" in refused.stderr
+    assert not selected
+    assert runner.invoke(main.app, ["matrix", word, ELSEWHERE]).exit_code == 7
+
+
+@pytest.mark.parametrize(
+    ("collected", "words"),
+    [
+        (selections.Collected(status.USAGE, "ERROR: usage: x\nx: error: bad word\n  inifile: y\n", None), "bad word"),
+        (selections.Collected(int(pytest.ExitCode.NO_TESTS_COLLECTED), "no tests ran", None), "-k none"),
+    ],
+)
+def test_options_that_select_nothing_end_with_a_message_and_a_remedy(
+    selected: list[list[str]], monkeypatch: pytest.MonkeyPatch, collected: selections.Collected, words: str
+) -> None:
+    monkeypatch.setattr(selections, "collect", lambda _: collected)
+    monkeypatch.setattr(matrix, "engine_target", None)
+    result = runner.invoke(main.app, ["matrix", "-k", "none"], catch_exceptions=False)
+    assert result.exit_code == collected.status
+    first, second = result.stderr.splitlines()
+    assert words in first
+    assert second.startswith("  what to do: ")
+
+
 def test_several_hosts_do_not_have_one_name(selected: list[list[str]]) -> None:
     result = runner.invoke(main.app, ["matrix", "--host", "lab", "--host", "here", "--host-name=mine"])
     assert result.exit_code == status.USAGE

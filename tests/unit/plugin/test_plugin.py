@@ -15,7 +15,7 @@ import requests
 from conformance.engine import client
 from conformance.engine.client import Engine
 from conformance.engine.host_shell import HostShell
-from conformance.errors import EngineError, HarnessError
+from conformance.errors import BadOption, EngineError, HarnessError
 from conformance.host.kvm import HostKvm, KvmProbe
 from conformance.model import contract as contracts
 from conformance.model.fingerprint import HostFingerprint
@@ -526,8 +526,29 @@ def test_an_unknown_feature_is_a_usage_error_before_any_work(
     monkeypatch.setattr(collection, "prepare", None)
     outcome = ask("def test_it(mode): pass", "-m", "kvmm")
     assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "kvmm" in str(outcome.result.stderr)
+    outcome.result.stderr.fnmatch_lines(["*kvmm*", "  what to do: *kvm, uefi*"])
     assert not outcome.records
+
+
+def test_records_in_a_file_are_a_usage_error_before_any_work(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(collection, "prepare", None)
+    outcome = ask("def test_it(mode): pass", f"--results={tmp_path / 'file'}")
+    assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.result.stderr.fnmatch_lines(["*file is no folder", "  what to do: *--results"])
+
+
+def test_an_image_that_the_engine_lacks_is_a_usage_error(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(*_: Any, **__: Any) -> Run:
+        raise BadOption("the engine has no image 'nosuch:tag'", "pull it")
+
+    monkeypatch.setattr(collection, "prepare", prepare)
+    outcome = ask("def test_it(mode): pass")
+    assert outcome.result.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.result.stderr.fnmatch_lines(["*no image 'nosuch:tag'", "  what to do: pull it"])
+    assert "Exit:" not in outcome.result.stdout.str() + outcome.result.stderr.str()
 
 
 def test_nothing_is_prepared_for_a_suite_that_cannot_be_read(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,10 +85,37 @@ def test_an_answer_that_is_missing_is_worse_and_a_check_that_is_no_more_is_not(
         assert (change.kind, change.worse, change.check) == (Kind.REMOVED, worse, "test_b")
 
 
-def test_a_mode_that_is_missing_is_worse(contract: Contract, make_record: Make) -> None:
-    change = only(contract, [make_record(), make_record(mode="privileged")], [make_record()])
+def test_a_cell_that_the_new_run_did_not_select_is_counted(contract: Contract, make_record: Make) -> None:
+    old = [make_record(), make_record(mode="privileged"), make_record(mode="privileged", check="test_b")]
+    (compared,) = diff.compare(contract, old, [make_record()])
+    assert (compared.changes, compared.worse) == ((), False)
+    assert compared.absent == (("iso", "privileged"),)
+    assert "1 cell" in diff.render(contract, [compared])
+
+
+def test_a_cell_that_the_new_run_selected_and_lost_is_worse(contract: Contract, make_record: Make) -> None:
+    cells = [(feature, mode) for feature in ("api", "kvm") for mode in ("privileged", "unprivileged")]
+    made = [make_record(feature=feature, mode=mode) for feature, mode in cells]
+    change = only(contract, made, made[:-1])
     assert change
-    assert (change.kind, change.worse, change.mode) == (Kind.REMOVED, True, "privileged")
+    assert (change.kind, change.worse, (change.feature, change.mode)) == (Kind.REMOVED, True, cells[-1])
+
+
+def test_selections_of_two_runs_are_not_combined(contract: Contract, make_record: Make) -> None:
+    cells = [(feature, mode) for feature in ("api", "kvm") for mode in ("privileged", "unprivileged")]
+    old = [make_record(feature=feature, mode=mode) for feature, mode in cells]
+    new = [make_record(run=str(number), feature=cells[number][0], mode=cells[number][1]) for number in (0, 3)]
+    (compared,) = diff.compare(contract, old, new)
+    assert not compared.worse
+    assert set(compared.absent) == {cells[1], cells[2]}
+
+
+def test_a_cell_that_is_missing_from_complete_records_is_worse(contract: Contract, make_record: Make) -> None:
+    (compared,) = diff.compare(
+        contract, [make_record(), make_record(mode="privileged")], [make_record()], complete=True
+    )
+    (change,) = compared.changes
+    assert (change.kind, change.worse, change.mode, compared.absent) == (Kind.REMOVED, True, "privileged", ())
 
 
 def test_a_new_check_is_worse_where_it_fails(contract: Contract, make_record: Make) -> None:
@@ -206,9 +233,12 @@ def test_a_host_is_compared_with_itself_under_any_image_name(contract: Contract,
     def on(name: str, tag: str) -> Record:
         return make_record(host=Host(name=name, fingerprint={}), image=Image(tag=tag, id=tag, base=""))
 
-    compared = diff.compare(contract, [on("a", "v1"), on("b", "v1")], [on("b", "v2"), on("c", "v2")])
+    records = [on("a", "v1"), on("b", "v1")], [on("b", "v2"), on("c", "v2")]
+    compared = diff.compare(contract, *records)
     assert [(one.old, one.new) for one in compared] == [("b", "b"), ("a", None), (None, "c")]
     assert compared[0].facts["image"] == ("v1", "v2")
+    assert [one.worse for one in compared] == [False, False, False]
+    compared = diff.compare(contract, *records, complete=True)
     assert [one.worse for one in compared] == [False, True, False]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.errors import HarnessError
+from conformance.errors import BadOption, HarnessError
 from conformance.util import files
 
 ELSEWHERE = "name another file"
@@ -46,7 +46,7 @@ def test_a_folder_below_a_writable_one_is_writable(tmp_path: Path) -> None:
 
 def test_a_folder_below_a_file_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(HarnessError, match="no folder"):
+    with pytest.raises(BadOption, match="no folder"):
         files.require_writable(tmp_path / "file" / "results", ELSEWHERE)
 
 

@@ -10,7 +10,7 @@ import pytest
 from conformance.engine import client as engine
 from conformance.engine import image
 from conformance.engine.image import ImageInfo
-from conformance.errors import HarnessError
+from conformance.errors import BadOption, HarnessError
 from conformance.media import probe as probe_media
 from conformance.model.fingerprint import HostFingerprint
 from conformance.model.record import Host, Record, Recorder
@@ -48,8 +48,15 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The engines on which our image was built."""
     done: list[str] = []
     monkeypatch.setattr(engine, "connect", Engine)
-    monkeypatch.setattr(image, "ensure_image", lambda where, _progress: done.append(where.address))
-    monkeypatch.setattr(image, "find", lambda _engine, _tag: None)
+    made = ImageInfo("libvirt:1", "sha256:0", "debian", "")
+
+    def ensure(where: Engine, _progress: object) -> ImageInfo:
+        done.append(where.address)
+        return made
+
+    monkeypatch.setattr(image, "ensure_image", ensure)
+    monkeypatch.setattr(image, "find", lambda _engine, tag: made if tag == "theirs:1" else None)
+    monkeypatch.setattr(limits, "unsupported", lambda *_: {})
     monkeypatch.setattr(probe_media, "ensure", lambda _progress: None)
     monkeypatch.setattr(hosts, "peer_image", lambda _client, _probe: "peer")
     return done
@@ -181,7 +188,6 @@ def test_a_mode_without_selected_cells_has_no_session(ready: Ready, led: list[tu
 def test_modes_that_cannot_run_have_one_session_that_records_them(
     ready: Ready, led: list[tuple[list[Task], RunSettings]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(image, "ensure_image", lambda *_: ImageInfo("libvirt:1", "sha256:0", "debian", ""))
     monkeypatch.setattr(limits, "unsupported", lambda *_: {"privileged": "refused", "unprivileged-apparmor": "same"})
     modes = ("privileged", "least", "unprivileged-apparmor")
     ready(HERE, modes=modes, cells={("api", mode) for mode in modes}).run()
@@ -239,6 +245,8 @@ def test_the_image_is_built_once_on_each_host_before_any_session(ready: Ready, b
     assert built == [HERE.address, LAB.address]
     built.clear()
     ready(HERE, image="theirs:1")
+    with pytest.raises(BadOption, match="nosuch:tag"):
+        ready(HERE, image="nosuch:tag")
     assert not built, "theirs is taken as it is"
 
 

@@ -73,3 +73,22 @@ def test_a_machine_on_which_pytest_does_not_come_to_it_is_told(monkeypatch: pyte
     monkeypatch.setattr(selection, "COLLECT_SECONDS", 0.001)
     with pytest.raises(HarnessError, match="-m kvm"):
         selection.collect(["-m", "kvm"])
+
+
+@pytest.mark.parametrize(
+    ("words", "line"), [(["-m", "nosuch"], "nosuch"), (["--nosuch"], "unrecognized arguments: --nosuch")]
+)
+def test_a_usage_error_is_a_message_without_tests_and_without_the_parsers_frame(words: list[str], line: str) -> None:
+    collected = selection.collect(words)
+    assert collected.status == pytest.ExitCode.USAGE_ERROR
+    message = selection.usage_error(collected.output)
+    assert line in message.splitlines()[0]
+    assert "::" not in message
+    assert "usage:" not in message
+    assert "rootdir" not in message
+
+
+def test_the_message_of_a_plugin_stays_whole() -> None:
+    assert (
+        selection.usage_error("ERROR: no such mode\n  what to do: another\n\n") == "no such mode\n  what to do: another"
+    )
