@@ -8,6 +8,8 @@ from testinfra.host import Host
 
 from conformance.container.container import Container
 from conformance.container.health import run_health_check
+from conformance.guests.peer_network import PeerNetwork
+from conformance.media.probe import PEER_PORT
 from conformance.run.context import Run
 
 pytestmark = pytest.mark.api
@@ -24,10 +26,14 @@ def test_libvirt_answers_on_the_published_port(
     assert connection.getHostname().partition(".")[0] == container_host.check_output("hostname")
 
 
-def test_the_api_is_offered_on_the_loopback_address_only(container: Container, evidence: dict[str, Any]) -> None:
+def test_the_api_is_offered_on_the_loopback_address_only(
+    container: Container, peer_network: PeerNetwork, evidence: dict[str, Any]
+) -> None:
     evidence["addresses"] = sorted(container.api_addresses)
 
     assert container.api_addresses == {"127.0.0.1"}
+    assert peer_network.opens(peer_network.address, PEER_PORT), "a port that is open is not seen"
+    assert not peer_network.opens(peer_network.gateway, container.host_port), "the host's other addresses offer it"
 
 
 @pytest.mark.extras

@@ -1,5 +1,8 @@
 """``conformance modes``."""
 
+import shutil
+import textwrap
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -8,6 +11,9 @@ from conformance.cli.manual import COMMON_STATUS, EXAMPLES, STATUS, manual
 from conformance.cli.options import echo_json
 from conformance.model import commands, contract, mode
 from conformance.report import markdown
+
+LEAST_WIDTH = 20
+"""Columns of a text beside its name on the narrowest terminal."""
 
 app = typer.Typer()
 
@@ -50,9 +56,7 @@ def modes(
     if name is None:
         if docker or compose:
             raise typer.BadParameter("the mode is missing: conformance modes NAME --docker|--compose")
-        width = max(len(one.id) for one in claims.modes)
-        for one in claims.modes:
-            typer.echo(f"{one.id:<{width}}  {one.summary}")
+        typer.echo(_columns((one.id, one.summary) for one in claims.modes))
         return
     chosen = mode.from_contract(claims, name)
     if docker and compose:
@@ -62,6 +66,17 @@ def modes(
     elif compose:
         typer.echo(commands.compose(chosen, image), nl=False)
     else:
-        typer.echo(f"{chosen.id}: {chosen.summary}")
-        for exposure in chosen.exposures:
-            typer.echo(f"  {markdown.exposure_text(exposure):<32}{exposure.function} ({exposure.documented})")
+        typer.echo(textwrap.fill(f"{chosen.id}: {chosen.summary}", shutil.get_terminal_size().columns))
+        exposures = ((markdown.exposure_text(one), f"{one.function} ({one.documented})") for one in chosen.exposures)
+        typer.echo(_columns(exposures, indent="  "))
+
+
+def _columns(rows: Iterable[tuple[str, str]], indent: str = "") -> str:
+    """Return names and their texts in two columns, in the width of the terminal."""
+    listed = [*rows]
+    gap = len(indent) + max(len(name) for name, _ in listed) + 2
+    width = max(shutil.get_terminal_size().columns, gap + LEAST_WIDTH)
+    return "\n".join(
+        textwrap.fill(text, width, initial_indent=f"{indent}{name}".ljust(gap), subsequent_indent=" " * gap)
+        for name, text in listed
+    )

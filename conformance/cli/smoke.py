@@ -3,7 +3,8 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,10 +16,9 @@ from conformance.cli.options import Image, OneHost
 from conformance.cli.target import engine_target
 from conformance.container.container import READY_SECONDS
 from conformance.doctor import terminal as doctor
-from conformance.engine import image as image_
+from conformance.engine.docker_context import address
 from conformance.lab import definition, machine
 from conformance.model import contract, mode
-from conformance.model.record import Record
 from conformance.plugin.settings import SETTINGS
 from conformance.plugin.state import EXIT_NOTHING_DECIDED
 from conformance.report import smoke
@@ -33,8 +33,7 @@ PROFILE = "smoke"
 
 MAX_WIDTH = 100
 
-KVM = "dev-kvm"
-"""The exposure of /dev/kvm, without which the engine starts the container on every host."""
+LIKE_THE_LAB = f"Start it on a host like the virtual machine, after {paths.COMMAND} smoke there:"
 
 app = typer.Typer()
 
@@ -75,6 +74,7 @@ def smoke_(
     progress = Progress()
     definition_ = definition.named(host) if host else None
     with engine_target(definition_) as place:
+        private = definition_ is None and place.address != address()[0]
         os.environ["DOCKER_HOST"] = place.address
         with contextlib.closing(
             preparation.prepare(
@@ -90,55 +90,66 @@ def smoke_(
             )
         ) as run:
             chosen = mode_id or claims.modes_of(claims.profile(PROFILE), run.host.security)[0]
-            records = _test(run, chosen, progress)
+            exit_status = _test(run, chosen, progress)
             progress(f"{chosen}: cleaning up")
     progress.clear()
     os.chdir(caller)  # the commands below name files relative to it
-    for line in _conclusion(run, chosen, records):
+    where = LIKE_THE_LAB if definition_ else doctor.ON_PRIVATE if private else ""
+    for line in _conclusion(run, chosen, exit_status, where):
         typer.echo(line)
-    raise typer.Exit(_status(records))
+    raise typer.Exit(exit_status)
 
 
-def _test(run: Run, mode_id: str, progress: Progress) -> list[Record]:
+def _test(run: Run, mode_id: str, progress: Progress) -> int:
+    """Run the checks; return the command's exit status."""
     words = [f"{SETTINGS['profile'].option}={PROFILE}", f"{SETTINGS['mode'].option}={mode_id}"]
-    return sessions.run_within(
-        run,
-        [*paths.TESTS, *words, "--capture=sys"],  # stderr itself stays free for the progress
-        announce=lambda check, number, all_: progress(f"{mode_id}: check {number} of {all_}: {check.feature.title}"),
-    )
-
-
-def _status(records: Sequence[Record]) -> int:
+    try:
+        records = sessions.run_within(
+            run,
+            [*paths.TESTS, *words, "--capture=sys"],  # stderr itself stays free for the progress
+            announce=lambda check, number, all_: progress(
+                f"{mode_id}: check {number} of {all_}: {check.feature.title}"
+            ),
+        )
+    except KeyboardInterrupt:
+        return status.INTERRUPTED
     if any(one.verdict.bad for one in records):
         return status.FAILED
     return 0 if any(one.verdict.decided for one in records) else EXIT_NOTHING_DECIDED
 
 
-def _conclusion(run: Run, chosen: str, records: Sequence[Record]) -> Iterator[str]:
-    """Yield the lines of the end: the table, the recommended command, the next test, and the evidence."""
+def _conclusion(run: Run, chosen: str, exit_status: int, where: str) -> Iterator[str]:
+    """Yield the lines of the end: the table, the command that starts the image, the next test, and the evidence.
+
+    Args:
+        run: the run, with its records.
+        chosen: the id of the tested mode.
+        exit_status: the command's.
+        where: how to start the image elsewhere, if the engine is none of this host's user.
+    """
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
-    found = _status(records)
+    interrupted = exit_status == status.INTERRUPTED
+    records = run.recorder.records
     rows = smoke.rows(run.contract, records)
-    yield f"{run.host_name}, mode {chosen}: {smoke.summary(rows)}"
+    how = ", interrupted" if interrupted else ""
+    yield f"{run.host_name}, mode {chosen}{how}: {smoke.summary(rows) or 'no check ended'}"
     yield ""
-    yield smoke.draw(rows, width=width, color=colored())
-    yield ""
-    if found == 0:
-        yield "The image works here. Start it on this host:"
-        yield ""
-        yield from _commands(run, chosen, width)
-        yield ""
+    if rows:
+        yield from (smoke.draw(rows, width=width, color=colored()), "")
+    if interrupted:
+        yield f"Repeat it: {paths.COMMAND} smoke --mode {chosen}"
+    elif exit_status == 0:
+        yield "The image works here."
+        yield from textwrap.wrap(where or "Start it on this host:", width)
+        yield from (
+            "",
+            doctor.command(mode.for_host(run.contract, chosen, kvm=run.kvm.usable), width, run.image.tag),
+            "",
+        )
         yield f"Next, all checks of every feature: {paths.COMMAND} matrix --mode {chosen}"
     else:
-        yield f"The image {'does not work' if found == status.FAILED else 'cannot be tested'} here in mode {chosen}."
+        problem = "does not work" if exit_status == status.FAILED else "cannot be tested"
+        yield f"The image {problem} here in mode {chosen}."
         yield f"Next, what this host lacks, and the mode to use: {paths.COMMAND} doctor"
-    yield f"Evidence: {documents.write_report(run.contract, run.recorder.path.parent)}"
-
-
-def _commands(run: Run, chosen: str, width: int) -> Iterator[str]:
-    """Yield the shell commands that build the image, if it is the project's own, and start it."""
-    lacking = [KVM] if KVM in run.contract.mode(chosen).exposures and not run.kvm.usable else []
-    made = mode.from_contract(run.contract, chosen, lacking)
-    if run.image.tag == image_.TAG:
-        yield doctor.build_command()
-    yield doctor.command(made, width, run.image.tag)
+    folder = run.recorder.path.parent
+    yield f"Evidence: {documents.write_report(run.contract, folder) if records else folder}"

@@ -316,13 +316,17 @@ class Container(EngineContainer):
         return frozenset(line.split()[3].rpartition(":")[0] for line in listening.splitlines())
 
     @property
-    def uri(self) -> str:
-        """Return the libvirt URI under which the API is published on the loopback address of the engine's host."""
-        port = str(self.port)
+    def host_port(self) -> int:
+        """Return the port of the engine's host that leads to the API."""
+        published = None
         if not self.mode.host_network:
             published = self.inspect()["NetworkSettings"]["Ports"].get(f"{self.port}/tcp")
-            # A container that has ended has no published port; the wait then says that it ended.
-            port = published[0]["HostPort"] if published else port
+        # A container that has ended has no published port; the wait then says that it ended.
+        return int(published[0]["HostPort"]) if published else self.port
+
+    @property
+    def uri(self) -> str:
+        """Return the libvirt URI under which the API is published on the loopback address of the engine's host."""
         if self._relay:
-            return f"qemu+unix://{self.mode.image.path}?socket={quote(str(self._relay.socket_to(int(port))))}"
-        return f"qemu+tcp://127.0.0.1:{port}{self.mode.image.path}"
+            return f"qemu+unix://{self.mode.image.path}?socket={quote(str(self._relay.socket_to(self.host_port)))}"
+        return f"qemu+tcp://127.0.0.1:{self.host_port}{self.mode.image.path}"

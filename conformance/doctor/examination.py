@@ -17,10 +17,7 @@ from conformance.errors import EngineError
 from conformance.host import kvm as accel
 from conformance.media import probe as probe_media
 from conformance.model import mode
-from conformance.model.contract import Contract, ModeClaims
-
-KVM = "dev-kvm"
-"""The exposure of /dev/kvm, without which the engine starts the container on every host."""
+from conformance.model.contract import Contract
 
 KERNEL_SECONDS = 20
 """Limit for a kernel's first output under KVM; it takes one second, or five where KVM itself is emulated."""
@@ -42,19 +39,20 @@ def examine(contract: Contract, progress: Callable[[str], None]) -> Report:
     kvm = _boot(engine, found, run) if seen and seen.devices.get("/dev/kvm") == "opens" else None
     progress("checking installed packages")
     inspection = Inspection(contract, engine, refusal, found, seen, kvm)
+    usable = _kvm_is_usable(inspection)
     return Report(
         diagnosis.all_of(inspection),
         contract.recommendation(" ".join(inspection.security)),
-        tuple(mode.from_contract(contract, claims.id, _lacking(inspection, claims)) for claims in contract.modes),
+        tuple(mode.for_host(contract, claims.id, kvm=usable) for claims in contract.modes),
         found.tag if found else "",
+        private=_is_private(engine, refusal),
     )
 
 
-def _lacking(inspection: Inspection, claims: ModeClaims) -> list[str]:
-    """Return the exposures of a mode to leave out on this host: /dev/kvm, if it is absent or boots no kernel."""
+def _kvm_is_usable(inspection: Inspection) -> bool:
+    """Return whether /dev/kvm exists and boots a kernel, as far as that could be examined."""
     absent = inspection.survey is not None and inspection.survey.devices.get("/dev/kvm") == "absent"
-    unusable = inspection.kvm is not None and not inspection.kvm.usable
-    return [KVM] if (absent or unusable) and KVM in claims.exposures else []
+    return not absent and (inspection.kvm is None or inspection.kvm.usable)
 
 
 def _engine() -> tuple[Engine | None, EngineError | None]:
@@ -66,6 +64,13 @@ def _engine() -> tuple[Engine | None, EngineError | None]:
         return (connect(private), None) if private else (None, error)
     except EngineError as error:
         return None, error
+
+
+def _is_private(engine: Engine | None, refusal: EngineError | None) -> bool:
+    """Return whether a run would use a private engine, which runs already or would be started."""
+    if engine:
+        return engine.host != address()[0]
+    return isinstance(refusal, NoEngineError) and not address()[1]
 
 
 def _survey(engine: Engine | None, found: image.ImageInfo | None, run: str) -> Survey | None:

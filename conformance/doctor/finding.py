@@ -59,13 +59,15 @@ class Report:
         findings: in reading order.
         recommendation: the contract's for this kind of host, if it has one.
         modes: the contract's modes, in its order.
-        image: the tag of the engine's image for tests; empty if it has none.
+        image: the tag of the engine's image for tests, or of a base for it; empty if it has none.
+        private: whether a run would use a private engine, which stops at the end of the run.
     """
 
     findings: tuple[Finding, ...]
     recommendation: Recommendation | None = None
     modes: tuple[Mode, ...] = ()
     image: str = ""
+    private: bool = False
 
     @property
     def nothing_runs(self) -> bool:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from conformance.doctor.finding import Finding, Report, State
-from conformance.engine import image
+from conformance.engine import base_image, image
 from conformance.model import commands
 from conformance.model.mode import Mode
 from conformance.util import paths
@@ -20,6 +20,11 @@ PIPE_WIDTH = 80
 """Columns of an output that is no terminal."""
 
 INDENT = 9
+
+ON_PRIVATE = (
+    "A private engine stops at the end of a run. To keep a container, start Docker (sudo systemctl start docker),"
+    f" run {paths.COMMAND} smoke on it, and start the image:"
+)
 
 
 def show(report: Report) -> None:
@@ -48,8 +53,7 @@ def conclusion(report: Report, width: int) -> list[str]:
     if report.mode is None:
         return ["No mode can run on this machine: see MISSING above."]
     lines = textwrap.wrap(_heading(report, report.mode), width)
-    if not report.image:
-        lines += ["", f"Build the image first: {build_command()}"]
+    lines += ["", *_build(report, width)] if report.private or report.image != image.TAG else []
     other = "" if report.recommends(report.mode) else f" --mode {report.mode.id}"
     lines += ["", *command(report.mode, width).splitlines(), "", f"Test it in a minute: {paths.COMMAND} smoke{other}"]
     if not report.everything_runs:
@@ -57,9 +61,20 @@ def conclusion(report: Report, width: int) -> list[str]:
     return lines
 
 
-def build_command() -> str:
-    """Return the shell command that builds the project's image."""
-    return f"docker build --tag {image.TAG} {_folder()}"
+def _build(report: Report, width: int) -> list[str]:
+    """Return the lines that lead to an image on the user's engine."""
+    if report.private:
+        return textwrap.wrap(ON_PRIVATE, width)
+    if report.image == base_image.MADE_BASE:
+        return [f"Build the image first, on the base that {paths.COMMAND} made:", _build_command(report.image)]
+    without = f"Where no registry answers, {paths.COMMAND} smoke builds it on a base from Debian packages."
+    return [f"Build the image first: {_build_command()}", *textwrap.wrap(without, width)]
+
+
+def _build_command(base: str = "") -> str:
+    """Return the shell command that builds the project's image, on a base of its Dockerfile's choice or another one."""
+    on = f"--build-arg BASE_IMAGE={base} " if base else ""
+    return f"docker build --tag {image.TAG} {on}{_folder()}"
 
 
 def command(mode: Mode, width: int, tag: str = image.TAG) -> str:

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import requests
 
+from conformance.engine.docker_context import DEFAULT_HOST
 from conformance.errors import EngineError
+from conformance.util import paths
 
 
 class NoEngineError(EngineError):
@@ -18,6 +20,7 @@ def explain(host: str, error: Exception, seconds: float) -> EngineError:
     text = " ".join(str(cause) for cause in causes)
     path = host.removeprefix("unix://")
     elsewhere = "or set DOCKER_HOST to a running engine"
+    start = _start(host)
 
     def caused_by(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
@@ -31,12 +34,12 @@ def explain(host: str, error: Exception, seconds: float) -> EngineError:
     if caused_by(FileNotFoundError) and host.startswith("unix://"):
         return NoEngineError(
             f"no container engine: the socket {path} does not exist",
-            f"start Docker (sudo systemctl start docker), {elsewhere}",
+            start,
         )
     if caused_by(ConnectionRefusedError):
         return NoEngineError(
             f"no container engine: connection refused at {host}",
-            f"start Docker (sudo systemctl start docker), {elsewhere}",
+            start,
         )
     if caused_by(requests.exceptions.SSLError) or "TLS" in text or "HTTPS server" in text:
         return EngineError(
@@ -52,6 +55,15 @@ def explain(host: str, error: Exception, seconds: float) -> EngineError:
     if "resolve" in text or "Name or service not known" in text:
         return EngineError(f"the host name in {host} cannot be resolved", f"correct DOCKER_HOST, {elsewhere}")
     return EngineError(f"no usable container engine at {host}: {root}", f"correct DOCKER_HOST, {elsewhere}")
+
+
+def _start(host: str) -> str:
+    """Return the remedies where nothing listens at an address: on the default one, the commands start an engine."""
+    private = f"{paths.COMMAND} matrix, which starts a private engine if none answers (as root)"
+    if host == DEFAULT_HOST:
+        return f"start Docker (sudo systemctl start docker), set DOCKER_HOST to a running engine, or use {private}"
+    leave = "unset DOCKER_HOST (a Docker context: docker context use default)"
+    return f"start that engine, set DOCKER_HOST to a running one, or {leave} and use {private}"
 
 
 def root_cause(error: BaseException) -> str:

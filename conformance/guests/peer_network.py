@@ -155,6 +155,18 @@ class PeerNetwork:
             raise EngineError(f"no route to {host} by way of {by_way_of} could be made: {said.strip()}")
         return "reached" in said
 
+    def opens(self, address: str, port: int) -> bool:
+        """Say whether somebody on this network can open a TCP connection to an address.
+
+        Raises:
+            EngineError: it could not be tried.
+        """
+        script = 'echo tried; nc -w 5 "$1" "$2" -e /bin/busybox true 2>/dev/null && echo opened'
+        said = self._shell.run(script, address, str(port), network_mode=self.network)
+        if "tried" not in said:
+            raise EngineError(f"{address}:{port} could not be tried: {said.strip()}")
+        return "opened" in said
+
     def output(self, script: str, *arguments: str, seconds: int = 60) -> str:
         """Return what a shell script writes that is run on this network, as containers of the image are.
 

@@ -6,7 +6,7 @@ that users start the container that the tests judged.
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from conformance.errors import ContractError
@@ -45,6 +45,9 @@ OBEYED = {"apparmor": "apparmor=", "selinux": "label="}
 """The prefix of each module's security options."""
 
 UNLABELLED = "label=disable"
+
+KVM = "dev-kvm"
+"""The exposure of /dev/kvm; the engine starts no container with a device that its host lacks."""
 
 RULE = "c {major}:* rwm"
 """A rule for all character devices of a driver (the kernel's documentation, "Device Whitelist Controller")."""
@@ -284,6 +287,18 @@ def from_contract(contract: Contract, mode_id: str, without: Iterable[str] = ())
         environment=environment,
         volumes={volume.name: volume.path for volume in contract.volumes},
     )
+
+
+def for_host(contract: Contract, mode_id: str, *, kvm: bool) -> Mode:
+    """Return a mode for the commands of one host: the same mode, without a /dev/kvm that cannot be used there.
+
+    Args:
+        contract: the contract that defines it.
+        mode_id: the mode's id.
+        kvm: whether the host's KVM can be used, as far as known.
+    """
+    lacking = [KVM] if not kvm and KVM in contract.mode(mode_id).exposures else []
+    return replace(from_contract(contract, mode_id, lacking), id=mode_id)
 
 
 def without_module(contract: Contract, one: Mode, module: str) -> str:

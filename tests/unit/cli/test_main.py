@@ -34,8 +34,16 @@ runner = CliRunner()
 def test_modes_are_listed() -> None:
     result = runner.invoke(main.app, ["modes"])
     assert result.exit_code == 0
-    names = [line.split()[0] for line in result.stdout.splitlines()]
+    names = [line.split()[0] for line in result.stdout.splitlines() if not line.startswith(" ")]
     assert names == [claims.id for claims in contracts.load().modes]
+
+
+@pytest.mark.parametrize("words", [[], *([claims.id] for claims in contracts.load().modes)])
+@pytest.mark.parametrize("columns", [80, 50])
+def test_modes_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, words: list[str], columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = runner.invoke(main.app, ["modes", *words]).stdout.splitlines()
+    assert max(map(len, lines)) <= max(columns, 60)
 
 
 def test_a_mode_is_rendered() -> None:

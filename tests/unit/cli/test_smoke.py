@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from conformance.cli import documents, main, smoke
+from conformance.cli import documents, main, smoke, status
 from conformance.errors import ContractError
 from conformance.lab import definition
 from conformance.model import contract as contracts
@@ -25,6 +25,8 @@ Smoke = Callable[..., Result]
 
 OWN_IMAGE = "libvirt-conformance:latest"
 
+ENGINE = "unix:///here.sock"
+
 
 @pytest.fixture
 def prepared() -> dict[str, Any]:
@@ -39,7 +41,11 @@ def run_smoke(
     """Run the command on a simulated host, whose checks have some verdicts."""
 
     def run_smoke(
-        *words: str, verdicts: Sequence[Verdict] = (Verdict.WORKS,), security: str = "seccomp", kvm: bool = True
+        *words: str,
+        verdicts: Sequence[Verdict] = (Verdict.WORKS,),
+        security: str = "seccomp",
+        kvm: bool = True,
+        interrupted: bool = False,
     ) -> Result:
         def prepare(claims: contracts.Contract, _progress: object, **arguments: Any) -> SimpleNamespace:
             prepared.update(arguments)
@@ -58,6 +64,8 @@ def run_smoke(
             records = [make_record(feature="api", check=str(n), verdict=one) for n, one in enumerate(verdicts)]
             for one in records:
                 run.recorder.append(one)
+            if interrupted:
+                raise KeyboardInterrupt
             return records
 
         monkeypatch.setattr(preparation, "prepare", prepare)
@@ -66,11 +74,11 @@ def run_smoke(
 
     @contextlib.contextmanager
     def engine(host: definition.Host | None) -> Iterator[EngineTarget]:
-        yield EngineTarget(f"unix:///{host.name}.sock", host.name) if host else EngineTarget("unix:///here.sock")
+        yield EngineTarget(f"unix:///{host.name}.sock", host.name) if host else EngineTarget(ENGINE)
 
     monkeypatch.setattr(smoke, "engine_target", engine)
     monkeypatch.setattr(documents, "write_tables", None)
-    monkeypatch.setenv("DOCKER_HOST", "unix:///before.sock")
+    monkeypatch.setenv("DOCKER_HOST", ENGINE)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(Path.cwd())
     yield run_smoke
@@ -113,7 +121,7 @@ def test_the_user_chooses_mode_image_and_host(run_smoke: Smoke, prepared: dict[s
     result = run_smoke("--mode", "privileged", "--image", "any:1", "--host", "lab:debian-12")
     assert "--libvirt-mode=privileged" in prepared["words"]
     assert (prepared["tag"], prepared["host_name"]) == ("any:1", "debian-12")
-    assert result.stdout.count("any:1") == 1, "the user's image is not built"
+    assert result.stdout.count("any:1") == 1
 
 
 @pytest.mark.parametrize("kvm", [True, False])
@@ -125,6 +133,34 @@ def test_the_end_fits_a_terminal_of_80_columns(run_smoke: Smoke) -> None:
     lines = run_smoke().stdout.splitlines()
     assert max(len(line) for line in lines[:-1]) <= 80
     assert lines[-1].startswith("Evidence: "), "a path is never broken"
+
+
+def test_the_command_is_for_an_engine_that_keeps_running(run_smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Start it on this host" in run_smoke().stdout
+    assert "docker build" not in run_smoke().stdout, "the engine has the image"
+    assert "like the virtual machine" in run_smoke("--host", "lab:debian-12").stdout
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setenv("DOCKER_CONTEXT", "default")
+    on_private = run_smoke().stdout
+    assert "systemctl start docker" in on_private.partition("docker run")[0]
+    assert max(map(len, on_private.splitlines()[:-1])) <= 80
+
+
+def test_an_interrupted_run_shows_its_checks_and_its_folder(run_smoke: Smoke, tmp_path: Path) -> None:
+    result = run_smoke(verdicts=[Verdict.WORKS, Verdict.WORKS], interrupted=True)
+    assert result.exit_code == status.INTERRUPTED
+    first, *_, last = result.stdout.splitlines()
+    assert "interrupted: works: 1" in first
+    assert "  2 of " in result.stdout
+    assert last == f"Evidence: {tmp_path / 'report.html'}"
+    assert "docker run" not in result.stdout
+
+
+def test_a_run_interrupted_in_its_first_check_names_its_folder(run_smoke: Smoke, tmp_path: Path) -> None:
+    result = run_smoke(verdicts=[], interrupted=True)
+    assert result.exit_code == status.INTERRUPTED
+    assert "no check ended" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"Evidence: {tmp_path}"
 
 
 def test_nothing_is_written_but_records_and_report(run_smoke: Smoke, prepared: dict[str, Any], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from conformance.cli import main
 from conformance.doctor import diagnosis, examination, requirements, survey, terminal
 from conformance.doctor.finding import Finding, Inspection, Report
 from conformance.doctor.survey import Survey
-from conformance.engine import local_daemon
+from conformance.engine import base_image, image, local_daemon
 from conformance.engine.client import Engine
 from conformance.engine.connect_errors import NoEngineError
 from conformance.engine.image import ImageInfo
@@ -24,7 +24,7 @@ from conformance.model import contract as contracts
 from conformance.model import mode
 from conformance.model.contract import Contract
 from conformance.plugin.state import EXIT_CANNOT_RUN
-from conformance.util import apt, namespaces
+from conformance.util import apt, namespaces, paths
 
 WELL = Survey(
     lacking=frozenset(),
@@ -336,6 +336,35 @@ def test_the_command_leaves_out_a_kvm_that_cannot_be_used(
     assert "/dev/net/tun" in found.devices
 
 
+@pytest.mark.parametrize("node", ["absent", "opens"])
+@pytest.mark.parametrize(
+    ("security", "chosen"),
+    [("apparmor", "least-apparmor"), ("selinux", "unprivileged-unlabelled"), ("seccomp", "least")],
+)
+def test_without_a_usable_kvm_the_mode_to_use_is_still_one_of_the_contract(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch, security: str, chosen: str, node: str
+) -> None:
+    here = dataclasses.replace(WELL, devices={"/dev/kvm": node, "/dev/net/tun": "opens"}, security=(security,))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    monkeypatch.setattr(survey, "here", lambda: here)
+    monkeypatch.setattr(examination, "_boot", lambda *_: HostKvm(False, "no guest kernel boots with it"))
+    found = examination.examine(contract, lambda _: None)
+    assert [one.id for one in found.modes] == [claims.id for claims in contract.modes]
+    assert found.mode is not None
+    assert found.mode.id == chosen
+    *_, test, _lab = [line for line in terminal.conclusion(found, 80) if paths.COMMAND in line]
+    assert test.endswith(f"{paths.COMMAND} smoke"), "the recommended mode needs no --mode"
+
+
+def test_a_mode_that_the_engine_blocks_is_not_used_without_kvm_either(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = dataclasses.replace(WELL, devices={"/dev/kvm": "absent"}, security=(), lacking=frozenset({"NET_RAW"}))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    monkeypatch.setattr(survey, "here", lambda: blocked)
+    assert examination.examine(contract, lambda _: None).mode is None
+
+
 def test_a_restriction_of_user_namespaces_has_its_setting_as_a_remedy(
     refused: Inspection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -428,6 +457,54 @@ def test_findings_are_printed_with_remedies_and_the_command_at_80_columns(
     assert lines[lines.index("") + 1].startswith("Use mode least")
     assert any(line.startswith("docker run") for line in lines)
     assert not any(" -- " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("tag", "private", "builds"),
+    [
+        ("", False, "docker build --tag libvirt-conformance:latest "),
+        (base_image.BASE, False, "docker build --tag libvirt-conformance:latest "),
+        (base_image.MADE_BASE, False, f"--build-arg BASE_IMAGE={base_image.MADE_BASE} "),
+        (image.TAG, False, ""),
+        (image.TAG, True, "systemctl start docker"),
+        ("", True, "systemctl start docker"),
+    ],
+)
+def test_the_commands_lead_to_an_image_on_an_engine_that_keeps_running(
+    contract: Contract, tag: str, private: bool, builds: str
+) -> None:
+    found = dataclasses.replace(made(contract, security="seccomp"), image=tag, private=private)
+    lines = terminal.conclusion(found, 80)
+    before = "\n".join(lines[: next(at for at, line in enumerate(lines) if line.startswith("docker run"))])
+    assert builds in before
+    assert ("BASE_IMAGE" in before) == (tag == base_image.MADE_BASE)
+    assert ("docker build" in before) == builds.startswith(("docker", "--"))
+
+
+@pytest.mark.parametrize(("address", "private"), [("unix:///var/run/docker.sock", True), ("tcp://h:2375", False)])
+def test_an_engine_that_the_user_did_not_choose_is_private(
+    contract: Contract, inspection: Inspection, monkeypatch: pytest.MonkeyPatch, address: str, private: bool
+) -> None:
+    assert inspection.engine
+    engine = dataclasses.replace(inspection.engine, host="unix:///cache/engine/docker.sock" if private else address)
+    monkeypatch.setenv("DOCKER_HOST", address)
+    monkeypatch.setattr(examination, "_engine", lambda: (engine, None))
+    monkeypatch.setattr(image, "find", lambda *_: IMAGE)
+    monkeypatch.setattr(examination, "_survey", lambda *_: WELL)
+    monkeypatch.setattr(examination, "_boot", lambda *_: None)
+    assert examination.examine(contract, lambda _: None).private == private
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_where_no_engine_answers_a_run_would_start_a_private_one_unless_the_user_chose_another(
+    monkeypatch: pytest.MonkeyPatch, chosen: bool
+) -> None:
+    monkeypatch.setenv("DOCKER_CONTEXT", "default")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    if chosen:
+        monkeypatch.setenv("DOCKER_HOST", "tcp://kvm.example:2376")
+    assert examination._is_private(None, NoEngineError("no engine", "start one")) is not chosen
+    assert not examination._is_private(None, EngineError("permission denied", "join the group"))
 
 
 def test_where_nothing_runs_yet_the_mode_is_named_for_later(contract: Contract) -> None:

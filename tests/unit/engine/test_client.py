@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from conformance.engine.client import Engine, connect
-from conformance.engine.connect_errors import NoEngineError
+from conformance.engine.connect_errors import NoEngineError, explain
 from conformance.engine.docker_context import DEFAULT_HOST, address, certificates
 from conformance.errors import EngineError
+from conformance.util import paths
 
 Serve = Callable[[Callable[[socket.socket], None]], str]
 
@@ -152,6 +153,16 @@ def test_nothing_behind_the_socket(tmp_path: Path) -> None:
         stale.bind(str(tmp_path / "stale.sock"))
     with pytest.raises(NoEngineError, match="connection refused"):
         connect(f"unix://{tmp_path}/stale.sock")
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_where_no_engine_answers_the_remedies_include_a_private_one(tmp_path: Path, chosen: bool) -> None:
+    host = f"unix://{tmp_path}/absent.sock" if chosen else DEFAULT_HOST
+    remedy = explain(host, FileNotFoundError(2, "No such file"), 5).remedy
+    assert f"{paths.COMMAND} matrix" in remedy
+    assert "private" in remedy
+    assert ("unset DOCKER_HOST" in remedy) == chosen
+    assert explain(host, ConnectionRefusedError(), 5).remedy == remedy
 
 
 def test_a_socket_that_refuses_is_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,6 +241,16 @@ def test_a_removed_part_is_missing_in_every_rendering(contract: Contract) -> Non
     assert "QEMU_NAMESPACES=off" in one.engine_call("libvirt:1")["Env"]
 
 
+def test_a_hosts_command_leaves_out_kvm_and_keeps_the_modes_name(contract: Contract) -> None:
+    for claims in contract.modes:
+        there, without = (mode.for_host(contract, claims.id, kvm=kvm) for kvm in (True, False))
+        assert there == mode.from_contract(contract, claims.id)
+        assert without.id == claims.id
+        assert "/dev/kvm" not in without.devices
+        assert [one for one in without.exposures if one.id != mode.KVM] == [*without.exposures]
+        assert len(there.exposures) - len(without.exposures) == ("/dev/kvm" in there.devices)
+
+
 def test_without_a_default_capability_the_others_are_named(contract: Contract) -> None:
     one = mode.from_contract(contract, "unprivileged", ["MKNOD"])
 
