@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import libvirt
@@ -17,8 +16,7 @@ from conformance.lab.definition import Host
 from conformance.media.probe import Probe
 from conformance.model import contract, mode
 from conformance.run.preparation import prepare
-
-Progress = Callable[[str], None]
+from conformance.util.progress import Progress
 
 MODE = "privileged"
 """A mode in which guests boot on every lab, with any security module."""

@@ -25,6 +25,7 @@ from conformance.privileges import claims, configuration
 from conformance.privileges.search import starts_apart
 from conformance.run.preparation import prepare
 from conformance.util import paths
+from conformance.util.progress import Progress
 
 Part = Literal["engine", "smoke", "parallel", "lab", "extra"]
 """A part of the benchmark: the engine, smoke runs, sessions side by side, the lab, or only the extra measurements."""
@@ -40,7 +41,7 @@ LAB_STARTS = 3
 
 
 def measure(
-    progress: Callable[[str], None],
+    progress: Progress,
     *,
     repeat: int,
     matrices: int,
@@ -124,7 +125,7 @@ def _lab_build(folder: Path, progress: Callable[[str], None]) -> Measurement:
     return Measurement(id="lab-build", values=seconds)
 
 
-def _lab_boots(folder: Path, progress: Callable[[str], None], count: int) -> Measurement:
+def _lab_boots(folder: Path, progress: Progress, count: int) -> Measurement:
     """Boot guests in a row under a lab's KVM; a boot that fails is an error."""
     host = definition.load()
     seconds = boots.measure(host, progress, count=count, results=folder)

@@ -1,6 +1,7 @@
 """Records: one JSON line for each verdict, written at once."""
 
 import fcntl
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from conformance.errors import HarnessError
 from conformance.model.verdict import Verdict
 from conformance.util import files
+
+LOG = logging.getLogger(__name__)
 
 HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Valid host names; they are part of a record file's name."""
@@ -175,17 +178,22 @@ class Recorder:
         """Write one record.
 
         Raises:
-            HarnessError: the record cannot be written; the file is unchanged, and the error contains the record.
+            HarnessError: the record cannot be written; the file is unchanged, and the error has its verdict.
         """
         self.records.append(record)
-        append(self.path, record)
+        try:
+            append(self.path, record)
+        except HarnessError as error:
+            self.records.pop()
+            lost = f"{record.feature} in {record.mode}, {record.check}: {record.verdict.words}"
+            raise HarnessError(f"{error.message}; not recorded: {lost}", error.remedy) from error
 
 
 def append(path: Path, record: BaseModel) -> None:
     """Append one complete record to a file and sync it to disk; other processes may append at the same time.
 
     Raises:
-        HarnessError: the record cannot be written; the file is unchanged, and the error contains the record.
+        HarnessError: the record cannot be written; the file is unchanged, and the log gets the record.
     """
     written = line(record)
     try:
@@ -205,8 +213,9 @@ def append(path: Path, record: BaseModel) -> None:
                     os.ftruncate(file.fileno(), whole)
                 raise
     except OSError as error:
+        LOG.error("not recorded: %s", written.strip())
         raise HarnessError(
-            f"cannot write the record to {path}: {error.strerror}; the record: {written.strip()}",
+            f"cannot write the record to {path}: {error.strerror}",
             files.remedy(error, "name another folder with --results"),
         ) from error
 

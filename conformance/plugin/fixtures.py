@@ -149,7 +149,7 @@ def host_before(
     progress = request.config.stash[SESSION].progress
     with contextlib.suppress(EngineError):  # the end of the session reports leftovers once
         for line in cleanup.restore_network(run.engine.client, run.id):
-            progress(f"{mode.id}: removed leftovers of a killed container: {line}")
+            progress.line(f"{mode.id}: removed leftovers of a killed container: {line}")
 
 
 @pytest.fixture(scope="session")

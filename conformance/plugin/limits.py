@@ -37,9 +37,10 @@ def leave_out(session: pytest.Session) -> None:
         state.untestable = [item.stash[CHECK] for item in left_out]
         _note_in_junit(config, by_mode)
     features = {check.feature.title: check.unsupported for check in state.untestable if check.mode not in by_mode}
-    if state.worker is None:
+    if state.worker is None and config.getoption("verbose") >= 0:  # else the summary lists them
         for line in terminal.not_run_here({**by_mode, **features}):
             state.progress.line(line)
+        state.announced |= {*by_mode.values(), *features.values()}
 
 
 def record(state: SessionState) -> None:

@@ -55,6 +55,11 @@ class LiveProgress:
         return self._done.total(), len(self._checks)
 
     @property
+    def selected(self) -> frozenset[tuple[str, str]]:
+        """Return the cells that were to run, as feature and mode."""
+        return frozenset((check.feature.id, check.mode) for check in self._checks.values())
+
+    @property
     def seconds(self) -> float:
         """Return the seconds since all was prepared."""
         return time.monotonic() - self._since

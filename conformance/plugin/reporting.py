@@ -174,12 +174,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         return
     state.progress.headline("")
     state.progress.clear()
+    profile = config.stash[OPTIONS].profile
+    reached = state.live.reached if state.live else None
     if state.run.recorder.records:
         terminalreporter.section("compatibility")
         screen = Screen(terminalreporter._tw.fullwidth, terminalreporter.hasmarkup)
-        profile = config.stash[OPTIONS].profile
         text = _part(profile, state.run, screen) if profile.partial else _whole(state, state.run, screen)
         terminalreporter.write_line(text)
+    if reached and reached[0] < reached[1] and (profile.partial or not state.run.recorder.records):
+        terminalreporter.write_line(_totals(state, state.run))
     for line in _missing(config, state.run) if exitstatus != pytest.ExitCode.INTERRUPTED else ():
         terminalreporter.write_line(f"required, but missing: {line}", red=True)
 
@@ -192,7 +195,14 @@ def _whole(state: SessionState, run: Run, screen: Screen) -> str:
         screen=screen,
         seconds=state.live.seconds if state.live else None,
         reached=state.live.reached if state.live else None,
+        selected=state.live.selected if state.live else (),
+        announced=state.announced,
     )
+
+
+def _totals(state: SessionState, run: Run) -> str:
+    seconds, reached = (state.live.seconds, state.live.reached) if state.live else (None, None)
+    return terminal.totals(run.recorder.records, seconds=seconds, reached=reached)
 
 
 def _part(profile: Profile, run: Run, screen: Screen) -> str:

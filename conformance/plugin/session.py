@@ -4,6 +4,7 @@ import pytest
 
 from conformance.errors import BadOption, ContractError, MediaError
 from conformance.plugin import options
+from conformance.plugin.ending import PlainEnd
 from conformance.plugin.state import ESSENTIAL, INSTALL, LEADER, OPTIONS, SESSION, SessionState, WorkerContext
 
 pytest_plugins = ["conformance.plugin.collection", "conformance.plugin.reporting"]
@@ -32,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except (BadOption, ContractError, MediaError) as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = SessionState(config, worker, None if isinstance(leader, WorkerContext) else leader)
+    config.pluginmanager.register(PlainEnd(config))
     for feature in resolved.features:
         config.addinivalue_line("markers", f"{feature.marker}: {feature.claim}")
     for line in MARKERS:

@@ -54,6 +54,11 @@ class Live(Protocol):
         ...
 
     @property
+    def selected(self) -> frozenset[tuple[str, str]]:
+        """Return the cells that were to run, as feature and mode."""
+        ...
+
+    @property
     def seconds(self) -> float:
         """Return the seconds since all was prepared."""
         ...
@@ -76,6 +81,7 @@ class SessionState:
         run: the run, once it is prepared.
         container: the newest container, whether it came up or not.
         untestable: checks that this host cannot run, and that have no record yet.
+        announced: reasons of such checks that the user has read.
         live: shows how far the session is, from the first check on.
     """
 
@@ -87,6 +93,7 @@ class SessionState:
     run: Run | None = None
     container: Container | None = None
     untestable: list[Check] = field(default_factory=list)
+    announced: set[str] = field(default_factory=set)
     live: Live | None = None
 
     @functools.cached_property

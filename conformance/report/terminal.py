@@ -5,7 +5,7 @@ import re
 import sys
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,8 @@ def summary(
     screen: Screen,
     seconds: float | None = None,
     reached: tuple[int, int] | None = None,
+    selected: Collection[Place] = (),
+    announced: Collection[str] = (),
 ) -> str:
     """Return the summary of all records, host by host, and the counts, seconds and files at the end.
 
@@ -75,6 +77,8 @@ def summary(
         screen: width and colours.
         seconds: how long the run took; None for several runs together.
         reached: the numbers of checks that ended and that were to run, for a run that may have ended early.
+        selected: features and modes, by their ids, that were to run; the table has them also without a record.
+        announced: reasons why checks cannot run here that the user has read before the first one; they are left out.
     """
     console = Console(
         file=io.StringIO(),
@@ -88,13 +92,15 @@ def summary(
     hosts = matrix.build(contract, records)
     called = names(host.host for host in hosts)
     lines = _line_numbers(records, results)
+    known = {short(reason) for reason in announced}
     with console.capture() as captured:
         for host in hosts:
+            columns = terminal_table.modes(contract, host, selected)
             name = called[host.host.identity]
             console.print(Text("\n".join(_wrapped(f"{name}: {host.image.tag}", screen.width))), soft_wrap=True)
-            for style, text in _sections(contract, host, lines):
+            for style, text in _sections(contract, host, lines, columns, known):
                 _print(console, text, style)
-            for line in terminal_table.lines(contract, host, screen.width):
+            for line in terminal_table.lines(contract, host, screen.width, selected):
                 console.print(line, soft_wrap=True)
         _print(console, totals(records, seconds=seconds, reached=reached), "bold")
         for file in dict.fromkeys(file for file, _ in lines.values()):
@@ -139,11 +145,16 @@ def short(reason: str) -> str:
 # ------------------------------------------------------------------------------------------------- sections
 
 
-def _sections(contract: Contract, host: HostMatrix, lines: Mapping[int, tuple[Path, int]]) -> Iterator[tuple[str, str]]:
+def _sections(
+    contract: Contract,
+    host: HostMatrix,
+    lines: Mapping[int, tuple[Path, int]],
+    modes: Sequence[str],
+    announced: Collection[str],
+) -> Iterator[tuple[str, str]]:
     """Yield the style and the text of each line about something that does not work, the most important first."""
     titles = {feature.id: feature.title for feature in (*contract.features, *contract.unpromised)}
     shown = [one for place in _places(contract, host) for one in host.cells[place].records]
-    modes = terminal_table.modes(contract, host)
 
     def title(one: Record) -> str:
         return titles.get(one.feature, one.feature)
@@ -155,6 +166,8 @@ def _sections(contract: Contract, host: HostMatrix, lines: Mapping[int, tuple[Pa
         why = short(matrix.reason(contract, one))
         if one.verdict.bad:
             bad.append(one)
+        elif one.verdict is Verdict.UNSUPPORTED and why in announced:
+            continue
         elif one.mode not in modes and len({feature for feature, _ in host.cells}) > 1:
             gone[one.mode][why] += 1
         elif one.verdict is not Verdict.WORKS:

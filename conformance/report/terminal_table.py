@@ -1,6 +1,6 @@
 """The table of one host on a terminal: verdicts in words, or in signs below numbered modes where words do not fit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from rich.text import Text
 
@@ -35,19 +35,25 @@ FLAKY_SIGN = "~"
 GAP = "  "
 
 
-def modes(contract: Contract, host: HostMatrix) -> list[str]:
-    """Return the modes with a check that could run on the host, in the contract's order."""
+def modes(contract: Contract, host: HostMatrix, selected: Collection[tuple[str, str]] = ()) -> list[str]:
+    """Return the modes with a check that could run on the host or has no record yet, in the contract's order."""
     tested = {place[1] for place, cell in host.cells.items() if cell.verdict is not Verdict.UNSUPPORTED}
+    tested |= {mode for _, mode in selected} - {mode for _, mode in host.cells}
     known = [mode.id for mode in contract.modes if mode.id in tested]
     return [*known, *sorted(tested - {*known})]
 
 
-def lines(contract: Contract, host: HostMatrix, width: int) -> Iterator[Text]:
-    """Yield the table's lines: a row for each tested feature, a column for each mode that could run."""
-    columns = modes(contract, host)
+def lines(
+    contract: Contract, host: HostMatrix, width: int, selected: Collection[tuple[str, str]] = ()
+) -> Iterator[Text]:
+    """Yield the table's lines: a row for each tested feature, a column for each mode that could run.
+
+    Features and modes that were selected are there also without a record.
+    """
+    columns = modes(contract, host, selected)
     if not columns:
         return
-    tested = {feature for feature, _ in host.cells}
+    tested = {feature for feature, _ in (*host.cells, *selected)}
     rows = {
         feature.title: [host.cell(feature.id, mode) for mode in columns]
         for feature in (*contract.features, *contract.unpromised)

@@ -23,6 +23,7 @@ from conformance.model.record import Recorder
 from conformance.run import cleanup
 from conformance.run.context import AccelChoice, Run
 from conformance.util import files, logs, paths
+from conformance.util.progress import Progress
 
 VERSIONS = "libvirtd --version || virtqemud --version; qemu-system-x86_64 --version"
 
@@ -33,7 +34,7 @@ OTHER_RESULTS = "name another folder with --results"
 
 def prepare(
     contract: Contract,
-    progress: Callable[[str], None],
+    progress: Progress,
     *,
     tag: str | None,
     choice: AccelChoice,
@@ -63,9 +64,12 @@ def prepare(
     progress("looking for a container engine")
     where = engine.connect(address)
     for gone in cleanup.sweep(where.client):
-        progress(f"removed a leftover of a killed run: {gone}")
+        progress.line(f"removed a leftover of a killed run: {gone}")
     run = labels.new_run()
-    logs.write_to(run)
+    if recorded_as:
+        logs.write_to(recorded_as, worker=run)
+    else:
+        logs.write_to(run)
     with contextlib.ExitStack() as undo:
         undo.callback(_remove, where, run)  # nobody else knows the run's id yet
         ready = _prepare(
@@ -97,7 +101,7 @@ def prepare(
 @contextlib.contextmanager
 def unrecorded(
     contract: Contract,
-    progress: Callable[[str], None],
+    progress: Progress,
     *,
     tag: str | None,
     host_name: str | None,

@@ -125,10 +125,15 @@ def begin() -> Callable[[], None]:
     return end
 
 
-def write_to(run: str) -> None:
-    """Write this process's log into the artefacts of a run; without effect before :func:`begin`."""
+def write_to(run: str, worker: str = "") -> None:
+    """Write this process's log into the artefacts of a run; without effect before :func:`begin`.
+
+    Args:
+        run: id of the run.
+        worker: id of this process's part in the run, which has a file of its own; empty for the whole run's file.
+    """
     if _log:
-        _log.write_to(paths.run_folder(run) / FILE)
+        _log.write_to(paths.run_folder(run) / (f"worker-{worker}.log" if worker else FILE))
 
 
 def show(handler: logging.Handler | None) -> Callable[[], None]:

@@ -164,9 +164,21 @@ class MatrixRun:
                     color=colored(),
                     seconds=time.monotonic() - began,
                     reached=workers.reached,
+                    # With modes by host, the selection has the recommended ones of all kinds of hosts.
+                    selected=() if self.selection.modes_by_host else self.selection.cells,
+                    announced=self._announced,
                 )
             )
+        else:
+            self.echo(terminal.totals([], seconds=time.monotonic() - began, reached=workers.reached))
         return self._with_requirements(status, records), records
+
+    @property
+    def _announced(self) -> frozenset[str]:
+        """Return the reasons why modes cannot run, if the user has read them."""
+        if self.selection.verbose < 0:
+            return frozenset()
+        return frozenset(reason for reasons in self._unsupported.values() for reason in reasons.values())
 
     def _tasks(self, host: WorkerHost) -> Iterator[Task]:
         """Yield a task for each mode that can run, and one for all others, whose checks are only recorded."""

@@ -6,7 +6,6 @@ the processes, shows their progress and output, and ends them.
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -30,9 +29,6 @@ END_SECONDS = 240
 
 POLL_SECONDS = 0.1
 """Pause between two looks at the workers' progress and state."""
-
-ENDED = re.compile(r"^!+ \S*Terminated: SIGTERM !+$", re.MULTILINE)
-"""pytest's line about a signal that ended it."""
 
 NO_CACHE = ("-p", "no:cacheprovider")
 """pytest's cache keeps one session's failures: workers would overwrite each other's."""
@@ -133,6 +129,7 @@ class _Worker:
 
     Attributes:
         kill_at: time on the monotonic clock when it is killed; None until it has to end.
+        killed: whether it missed that time.
     """
 
     task: Task
@@ -140,6 +137,7 @@ class _Worker:
     process: "subprocess.Popen[bytes]"
     began: float = field(default_factory=time.monotonic)
     kill_at: float | None = None
+    killed: bool = False
     _read: int = 0
 
     @classmethod
@@ -167,6 +165,7 @@ class _Worker:
         status = self.process.poll()
         if status is None and self.kill_at is not None and time.monotonic() > self.kill_at:
             self.process.kill()
+            self.killed = True
         return 128 - status if status is not None and status < 0 else status
 
     def end(self) -> None:
@@ -333,12 +332,16 @@ class WorkerPool:
 
     def _show_end(self, worker: _Worker, status: int) -> None:
         """Show a worker's output, and how it ended where it has not reported its last check."""
-        outcome = OUTCOMES.get(status, f"could not run (exit status {status})")
         standing = self._standings.get(worker.task)
         complete = standing is not None and standing.done == standing.checks
-        # A worker that was ended from here says no more than that.
-        lines = [ENDED.sub("", worker.output).strip() if worker.kill_at else worker.output.strip()]
-        if status not in COMPLETED or (worker.task.runs and not complete):
+        if worker.killed:
+            outcome = f"killed {END_SECONDS:.0f} s after the signal to end; the next run removes its leftovers;"
+        elif worker.kill_at:  # the status depends on the moment of the signal
+            outcome = OUTCOMES[pytest.ExitCode.INTERRUPTED]
+        else:
+            outcome = OUTCOMES.get(status, f"could not run (exit status {status})")
+        lines = [worker.output.strip()]
+        if worker.killed or (worker.task.runs and not complete) or (status not in COMPLETED and not worker.kill_at):
             lines.append(f"{self._title(worker.task)}: {outcome} after {time.monotonic() - worker.began:.0f} s")
         if text := "\n".join(line for line in lines if line):
             self._show(f"{text}\n")

@@ -105,6 +105,8 @@ def summary_of_all(
     color: bool,
     seconds: float | None = None,
     reached: tuple[int, int] | None = None,
+    selected: Collection[tuple[str, str]] = (),
+    announced: Collection[str] = (),
 ) -> str:
     """Return one summary of several sessions' records; cells on which they disagree are flaky, with counts.
 
@@ -116,9 +118,20 @@ def summary_of_all(
         color: whether to use terminal colours.
         seconds: as for :func:`terminal.summary`.
         reached: as for :func:`terminal.summary`.
+        selected: as for :func:`terminal.summary`.
+        announced: as for :func:`terminal.summary`.
     """
     screen = Screen(shutil.get_terminal_size().columns, color)
-    text = terminal.summary(contract, records, results, screen=screen, seconds=seconds, reached=reached)
+    text = terminal.summary(
+        contract,
+        records,
+        results,
+        screen=screen,
+        seconds=seconds,
+        reached=reached,
+        selected=selected,
+        announced=announced,
+    )
     return f"{title}\n{text}"
 
 

@@ -28,6 +28,7 @@ from conformance.model import contract as contracts
 from conformance.model import mode
 from conformance.run import preparation as runs
 from conformance.util import paths
+from conformance.util.progress import Progress
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -45,7 +46,9 @@ def guests() -> Iterator[Guests]:
     # Docker's AppArmor profile would only hide what the guests do.
     confined = "apparmor" in client.connect().fingerprint().security
     asked = mode.from_contract(claims, "unprivileged-unconfined" if confined else "unprivileged")
-    with runs.unrecorded(claims, print, tag=None, host_name=None, host_facts={}, ready_seconds=READY_SECONDS) as run:
+    with runs.unrecorded(
+        claims, Progress(), tag=None, host_name=None, host_facts={}, ready_seconds=READY_SECONDS
+    ) as run:
         container = run.container(asked, network=run.peer_network.network).start()
         try:
             container.wait_until_ready()

@@ -17,6 +17,7 @@ from conformance.guests.spec import GuestSpec
 from conformance.lab import definition, startup
 from conformance.media.probe import Probe
 from conformance.media.probe_report import Event
+from conformance.util.progress import Progress
 
 PROBE = Probe(Path("iso"), Path("signed"), Path("kernel"), Path("initrd"), Path("peer"), "recipe-1")
 
@@ -117,7 +118,7 @@ def row(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Row]:
 
 
 def measure(count: int) -> list[float]:
-    return lab_boots.measure(definition.load(), lambda _: None, count=count, results=Path("results"))
+    return lab_boots.measure(definition.load(), Progress(quiet=True), count=count, results=Path("results"))
 
 
 def test_the_firmware_takes_turns_and_each_boot_is_timed(row: Callable[..., Row]) -> None:

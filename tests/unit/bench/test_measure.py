@@ -38,6 +38,7 @@ from conformance.media import store
 from conformance.model.record import Host, Image, Record, Recorder
 from conformance.model.verdict import Verdict
 from conformance.util import paths, process, wait
+from conformance.util.progress import Progress
 
 MAIN = ("__main__", "<module>")
 TEST = ("test_iso", "test_a_guest_boots_from_a_cdrom")
@@ -234,7 +235,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 def test_what_is_asked_for_is_measured(parts: list[str], options: Any, expected: list[str], accel: str) -> None:
-    result = bench.measure(lambda _: None, repeat=1, **({"matrices": 1} | options))
+    result = bench.measure(Progress(quiet=True), repeat=1, **({"matrices": 1} | options))
     assert parts == expected
     assert [one.id for one in result.measurements] == [one for one in expected if one != "closed"]
     assert result.accel == accel

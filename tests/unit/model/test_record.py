@@ -41,8 +41,8 @@ def test_each_verdict_is_on_disk_as_it_falls(tmp_path: Path, make_record: Make) 
         assert len(recorder.path.read_text().splitlines()) == number + 1
 
 
-def test_a_full_disk_leaves_no_half_line_and_the_error_carries_the_record(
-    tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_leaves_no_half_line_and_the_log_has_the_record(
+    tmp_path: Path, make_record: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = Recorder(tmp_path, "host", "run")
     recorder.append(make_record())
@@ -52,8 +52,11 @@ def test_a_full_disk_leaves_no_half_line_and_the_error_carries_the_record(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(HarnessError, match=r'No space left(.|\n)*"check":"lost"'):
-            recorder.append(make_record(check="lost"))
+        with pytest.raises(HarnessError, match=r"No space left.*: iso in unprivileged, lost: works\n") as caught:
+            recorder.append(make_record(check="lost", evidence={"much": "x" * 10_000}))
+    assert len(str(caught.value)) < 1000
+    assert '"check":"lost"' in caplog.text
+    assert [one.check for one in recorder.records] == ["test_boot"], "a summary counts the records of the file"
     assert [one.check for one in record.read(tmp_path)] == ["test_boot"]
 
 

@@ -238,7 +238,14 @@ def test_a_feature_that_the_host_lacks_runs_in_no_mode(ask: Ask) -> None:
     outcome = ask("def test_it(pci_pool, mode): raise AssertionError", marker="pci_passthrough")
     assert outcome.verdicts == {"test_it": "unsupported"}
     outcome.result.assert_outcomes(deselected=1)
-    outcome.result.stdout.fnmatch_lines(["not run here: PCI passthrough: the host has no IOMMU:*"])
+    line = "not run here: PCI passthrough: the host has no IOMMU:*"
+    outcome.result.stdout.fnmatch_lines([line])
+    assert outcome.result.stdout.str().count("not run here: PCI passthrough") == 1
+
+
+def test_a_quiet_session_lists_what_cannot_run_in_its_summary(ask: Ask) -> None:
+    outcome = ask("def test_it(pci_pool, mode): raise AssertionError", "-q", marker="pci_passthrough")
+    assert outcome.result.stdout.str().count("not run here: PCI passthrough") == 1
 
 
 def test_progress_counts_checks_and_modes_in_place_of_dots(ask: Ask) -> None:
@@ -583,7 +590,28 @@ def test_ctrl_c_keeps_what_was_recorded(ask: Ask) -> None:
     outcome = ask("def test_one(mode): pass\ndef test_two(mode): raise KeyboardInterrupt\ndef test_three(mode): pass")
     assert outcome.verdicts == {"test_one": "works"}
     assert outcome.result.ret == pytest.ExitCode.INTERRUPTED
-    outcome.result.stdout.fnmatch_lines(["ended early, after 1 of 3 checks in *: 1 works"])
+    outcome.result.stdout.fnmatch_lines(["ended early, after 1 of 3 checks in *: 1 works", "interrupted"])
+    assert "KeyboardInterrupt" not in outcome.result.stdout.str()
+
+
+def test_ctrl_c_before_the_first_verdict_says_how_many_checks_had_ended(ask: Ask) -> None:
+    outcome = ask("def test_one(mode): raise KeyboardInterrupt\ndef test_two(mode): pass")
+    assert outcome.result.ret == pytest.ExitCode.INTERRUPTED
+    outcome.result.stdout.fnmatch_lines(["ended early, after 0 of 2 checks in *", "interrupted"])
+    assert "full-trace" not in outcome.result.stdout.str()
+
+
+def test_ctrl_c_shows_its_place_on_demand(ask: Ask) -> None:
+    outcome = ask("def test_one(mode): raise KeyboardInterrupt", "--full-trace")
+    assert "KeyboardInterrupt" in outcome.result.stdout.str()
+
+
+def test_a_selected_feature_that_ctrl_c_kept_from_running_is_in_the_table(ask: Ask) -> None:
+    outcome = ask(
+        "def test_one(mode): pass\ndef test_two(mode): raise KeyboardInterrupt\n"
+        "@pytest.mark.nat\ndef test_three(mode): pass"
+    )
+    outcome.result.stdout.fnmatch_lines(["NAT network * not run", "ended early, after 1 of 3 checks in *"])
 
 
 def test_junit_tells_a_failure_from_an_error(ask: Ask, pytester: pytest.Pytester) -> None:
@@ -627,7 +655,11 @@ def test_a_full_disk_under_the_records_ends_the_session_and_keeps_what_is_there(
     )
     assert outcome.verdicts == {"test_one": "works"}
     assert outcome.result.ret == state.EXIT_CANNOT_RUN
-    assert "File too large" in str(outcome.result.stdout) + str(outcome.result.stderr)
+    lines = outcome.result.stdout.str().splitlines()
+    (error,) = [line for line in lines if "File too large" in line]
+    assert error.startswith("error: cannot write the record")
+    assert len(error) < 1000
+    assert not [line for line in lines if "Exit:" in line]
 
 
 def test_a_clean_up_that_fails_is_said_once_and_fails_the_session(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

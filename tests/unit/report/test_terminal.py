@@ -93,6 +93,27 @@ def test_modes_that_cannot_run_have_a_line_a_reason_and_no_column(contract: Cont
     ]
 
 
+def test_reasons_that_were_announced_are_not_repeated(contract: Contract, make_record: Make) -> None:
+    reason = f"refused ({'long ' * 20})"
+    records = [
+        make_record(feature=feature, mode=mode, verdict=verdict, reason=reason)
+        for feature in ("iso", "nat")
+        for mode, verdict in (("least", Verdict.WORKS), ("privileged", Verdict.UNSUPPORTED))
+    ]
+    assert any("not run here:" in line for line in lines_of(contract, records))
+    lines = lines_of(contract, records, announced=[reason])
+    assert not any("not run here:" in line for line in lines)
+    assert any("2 not run here" in line for line in lines), "the counts have them"
+
+
+def test_selected_cells_without_a_record_are_not_run(contract: Contract, make_record: Make) -> None:
+    selected = {(feature, mode) for feature in ("iso", "nat") for mode in ("least", "privileged")}
+    lines = lines_of(contract, [make_record(feature="nat", mode="least")], reached=(1, 4), selected=selected)
+    rows = {line.split("  ")[0]: line.split("  ")[1:] for line in lines if "  " in line}
+    assert [cell.strip() for cell in rows["NAT network"] if cell] == ["works", "not run"]
+    assert [cell.strip() for cell in rows["ISO boot"] if cell] == ["not run", "not run"]
+
+
 def test_only_selected_features_are_rows(contract: Contract, make_record: Make) -> None:
     text = "\n".join(lines_of(contract, [make_record(feature="nat")]))
     assert "NAT network  works" in text

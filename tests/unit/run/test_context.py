@@ -1,6 +1,7 @@
 """Getting ready: whatever ends it, what it made is removed."""
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from conformance.media import probe as probe_media
 from conformance.model import mode
 from conformance.model.contract import Contract
 from conformance.run import cleanup, context, preparation
+from conformance.util import logs
+from conformance.util.progress import Progress
 
 
 @pytest.fixture
@@ -30,8 +33,9 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ids
 
 
-def prepare(contract: Contract, results: Path, choice: Any = "auto", host_name: str = "host") -> Any:
-    return preparation.prepare(contract, lambda _: None, tag=None, choice=choice, results=results, host_name=host_name)
+def prepare(contract: Contract, results: Path, choice: Any = "auto", host_name: str = "host", **more: Any) -> Any:
+    more = {"progress": Progress(quiet=True)} | more
+    return preparation.prepare(contract, tag=None, choice=choice, results=results, host_name=host_name, **more)
 
 
 class Asked:
@@ -58,6 +62,27 @@ def asked(removed: list[str], monkeypatch: pytest.MonkeyPatch) -> type[Asked]:
     monkeypatch.setattr(preparation, "KvmProbe", one)
     monkeypatch.setattr(probe_media, "ensure", lambda _progress: None)
     return one
+
+
+@pytest.mark.usefixtures("asked", "removed")
+def test_a_leftover_that_was_removed_has_its_whole_name_in_a_pipe(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "container " + "x" * 200
+    monkeypatch.setattr(cleanup, "sweep", lambda _client: [name])
+    pipe = io.StringIO()
+    prepare(contract, tmp_path, progress=Progress(pipe))
+    assert f"removed a leftover of a killed run: {name}\n" in pipe.getvalue()
+
+
+@pytest.mark.usefixtures("asked", "removed")
+def test_a_part_of_a_run_logs_into_the_folder_of_the_whole_run(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    places: list[tuple[str, str]] = []
+    monkeypatch.setattr(logs, "write_to", lambda run, worker="": places.append((run, worker)))
+    alone, part = prepare(contract, tmp_path), prepare(contract, tmp_path, recorded_as="whole")
+    assert places == [(alone.id, ""), ("whole", part.id)]
 
 
 def test_what_is_ready_does_not_wait_for_the_hosts_kvm(

@@ -33,6 +33,15 @@ def begun() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("begun")
+def test_a_worker_logs_into_the_folder_of_the_whole_run(artefacts: Path) -> None:
+    logs.write_to("run-1", worker="run-2")
+    LOG.info("here")
+    (file,) = artefacts.rglob("*.log")
+    assert file == artefacts / "run-1" / "worker-run-2.log"
+    assert "here" in file.read_text()
+
+
+@pytest.mark.usefixtures("begun")
 def test_a_log_has_the_lines_from_before_the_run_had_a_name(artefacts: Path) -> None:
     LOG.debug("early %d", 1)
     logs.write_to("run-1")

@@ -1,5 +1,7 @@
 """Sessions side by side, played by shell scripts: each says what it waits for, and sees who else is there."""
 
+import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from conformance.errors import HarnessError
-from conformance.util.progress import Progress
+from conformance.util.progress import Progress, Standing
 from conformance.util.wait import wait_for
 from conformance.workers import pool
 from conformance.workers.pool import RunSettings, Task, WorkerHost, WorkerPool
@@ -294,7 +296,18 @@ def test_a_part_that_does_not_end_is_killed(lead: Led, monkeypatch: pytest.Monke
     monkeypatch.setattr(pool, "END_SECONDS", 0.1)
     deaf = "trap '' TERM; say now; until_there never"
     assert lead({part("least"): deaf}, progress=Told(ctrl_c_at="now")) == pytest.ExitCode.INTERRUPTED
-    assert "exit status 137" in shown[0]
+    assert "least: killed 0 s after the signal to end" in shown[0]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_part_that_ctrl_c_reached_outside_of_its_session_was_interrupted(
+    lead: Led, shown: list[str], ended: bool
+) -> None:
+    done = json.dumps({"standing": dataclasses.asdict(Standing("least", 1, 1, 8 if ended else 0, 8))})
+    script = f"trap 'exit 143' TERM; echo '{done}' >>$1; say now; until_there never"
+    assert lead({part("least"): script}, progress=Told(ctrl_c_at="now")) == pytest.ExitCode.INTERRUPTED
+    assert not any("could not run" in text or "143" in text for text in shown)
+    assert [text.startswith("least: interrupted after ") for text in shown] == ([] if ended else [True])
 
 
 def test_no_part_goes_on_where_leading_them_fails(lead: Led, tmp_path: Path) -> None:
