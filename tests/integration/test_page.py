@@ -19,7 +19,7 @@ from conformance.util import paths
 CHROMIUM = shutil.which("chromium")
 
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here: ./run test installs it"
+    CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here: ./run test installs it on Debian"
 )
 
 Scheme = Literal["light", "dark"]
